@@ -1,0 +1,54 @@
+"""Depthwise convolution alone: the local half of the ∆ConvBlock (arXiv 2504.21292), without gate, pyramid and pooling.
+
+Its weights don't depend on the content, and a token sees nothing beyond K // 2 steps: what a plain convolution can do.
+Shapes: B batch, N tokens, C channels.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from harness.mixer import Grid, Site, TokenMixer, as_map, device_of
+
+PLANAR_KERNEL = 9
+"""From this size on, the CPU convolves a planar copy of a map faster than the channels-last map itself."""
+
+
+class DepthwiseConvolution(TokenMixer):
+    """y = W (depthwise K x K convolution of x) + b, zero padding."""
+
+    def __init__(self, channels: int, kernel_size: int = 13) -> None:
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(
+                f"kernel_size is {kernel_size}, but the kernel needs a centre: give an odd number such as 13"
+            )
+        self.spatial = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+        self.project = nn.Linear(channels, channels)
+
+    @classmethod
+    def for_site(
+        cls, site: Site, attention: nn.Module, kernel_size: int | Mapping[str, int] = 13
+    ) -> "DepthwiseConvolution":
+        """`kernel_size` may map path patterns to sizes."""
+        with device_of(attention):
+            return cls(site.channels, site.pick(kernel_size, "kernel_size"))
+
+    def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
+        map_BCHW = as_map(tokens_BNC, grid).permute(0, 3, 1, 2)
+        if map_BCHW.device.type == "cpu" and self.spatial.kernel_size[0] >= PLANAR_KERNEL:
+            map_BCHW = map_BCHW.contiguous()
+        mixed: Tensor = self.project(self.spatial(map_BCHW).flatten(2).transpose(1, 2))
+        return mixed
+
+    def flops(self, grid: Grid) -> int:
+        """A K x K window a channel and one C x C map; window positions in the zero padding count."""
+        tokens, channels = grid[0] * grid[1], self.project.in_features
+        return 2 * tokens * channels * self.spatial.kernel_size[0] ** 2 + 2 * tokens * channels**2
+
+    def note(self, grid: Grid) -> str:
+        """Where the kernel reaches beyond the map."""
+        size = self.spatial.kernel_size[0]
+        if min(grid) >= size:
+            return ""
+        return f"kernel {size} larger than the {grid[0]}x{grid[1]} map, the rest is zero padding"

@@ -1,0 +1,111 @@
+"""LinFusion's generalised linear attention (arXiv 2409.02097), as published, normalised by means over the tokens.
+
+    q = elu(W_q (x + M_q(x))) + 1,   k = elu(W_k (x + M_k(x))) + 1,   v = W_v x
+    y_i = W_o (q_i sum_j k_j v_j^T / N) / (q_i . mean_j k_j + 1e-4) + b_o
+
+M is Linear, LayerNorm, LeakyReLU, Linear through `mid_channels`: None is the width C (SD1.5), C // 16 is SDXL's, and
+-1 the identity, so that the map then sees 2x, as in the published code. No 1/sqrt(d), and the cost is linear in N. The
+parameters carry the published names. Shapes: B batch, N tokens, C channels, h heads, d = C / h.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import elu
+
+from baselines.projections import ProjectedMixer, has_bias, place
+from harness.mixer import Grid, Site
+
+EPSILON = 1e-4
+
+
+class LinFusionAttention(ProjectedMixer):
+    """Linear attention whose queries and keys see the token through a small perceptron."""
+
+    def __init__(self, channels: int, heads: int, mid_channels: int | None = None, bias: bool = False) -> None:
+        super().__init__(channels, heads, bias)
+        if mid_channels is not None and mid_channels < 1 and mid_channels != -1:
+            raise ValueError(f"mid_channels is {mid_channels}: give a width of at least 1, null for C, or -1 for none")
+        self.mid_channels = channels if mid_channels is None else mid_channels
+        self.to_q_ = perceptron(channels, self.mid_channels)
+        self.to_k_ = perceptron(channels, self.mid_channels)
+
+    @classmethod
+    def for_site(
+        cls,
+        site: Site,
+        attention: nn.Module,
+        mid_channels: int | None = None,
+        mid_divisor: int | None = None,
+        inherit: bool = True,
+    ) -> "LinFusionAttention":
+        """`mid_divisor` sets the width relative to the site instead (16 for the published SDXL weights).
+
+        `inherit=False` starts W_q to W_o at random, as the published training script does; the biases' presence stays.
+        """
+        if mid_divisor is not None:
+            if mid_channels is not None or mid_divisor < 1 or site.channels % mid_divisor:
+                raise ValueError(
+                    f"mid_divisor is {mid_divisor} at site {site.path} of {site.channels} channels: give a divisor of "
+                    "the channels, and no mid_channels beside it"
+                )
+            mid_channels = site.channels // mid_divisor
+        with place(site, attention):
+            mixer = cls(site.channels, site.heads, mid_channels, bias=has_bias(attention))
+        return mixer.inherit(attention) if inherit else mixer
+
+    def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
+        self.check_grid(tokens_BNC, grid)
+        root = tokens_BNC.shape[1] ** -0.5
+        q = elu(self.split(self.to_q(tokens_BNC + self.to_q_(tokens_BNC)))) + 1
+        k = elu(self.split(self.to_k(tokens_BNC + self.to_k_(tokens_BNC)))) + 1
+        v = self.split(self.to_v(tokens_BNC))
+        state_Bhdd = (k * root).transpose(-2, -1) @ (v * root)
+        norm_BhN1 = q @ k.mean(dim=-2, keepdim=True).transpose(-2, -1) + EPSILON
+        return self.merge(q @ state_Bhdd / norm_BhN1)
+
+    def flops(self, grid: Grid) -> int:
+        """8 N C^2 for the maps, 8 N C mid for the perceptrons, 4 N C d for the state in and out, 2 N C for the norm."""
+        tokens = grid[0] * grid[1]
+        perceptrons = 8 * tokens * self.channels * max(self.mid_channels, 0)
+        state = 4 * tokens * self.channels * (self.channels // self.heads)
+        return self.projection_flops(grid) + perceptrons + state + 2 * tokens * self.channels
+
+
+def perceptron(channels: int, mid_channels: int) -> nn.Module:
+    """M_q or M_k; -1 is the identity."""
+    if mid_channels == -1:
+        return nn.Identity()
+    return nn.Sequential(
+        nn.Linear(channels, mid_channels),
+        nn.LayerNorm(mid_channels),
+        nn.LeakyReLU(),
+        nn.Linear(mid_channels, channels),
+    )
+
+
+def load_published(mixer: LinFusionAttention, state_dict: Mapping[str, Tensor]) -> LinFusionAttention:
+    """Overwrite one site with published weights (`to_q.weight`, `to_q_.0.weight`, ..., `to_out.0.bias`).
+
+    The published modules have no biases on q, k and v: where the mixer has them, absent ones become zero. Any other
+    missing or left-over name, and any wrong shape, is a ValueError that names it; then nothing has been changed.
+    """
+    own = mixer.state_dict()
+    optional = {f"{name}.bias" for name in ("to_q", "to_k", "to_v")}
+    missing = sorted(own.keys() - state_dict.keys() - optional)
+    left_over = sorted(state_dict.keys() - own.keys())
+    if missing:
+        raise ValueError(f"the LinFusion weights lack {', '.join(missing)}: give all of one site, without a prefix")
+    if left_over:
+        raise ValueError(
+            f"the LinFusion weights hold {', '.join(left_over)}, unknown to this mixer: check mid_channels and bias"
+        )
+    for name, value in state_dict.items():
+        if value.shape != own[name].shape:
+            raise ValueError(
+                f"{name} of the LinFusion weights is {tuple(value.shape)}, not {tuple(own[name].shape)}: it is for "
+                "another site, or mid_channels differs"
+            )
+    mixer.load_state_dict({name: state_dict.get(name, torch.zeros_like(value)) for name, value in own.items()})
+    return mixer

@@ -1,0 +1,241 @@
+"""The ∆ConvBlock of ΔConvFusion (arXiv 2504.21292): a pyramid of gated depthwise convolutions beside a global mean.
+
+Released form (the authors' code), for tokens x that the host block has already normalised, m = C / 2, n scales:
+
+    u = W_up x + b                                              conv_up: C -> m
+    g_s = Up( gate( depthwise K x K ( Down_s(u) ) ) )           gates.i.conv_spatial, own weights for each scale
+    y = W_out [g_1; ...; g_n] + b  +  W_pool mean(x) + b        conv_out: n m/2 -> C, conv_pool: C -> C
+
+Down_s averages to (int(H s), int(W s)), Up is bilinear back to (H, W), and gate(a, b) = a b sqrt(m/2) for the U-Nets
+("scaled"), a sigmoid(b) for PixArt ("sigmoid").
+
+Paper form (its equations): a LayerNorm inside, m = C / (2 n), a sum over the stages instead of the concatenation, and
+gate(a, b) = a b / sqrt(m), where m is the width of the gate's input. Its scales are 1/2, 1/4, ...: give them as
+`scales`. No weights pass from one form to the other.
+Shapes: B batch, N tokens, C channels, H x W grid, m reduced width.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from harness.mixer import Grid, Site, TokenMixer, as_map, device_of
+
+Gate = Literal["scaled", "sigmoid"]
+Form = Literal["released", "paper"]
+
+
+PLANAR_KERNEL = 9
+"""From this size on, the CPU convolves a planar copy of a map faster than the channels-last map itself (2.6x at 13)."""
+
+
+class GatedConvolution(nn.Module):
+    """One stage of the pyramid: a depthwise convolution whose one half of the channels gates the other."""
+
+    def __init__(self, channels: int, kernel_size: int, gain: float | None) -> None:
+        """`gain` multiplies the product of the halves; None gates with a sigmoid instead."""
+        super().__init__()
+        self.gain = gain
+        self.conv_spatial = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+        bound = (6 / (kernel_size * channels)) ** 0.5
+        nn.init.uniform_(self.conv_spatial.weight, -bound, bound)
+        nn.init.zeros_(self.conv_spatial.bias)  # type: ignore[arg-type]
+
+    def forward(self, map_BmHW: Tensor) -> Tensor:
+        """Half the channels of a channels-last map, channels-last again."""
+        planar = map_BmHW.device.type == "cpu" and self.conv_spatial.kernel_size[0] >= PLANAR_KERNEL
+        gated = self.gate(self.conv_spatial(map_BmHW.contiguous() if planar else map_BmHW))
+        return gated.contiguous(memory_format=torch.channels_last)
+
+    def gate(self, map_BmHW: Tensor) -> Tensor:
+        """The first half of the channels, gated by the second."""
+        a, b = map_BmHW.chunk(2, dim=1)
+        gated: Tensor = a * torch.sigmoid(b) if self.gain is None else a * (b * self.gain)
+        return gated
+
+
+class DeltaConvBlock(TokenMixer):
+    """A pyramid of gated depthwise convolutions plus a mapped global mean.
+
+    For ablations: one scale is `scales=(1.0,)`, no pyramid `scales=()`, no pooling branch `pooling=False`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 13,
+        scales: Sequence[float] = (1.0, 0.5),
+        gate: Gate = "scaled",
+        form: Form = "released",
+        pooling: bool = True,
+    ) -> None:
+        super().__init__()
+        check_settings(kernel_size, scales, gate, form, pooling)
+        self.channels = channels
+        self.kernel_size = kernel_size
+        self.scales = tuple(float(scale) for scale in scales)
+        self.form = form
+        self.norm = nn.LayerNorm(channels) if form == "paper" else None
+        self.gates = nn.ModuleList()
+        self.conv_up = self.conv_out = self.conv_pool = None
+        if self.scales:
+            width = reduced_width(channels, len(self.scales), form)
+            gain = (width / 2) ** 0.5 if form == "released" else width**-0.5
+            stage_gain = gain if gate == "scaled" else None
+            joined = width // 2 * (len(self.scales) if form == "released" else 1)
+            self.conv_up = nn.Linear(channels, width)
+            self.gates.extend(GatedConvolution(width, kernel_size, stage_gain) for _ in self.scales)
+            self.conv_out = nn.Linear(joined, channels)
+        if pooling:
+            self.conv_pool = nn.Linear(channels, channels)
+
+    @classmethod
+    def for_site(
+        cls,
+        site: Site,
+        attention: nn.Module,
+        kernel_size: int | Mapping[str, int] = 13,
+        scales: Sequence[float] = (1.0, 0.5),
+        gate: Gate = "scaled",
+        form: Form = "released",
+        pooling: bool = True,
+    ) -> "DeltaConvBlock":
+        """`kernel_size` may map path patterns to sizes, as the published lists do level by level."""
+        with device_of(attention):
+            return cls(site.channels, site.pick(kernel_size, "kernel_size"), scales, gate, form, pooling)
+
+    def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
+        """As `definition`; the closing map of a reduced scale comes before its resize, with which it commutes."""
+        as_map(tokens_BNC, grid)
+        if self.norm is not None:
+            tokens_BNC = self.norm(tokens_BNC)
+        mixed_BNC = self.flat(tokens_BNC)
+        if self.conv_up is None:
+            return mixed_BNC.expand_as(tokens_BNC)
+        map_BmHW = as_map(self.conv_up(tokens_BNC), grid).permute(0, 3, 1, 2)
+        for scale, stage, weight_gC in sorted(self.stages(), key=lambda each: each[0]):
+            size = scaled(grid, scale)
+            gated = stage(map_BmHW if scale == 1 else adaptive_avg_pool2d(map_BmHW, size))
+            gated_Bng = gated.permute(0, 2, 3, 1).flatten(1, 2)
+            if scale == 1:
+                mixed_BNC = add_product(mixed_BNC, gated_Bng, weight_gC)
+            elif mixed_BNC.shape[1] == 1:
+                mixed_BNC = resized(add_product(mixed_BNC, gated_Bng, weight_gC), size, grid)
+            else:
+                mixed_BNC = mixed_BNC + resized(gated_Bng @ weight_gC, size, grid)
+        return mixed_BNC
+
+    def definition(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
+        """The formula of the module's docstring, step by step."""
+        as_map(tokens_BNC, grid)
+        if self.norm is not None:
+            tokens_BNC = self.norm(tokens_BNC)
+        mixed_BNC = torch.zeros_like(tokens_BNC)
+        if self.conv_up is not None and self.conv_out is not None:
+            map_BmHW = as_map(self.conv_up(tokens_BNC), grid).permute(0, 3, 1, 2)
+            gated = []
+            for scale, stage, _ in self.stages():
+                small = map_BmHW if scale == 1 else adaptive_avg_pool2d(map_BmHW, scaled(grid, scale))
+                small = stage.gate(stage.conv_spatial(small))
+                gated.append(small if scale == 1 else interpolate(small, size=grid, mode="bilinear"))
+            joined = torch.cat(gated, dim=1) if self.form == "released" else torch.stack(gated).sum(dim=0)
+            mixed_BNC = mixed_BNC + self.conv_out(joined.flatten(2).transpose(1, 2))
+        if self.conv_pool is not None:
+            mixed_BNC = mixed_BNC + self.conv_pool(tokens_BNC.mean(dim=1, keepdim=True))
+        return mixed_BNC
+
+    def flat(self, tokens_BNC: Tensor) -> Tensor:
+        """(B, 1, C): what every token of an image receives, the pooling branch and the closing bias."""
+        flat_B1C = tokens_BNC.new_zeros(tokens_BNC.shape[0], 1, self.channels)
+        if self.conv_pool is not None:
+            flat_B1C = self.conv_pool(tokens_BNC.mean(dim=1, keepdim=True))
+        return flat_B1C if self.conv_out is None else flat_B1C + self.conv_out.bias
+
+    def stages(self) -> Iterator[tuple[float, GatedConvolution, Tensor]]:
+        """Scale, convolution and share of the closing map (its transpose) of each stage."""
+        if self.conv_out is None:
+            return
+        weight_jC = self.conv_out.weight.t()
+        shares = weight_jC.chunk(len(self.scales)) if self.form == "released" else [weight_jC] * len(self.scales)
+        for scale, stage, share_gC in zip(self.scales, self.gates, shares, strict=True):
+            yield scale, cast(GatedConvolution, stage), share_gC
+
+    def flops(self, grid: Grid) -> int:
+        """Maps in and out, a K x K window a channel at each scale's exact size, and the map of the pooled token.
+
+        Window positions in the zero padding count, as in every convolution's price; gate, pooling and resize do not.
+        """
+        tokens = grid[0] * grid[1]
+        total = 0
+        if self.conv_up is not None and self.conv_out is not None:
+            total += 2 * tokens * self.channels * (self.conv_up.out_features + self.conv_out.in_features)
+            for scale in self.scales:
+                height, width = scaled(grid, scale)
+                total += 2 * height * width * self.conv_up.out_features * self.kernel_size**2
+        if self.conv_pool is not None:
+            total += 2 * self.channels**2
+        return total
+
+    def note(self, grid: Grid) -> str:
+        """Which of the forms and gates this is, and where the kernel reaches beyond the map."""
+        said = [f"{self.form} form"]
+        small = [scaled(grid, scale) for scale in self.scales if min(scaled(grid, scale)) < self.kernel_size]
+        if small:
+            maps = ", ".join(f"{height}x{width}" for height, width in small)
+            said.append(f"kernel {self.kernel_size} larger than the map ({maps}), the rest is zero padding")
+        return "; ".join(said)
+
+
+def add_product(base_BnC: Tensor, rows_Bng: Tensor, weight_gC: Tensor) -> Tensor:
+    """base + rows @ weight in one pass, the base broadcast over the rows where it is one row."""
+    batch, rows, _ = rows_Bng.shape
+    base_BnC = base_BnC.expand(batch, rows, weight_gC.shape[1])
+    return torch.baddbmm(base_BnC, rows_Bng, weight_gC.expand(batch, *weight_gC.shape))
+
+
+def resized(tokens_BnC: Tensor, size: Grid, grid: Grid) -> Tensor:
+    """Bilinear resize of a small map's tokens to the whole grid; channels-last throughout, so nothing is copied."""
+    map_BChw = as_map(tokens_BnC, size).permute(0, 3, 1, 2)
+    return interpolate(map_BChw, size=grid, mode="bilinear").permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def scaled(grid: Grid, scale: float) -> Grid:
+    """Size of the map at a scale, floored as published; ValueError where nothing is left of it."""
+    height, width = int(grid[0] * scale), int(grid[1] * scale)
+    if not height or not width:
+        raise ValueError(
+            f"scale {scale:g} empties a map of {grid[0]} x {grid[1]} tokens: choose larger scales or a larger image"
+        )
+    return height, width
+
+
+def reduced_width(channels: int, stages: int, form: Form) -> int:
+    """m: half the channels as released, C / (2 n) in the paper; it must be even, because the gate halves it."""
+    divisor = 2 if form == "released" else 2 * stages
+    if channels < 1 or channels % (2 * divisor):
+        raise ValueError(
+            f"a {form} ∆ConvBlock of {stages} scales cannot have {channels} channels: give a multiple of {2 * divisor}"
+        )
+    return channels // divisor
+
+
+def check_settings(kernel_size: int, scales: Sequence[float], gate: str, form: str, pooling: bool) -> None:
+    """ValueError in one sentence for settings that make no block."""
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(
+            f"kernel_size is {kernel_size}, but the kernel needs a centre: give an odd number such as 7 or 13"
+        )
+    wrong = [scale for scale in scales if not 0 < scale <= 1]
+    if wrong:
+        raise ValueError(
+            f"scale {wrong[0]:g} is not a reduction: give numbers above 0 and at most 1, such as 1.0 and 0.5"
+        )
+    if gate not in ("scaled", "sigmoid"):
+        raise ValueError(f"gate {gate!r} is unknown: choose scaled or sigmoid")
+    if form not in ("released", "paper"):
+        raise ValueError(f"form {form!r} is unknown: choose released or paper")
+    if not scales and not pooling:
+        raise ValueError("no scales and no pooling leave nothing of a ∆ConvBlock: keep one of the two")

@@ -1,0 +1,79 @@
+"""The command line: `python -m harness +sweep=resolution`. Only here is Hydra known; below it is plain Python."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+BAD_INPUT, INTERRUPTED = 2, 130
+GROUPS = ("model", "variant", "metric", "world")
+
+
+def catalog(arguments: list[str]) -> dict[str, Any]:
+    """A configuration whose defaults are every file of the catalogue's groups, each under its own name."""
+    return {"defaults": [{f"/{group}@{group}s.{name}": name} for group in GROUPS for name in names(group, arguments)]}
+
+
+def names(group: str, arguments: list[str]) -> list[str]:
+    """What exists in a group: the files of `conf`, and those of the folder that --config-dir adds."""
+    import conf
+
+    folders = [Path(path) for path in conf.__path__] + [Path(path) for path in _config_dirs(arguments)]
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+
+
+def _config_dirs(arguments: list[str]) -> list[str]:
+    joined = [argument.partition("=")[2] for argument in arguments if argument.startswith(("--config-dir=", "-cd="))]
+    pairs = zip(arguments, arguments[1:], strict=False)
+    return joined + [value for option, value in pairs if option in ("--config-dir", "-cd")]
+
+
+@hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
+def run(config: DictConfig) -> None:
+    """Make what the configuration describes and run it; leaves by SystemExit, since Hydra drops what a job returns."""
+    from hydra.utils import instantiate
+
+    from harness.console import Console
+    from harness.lesson import Lesson
+    from harness.run import run as run_experiment
+
+    lesson = instantiate(config.train, _convert_="all")
+    if isinstance(lesson, Lesson):
+        lesson.learn()
+        raise SystemExit(0)
+    raise SystemExit(run_experiment(instantiate(config, _convert_="all"), Console()))
+
+
+def main() -> int:
+    """Exit status: 0 well, 1 a gate or a case failed, 2 bad input, 3 a gate is inconclusive, 130 interrupted."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    ConfigStore.instance().store(name="catalog", node=catalog(sys.argv), package="catalog")
+    try:
+        run()
+    except InstantiationException as error:
+        return _refused(error.__cause__ or error)
+    except (HydraException, OmegaConfBaseException) as error:
+        return _refused(error)
+    except ValueError as error:
+        if type(error).__name__ != "BadInput":
+            raise
+        return _refused(error)
+    except KeyboardInterrupt:
+        print("interrupted: finished cases are kept, and the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _refused(error: BaseException) -> int:
+    print(" ".join(str(error).split()), file=sys.stderr)
+    return BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""A case: one point of the sweep's grid, as a picklable value whose key is a hash of what changes its result."""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+class BadInput(ValueError):
+    """What the user gave cannot be used: the message is the one sentence that the user sees (exit status 2)."""
+
+
+@dataclass(frozen=True, order=True)
+class Resolution:
+    """Size of an image in pixels, written `1024` where square and `4096x2160` (width x height) otherwise."""
+
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, value: "int | str | Resolution") -> "Resolution":
+        """Read `512`, `"512"` or `"1024x1536"`; raise BadInput for anything else."""
+        if isinstance(value, Resolution):
+            return value
+        match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value).strip())
+        if match is None or isinstance(value, bool):
+            raise BadInput(f"resolution {value!r} is not a size: give a side such as 512, or WIDTHxHEIGHT such as 1024x1536")
+        width = int(match[1])
+        height = int(match[2] or width)
+        if min(width, height) < 1:
+            raise BadInput(f"resolution {value!r} has no pixels: give sides of at least one latent patch")
+        return cls(width, height)
+
+    def __str__(self) -> str:
+        return str(self.width) if self.width == self.height else f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Model, variant, resolution, and every setting that changes a result.
+
+    `weights` names the weights in force: a fingerprint of the model's files and of the student's, `shapes` where a
+    cost is taken on the configuration alone. `metrics` is what to measure; it is not part of the identity, so a record
+    can be extended by a metric that it lacks.
+    """
+
+    model: str
+    variant: str
+    resolution: Resolution
+    metrics: tuple[str, ...]
+    world: str
+    n: int
+    steps: int
+    guidance: float
+    seeds: tuple[int, ...]
+    batch: int
+    dtype: str
+    device: str
+    weights: str
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that change a result, as JSON values."""
+        fields = asdict(self) | {"resolution": str(self.resolution), "seeds": list(self.seeds)}
+        del fields["metrics"]
+        return fields
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits that name this case on disk."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.variant} {self.resolution}"

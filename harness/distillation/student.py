@@ -1,0 +1,123 @@
+"""A student: the trained weights of one variant on one model, where they lie, and whether they are there.
+
+A student is named by a hash of all that made it: the recipe, the model's weights, the variant with its parameters, the
+world. It is looked for among the shipped ones, then in the cache; what is in neither is trained on demand.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from harness.mixer import Site, TokenMixer
+from harness.surgery import Factory
+
+SHIPPED = Path(__file__).resolve().parents[1] / "shapes" / "weights" / "students"
+
+
+def cache_folder() -> Path:
+    """Where students that were trained on demand are kept: $DELTABENCH_CACHE, or the user's cache folder."""
+    named = os.environ.get("DELTABENCH_CACHE")
+    if named:
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "deltabench"
+
+
+@dataclass(frozen=True)
+class Student:
+    """Weights of a variant on a model. `exact`: the variant needs none, it is the teacher itself."""
+
+    model: str
+    variant: str
+    ingredients: str
+    exact: bool = False
+
+    @property
+    def key(self) -> str:
+        """Twelve hex digits over everything that made it."""
+        return hashlib.sha256(self.ingredients.encode()).hexdigest()[:12]
+
+    @property
+    def shipped(self) -> Path:
+        """Its place among the students that travel with the package."""
+        return SHIPPED / f"{self.model}-{self.variant}.safetensors"
+
+    @property
+    def cached(self) -> Path:
+        """Its place in the cache."""
+        return cache_folder() / "students" / f"{self.model}-{self.variant}-{self.key}.safetensors"
+
+    @property
+    def path(self) -> Path | None:
+        """The file that holds it, or None."""
+        return next((path for path in (self.shipped, self.cached) if _key_of(path) == self.key), None)
+
+    @property
+    def available(self) -> bool:
+        """Whether it has been trained."""
+        return not self.exact and self.path is not None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters by `<site path>.<parameter>`, float32."""
+        from safetensors.torch import load_file
+
+        path = self.path
+        if path is None:
+            raise FileNotFoundError(f"the student {self.variant} of {self.model} has not been trained yet")
+        return {name: value.float() for name, value in load_file(path).items()}
+
+    def save(self, mixers: Mapping[str, TokenMixer], path: Path, facts: Mapping[str, str]) -> None:
+        """Write the mixers' weights as fp16 safetensors with the key and the recipe in the header."""
+        from safetensors.torch import save_file
+
+        tensors = {
+            f"{site}.{name}": value.detach().half().contiguous().cpu()
+            for site, mixer in mixers.items()
+            for name, value in mixer.state_dict().items()
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(f".{os.getpid()}.part")
+        save_file(tensors, fresh, {"key": self.key, "ingredients": self.ingredients, **facts})
+        os.replace(fresh, path)
+
+
+def ingredients(recipe: Any, fingerprint: str, factory: partial[TokenMixer], world: str) -> str:
+    """Everything that makes a student what it is, as sorted JSON."""
+    maker: Any = factory.func
+    made_of = {
+        "recipe": repr(recipe),
+        "model": fingerprint,
+        "mixer": f"{maker.__module__}.{maker.__qualname__}",
+        "parameters": factory.keywords,
+        "world": world,
+    }
+    return json.dumps(made_of, sort_keys=True, default=str)
+
+
+def with_weights(factory: Factory, tensors: Mapping[str, Tensor]) -> Factory:
+    """A factory whose mixers carry a student's weights."""
+
+    def build(site: Site, attention: nn.Module) -> TokenMixer:
+        mixer = factory(site, attention)
+        prefix = f"{site.path}."
+        mixer.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        return mixer
+
+    return build
+
+
+def _key_of(path: Path) -> str | None:
+    """The key in a student file's header; None where there is no readable file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return str((file.metadata() or {}).get("key"))
+    except (OSError, SafetensorError):
+        return None

@@ -1,0 +1,178 @@
+"""An experiment: what a configuration asks for, checked, and spelled out as cases. Plain Python, usable from a notebook."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from harness.case import BadInput, Case, Resolution
+from harness.distillation.recipe import Recipe
+from harness.distillation.student import Student, ingredients
+from harness.executor import Executor, InProcess
+from harness.features.world import World
+from harness.gate import Gate
+from harness.mixer import TokenMixer
+from harness.model import DTYPES, Model
+from harness.record import Reading
+from harness.track import Tracker
+from harness.trial import Trial
+
+NEEDS = ("shapes", "device", "weights")
+"""What a metric needs of a model, each including the one before: its shapes, a device to run on, trained weights."""
+
+
+class Metric(Protocol):
+    """Takes readings of a trial."""
+
+    needs: ClassVar[str]
+
+    def __call__(self, trial: Trial) -> Iterator[Reading]: ...
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What exists, by name: every file of the configuration groups of the same names."""
+
+    models: Mapping[str, Model]
+    variants: Mapping[str, partial[TokenMixer]]
+    metrics: Mapping[str, Metric]
+    worlds: Mapping[str, World]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Settings of one run; design section 5 lists them.
+
+    resolutions: None lets each model take its own. limits: model -> metric -> the longest image side in pixels at which
+    the metric is taken (0: never); metrics without a limit are taken everywhere. train: the recipe for missing students,
+    or None to train nothing. untrained: let quality be taken of untrained students, which has to be said in so many words.
+    """
+
+    catalog: Catalog
+    models: Sequence[str]
+    variants: Sequence[str]
+    metrics: Sequence[str]
+    resolutions: Sequence[int | str] | None = None
+    name: str = "experiment"
+    out: str | Path = "outputs/experiment"
+    limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    world: str = "shapes"
+    n: int = 64
+    steps: int = 20
+    guidance: float = 4.0
+    seeds: Sequence[int] = (0,)
+    batch: int = 16
+    dtype: str = "fp32"
+    device: str = "cpu"
+    train: Recipe | None = None
+    untrained: bool = False
+    gate: Gate | None = None
+    tracker: Tracker | None = None
+    executor: Executor = field(default_factory=InProcess)
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise BadInput for the first setting that cannot be used."""
+        _known("model", self.models, self.catalog.models)
+        _known("variant", self.variants, self.catalog.variants)
+        _known("metric", self.metrics, self.catalog.metrics)
+        _known("world", [self.world], self.catalog.worlds)
+        for setting in ("n", "steps", "batch"):
+            value = getattr(self, setting)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise BadInput(f"{setting}={value} is not possible: give a whole number of at least 1")
+        if not self.seeds or any(isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in self.seeds):
+            raise BadInput(f"seeds={list(self.seeds)} is not possible: give whole numbers of at least 0, such as [0,1]")
+        if self.dtype not in DTYPES:
+            raise BadInput(f"dtype {self.dtype!r} is not known: choose from {', '.join(DTYPES)}")
+        _check_device(self.device)
+
+    def cases(self) -> list[Case]:
+        """Every case with at least one metric to take; the slow things (model, variant) change last."""
+        grid = itertools.product(self.models, self.variants)
+        cases = [
+            self._case(self.catalog.models[model], variant, resolution)
+            for model, variant in grid
+            for resolution in self._resolutions(self.catalog.models[model])
+        ]
+        return [case for case in cases if case.metrics]
+
+    def trial(self, case: Case) -> Trial:
+        """A case come alive."""
+        model = self.catalog.models[case.model]
+        factory = self.factory(case.model, case.variant)
+        student = self.student(case.model, case.variant)
+        return Trial(case, model, factory, self.catalog.worlds[case.world], student, self.untrained)
+
+    def factory(self, model: str, variant: str) -> partial[TokenMixer]:
+        """What makes the variant's mixers on that model: the catalogue's factory with the model's presets for it."""
+        chosen = self.catalog.variants[variant]
+        presets = self.catalog.models[model].presets.get(variant, {})
+        return partial(chosen.func, *chosen.args, **{**chosen.keywords, **presets})
+
+    def student(self, model: str, variant: str) -> Student:
+        """The student that stands for the variant on that model, trained or not."""
+        factory = self.factory(model, variant)
+        if _is_exact(factory):
+            return Student(model, variant, "", exact=True)
+        fingerprint = self.catalog.models[model].fingerprint()
+        return Student(model, variant, ingredients(self.train, fingerprint, factory, self.world))
+
+    def _resolutions(self, model: Model) -> list[Resolution]:
+        sizes = model.resolutions if self.resolutions is None else [Resolution.parse(size) for size in self.resolutions]
+        for size in sizes:
+            model.check(size)
+        return list(dict.fromkeys(sizes))
+
+    def _case(self, model: Model, variant: str, resolution: Resolution) -> Case:
+        limits = self.limits.get(model.name, {})
+        longest = max(resolution.width, resolution.height)
+        metrics = tuple(name for name in self.metrics if longest <= limits.get(name, longest))
+        needs = max((NEEDS.index(self.catalog.metrics[name].needs) for name in metrics), default=0)
+        case = Case(
+            model=model.name,
+            variant=variant,
+            resolution=resolution,
+            metrics=metrics,
+            world=self.world,
+            n=self.n,
+            steps=self.steps,
+            guidance=float(self.guidance),
+            seeds=tuple(self.seeds),
+            batch=self.batch,
+            dtype=self.dtype,
+            device=self.device,
+            weights="shapes",
+        )
+        return replace(case, weights=self._weights(model, variant, NEEDS[needs]))
+
+    def _weights(self, model: Model, variant: str, needs: str) -> str:
+        """A name for the weights in force, by what they were made of, so that it is known before they are trained."""
+        if needs == "shapes":
+            return "shapes"
+        if needs == "device":
+            return model.fingerprint()
+        student = self.student(model.name, variant)
+        return model.fingerprint() if student.exact else f"{model.fingerprint()}+{student.key}"
+
+
+def _known(kind: str, given: Sequence[str], known: Mapping[str, object]) -> None:
+    if not given:
+        raise BadInput(f"no {kind} was given: choose from {', '.join(sorted(known))}")
+    for name in given:
+        if name not in known:
+            raise BadInput(f"{kind} {name!r} is not known: choose from {', '.join(sorted(known))}")
+
+
+def _check_device(name: str) -> None:
+    from harness.models.opening import device_of
+
+    device_of(name)
+
+
+def _is_exact(factory: partial[TokenMixer]) -> bool:
+    """Whether the factory's mixer is the teacher's own attention, which has nothing to learn."""
+    mixer = getattr(factory.func, "__self__", None)
+    return isinstance(mixer, type) and issubclass(mixer, TokenMixer) and mixer.exact

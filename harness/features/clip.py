@@ -1,0 +1,123 @@
+"""CLIP embeddings of images and texts through open_clip: what the CLIP score reads.
+
+The weights that OpenAI published need QuickGELU; without it the same file scores lower and nothing says so. The flag is
+therefore taken from the pretrained tag and written into the protocol. Shapes: N images or texts, D features.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from harness.case import BadInput
+from harness.features.cache import FeatureCache
+from harness.features.dino import in_batches
+from harness.features.pixels import Pixels, Triple
+from harness.features.source import fingerprint, folder_of, hub_file, local_file, read_json, readable
+
+
+@dataclass(frozen=True)
+class ClipExtractor:
+    """An image-text model of open_clip; inert until it is asked for the first image or text.
+
+    source: a folder with open_clip_config.json and open_clip_model.safetensors (and, for a tokenizer of its own,
+    tokenizer.json), or an open_clip name, with `pretrained` as its tag. prefix: put before every text.
+    first: steps of resizing before the model's own preprocessing.
+    """
+
+    source: str | Path
+    pretrained: str | None = None
+    prefix: str = ""
+    first: tuple[str, ...] = ()
+    batch: int = 64
+    device: str = "cpu"
+    cache: FeatureCache = field(default_factory=FeatureCache, repr=False, compare=False)
+
+    @cached_property
+    def protocol(self) -> str:
+        """How embeddings are taken: model, hash of its weights, activation, pixels, text handling, precision."""
+        name = f"{self.source}/{self.pretrained}" if folder_of(self.source) is None else "local"
+        gelu = "quickgelu" if self._quick_gelu else "gelu"
+        length = cast(Any, self._model).context_length
+        text = f"text={self.prefix!r}+prompt[:{length}]"
+        return f"open_clip:{name}@{fingerprint(self._model)} {gelu} pixels={self._pixels} {text} dtype=fp32"
+
+    def images(self, images_N3HW: Tensor) -> Tensor:
+        """(N, D) float32 image embeddings of length 1, on the CPU."""
+        return self.cache.rows(self.protocol, images_N3HW, self._images)
+
+    def texts(self, prompts: list[str]) -> Tensor:
+        """(N, D) float32 text embeddings of length 1, on the CPU; longer texts are cut at the model's context."""
+        ids = self._tokenizer([self.prefix + prompt for prompt in prompts])
+        return in_batches(ids, lambda part: self._network("encode_text", part), self.batch, self.device)
+
+    def _images(self, images: Tensor) -> Tensor:
+        return in_batches(
+            images, lambda part: self._network("encode_image", self._pixels(part)), self.batch, self.device
+        )
+
+    def _network(self, part: str, batch: Tensor) -> Tensor:
+        return cast(Tensor, getattr(self._model, part)(batch, normalize=True))
+
+    @cached_property
+    def _model(self) -> nn.Module:
+        with readable(self.source):
+            return _loaded(self.source, self.pretrained).to(self.device).eval().requires_grad_(False)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        import open_clip
+
+        with readable(self.source):
+            folder = folder_of(self.source)
+            return open_clip.get_tokenizer(str(self.source) if folder is None else f"local-dir:{folder}")
+
+    @property
+    def _quick_gelu(self) -> bool:
+        return any(type(module).__name__ == "QuickGELU" for module in self._model.modules())
+
+    @cached_property
+    def _pixels(self) -> Pixels:
+        settings = cast(Any, self._model).visual.preprocess_cfg
+        size = settings["size"]
+        side, mode = size if isinstance(size, int) else size[0], settings["interpolation"]
+        steps = {
+            "squash": (f"squash{side}-{mode}",),
+            "shortest": (f"short{side}-{mode}", f"crop{side}"),
+        }
+        if settings["resize_mode"] not in steps:
+            raise BadInput(
+                f"extractor {str(self.source)!r} resizes by {settings['resize_mode']!r}: possible are {sorted(steps)}"
+            )
+        mean, std = (cast(Triple, tuple(settings[key])) for key in ("mean", "std"))
+        return Pixels((*self.first, *steps[settings["resize_mode"]]), mean, std)
+
+
+def _loaded(source: str | Path, pretrained: str | None) -> nn.Module:
+    import open_clip
+
+    folder = folder_of(source)
+    if folder is not None:
+        read_json(local_file(folder, "open_clip_config.json"))
+        local_file(folder, "open_clip_model.safetensors")
+        return cast(nn.Module, open_clip.create_model(f"local-dir:{folder}"))
+    tag = open_clip.get_pretrained_cfg(str(source), pretrained or "")
+    if not tag.get("hf_hub"):
+        raise BadInput(
+            f"extractor {str(source)!r} with the tag {pretrained!r} is neither a folder nor weights that open_clip "
+            "knows on the hub: give a folder, or for example ViT-B-16 with pretrained=openai"
+        )
+    weights = hub_file(tag["hf_hub"].rstrip("/"), "open_clip_model.safetensors")
+    model = open_clip.create_model(
+        str(source),
+        pretrained=str(weights),
+        force_quick_gelu=bool(tag.get("quick_gelu")),
+        image_mean=tag.get("mean"),
+        image_std=tag.get("std"),
+        image_interpolation=tag.get("interpolation"),
+        image_resize_mode=tag.get("resize_mode"),
+        precision="fp32",
+    )
+    return cast(nn.Module, model)

@@ -1,0 +1,47 @@
+"""A mixer is checked against its definition, on the device and in the dtype at hand, before it is timed.
+
+A speed-up of something that computes something else is worth nothing. The grids are small and awkward, one narrower
+than most kernels. Shapes: B batch, N = height * width tokens, C channels.
+"""
+
+import torch
+from torch import nn
+
+from harness.mixer import Grid, TokenMixer
+from harness.surgery import Seat
+
+GRIDS: tuple[Grid, ...] = ((7, 13), (16, 15))
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""Relative to the largest entry: rounding of a few hundred additions in that dtype."""
+
+
+def first_breach(denoiser: nn.Module) -> str:
+    """The sentence about the first seat whose mixer breaches its definition; empty if none does."""
+    seats = [module for module in denoiser.modules() if isinstance(module, Seat)]
+    return next(filter(None, (breach(seat) for seat in seats)), "")
+
+
+def breach(seat: Seat) -> str:
+    """One sentence if the fast path and the definition of the seat's mixer differ, else empty."""
+    mixer = seat.mixer
+    if type(mixer).definition is TokenMixer.definition:
+        return ""
+    weight = next(mixer.parameters())
+    for grid in GRIDS:
+        gap = relative_gap(mixer, seat.site.channels, grid, weight.device, weight.dtype)
+        if not gap <= TOLERANCES[weight.dtype]:
+            return (
+                f"{type(mixer).__name__} at {seat.site.path} is {gap:.1e} off its definition on a {grid[0]}x{grid[1]} "
+                f"grid ({weight.dtype}, {weight.device.type}): it is not timed until they agree"
+            )
+    return ""
+
+
+def relative_gap(mixer: TokenMixer, channels: int, grid: Grid, device: torch.device, dtype: torch.dtype) -> float:
+    """Largest difference between forward and definition over the largest entry of the definition."""
+    generator = torch.Generator().manual_seed(0)
+    tokens_BNC = torch.randn(2, grid[0] * grid[1], channels, generator=generator).to(device, dtype)
+    with torch.no_grad():
+        expected_BNC = mixer.definition(tokens_BNC, grid).double()
+        given_BNC = mixer(tokens_BNC, grid).double()
+    return float((given_BNC - expected_BNC).abs().max() / expected_BNC.abs().max().clamp_min(1e-30))

@@ -1,0 +1,221 @@
+"""Latency of one denoiser call, and of one image: warm, monotonic, every raw sample kept.
+
+The clock runs between two points at which the device is idle (CUDA events there, a monotonic clock on the CPU). Calls
+are thrown away until three in a row agree, then repeated for a fixed time. The median is the value: a mean follows
+whatever else the machine does. What it did is measured too (cores busy with other work, stolen time, drift), and a
+machine that was not quiet is said to be noisy. Compare only within one run, as ratios.
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from harness.metrics.conformance import first_breach
+from harness.metrics.load import Load
+from harness.record import Reading
+
+if TYPE_CHECKING:
+    from harness.trial import Trial
+
+Clock = Callable[[Callable[[], object]], float]
+"""Milliseconds that some work takes."""
+
+AGREEMENT = 0.05
+DRAWS = 1000
+ENOUGH_FOR_INTERVAL = 6
+"""Below six samples even their whole range covers the median with less than 95 %."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Raw samples in milliseconds, and the calls that were thrown away before them."""
+
+    samples_ms: tuple[float, ...]
+    warm_up_ms: tuple[float, ...]
+    stable: bool
+
+    def interval_ms(self) -> tuple[float, float] | tuple[None, None]:
+        """95 % bootstrap interval of the median; none below six samples."""
+        if len(self.samples_ms) < ENOUGH_FOR_INTERVAL:
+            return None, None
+        return bootstrap(self.samples_ms, statistics.median)
+
+
+def wall_clock(work: Callable[[], object]) -> float:
+    """Monotonic time on the CPU."""
+    start = time.perf_counter()
+    work()
+    return (time.perf_counter() - start) * 1e3
+
+
+def cuda_clock(work: Callable[[], object]) -> float:
+    """Time between two events of the stream."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    torch.cuda.synchronize()
+    start.record()
+    work()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end))
+
+
+def clock_for(device: str) -> Clock:
+    """CUDA events on CUDA; elsewhere the monotonic clock."""
+    return cuda_clock if torch.device(device).type == "cuda" else wall_clock
+
+
+def repeat(work: Callable[[], object], seconds: float, least: int, clock: Clock = wall_clock) -> Timing:
+    """Warm up for at most a third of `seconds`, then sample for the rest of it and until there are `least`.
+
+    Slow work still ends: past twice `seconds` any number of samples will do, and where the very first call took that
+    long, it is the only sample, and a cold one (no call was thrown away).
+    """
+    first_ms = clock(work)
+    if first_ms > 2e3 * seconds:
+        return Timing((first_ms,), (), stable=False)
+    warm_up_ms = [first_ms]
+    while not _agree(warm_up_ms) and sum(warm_up_ms) < 1e3 * seconds / 3:
+        warm_up_ms.append(clock(work))
+    samples_ms: list[float] = []
+    while not _done(samples_ms, seconds, least):
+        samples_ms.append(clock(work))
+    return Timing(tuple(samples_ms), tuple(warm_up_ms), _agree(warm_up_ms))
+
+
+def _done(samples_ms: Sequence[float], seconds: float, least: int) -> bool:
+    elapsed_s = sum(samples_ms) / 1e3
+    return bool(samples_ms) and elapsed_s >= seconds * 2 / 3 and (len(samples_ms) >= least or elapsed_s >= 2 * seconds)
+
+
+def _agree(samples_ms: Sequence[float]) -> bool:
+    """Three in a row within five percent."""
+    last = samples_ms[-3:]
+    return len(last) == 3 and max(last) <= min(last) * (1 + AGREEMENT)
+
+
+def bootstrap(
+    samples: Sequence[float], statistic: Callable[[Sequence[float]], float], draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval of a statistic, from a fixed seed."""
+    generator = random.Random(seed)
+    values = sorted(statistic(generator.choices(samples, k=len(samples))) for _ in range(draws))
+    return values[round(0.025 * (draws - 1))], values[round(0.975 * (draws - 1))]
+
+
+def percentile(samples: Sequence[float], share: float) -> float:
+    """By linear interpolation between the ranks."""
+    ordered = sorted(samples)
+    rank = share * (len(ordered) - 1)
+    low = int(rank)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One denoiser call, batch 1: about `seconds` of samples, at least `least` unless it is too slow for that."""
+
+    name: str = "latency"
+    seconds: float = 1.5
+    least: int = 7
+    needs: ClassVar[str] = "device"
+
+    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+        """One reading. A mixer that breaches its definition is not timed: a dash with the reason."""
+        protocol = f"{self.name}/v1: one denoiser call, batch 1, eager, warm, median of {_clock_name(trial)}"
+        with trial.denoiser() as denoiser, torch.no_grad():
+            breach = first_breach(denoiser)
+            if breach:
+                yield Reading(self.name, "latency", None, "ms", "lower", protocol, reason=breach)
+                return
+            arguments = trial.model.example(trial.case.resolution)
+            reading = timed(lambda: denoiser(**arguments), self, trial, "latency", protocol)
+        yield reading
+
+
+@dataclass(frozen=True)
+class ImageLatency:
+    """One image: all steps with guidance, and the decoder; its prompt is encoded before, in the warm-up."""
+
+    name: str = "image_latency"
+    seconds: float = 1.5
+    least: int = 3
+    needs: ClassVar[str] = "device"
+
+    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+        """One reading; steps and guidance are the case's. A mixer that breaches its definition is not timed."""
+        case = trial.case
+        protocol = f"{self.name}/v1: one image, all steps with guidance and the decoder, eager, warm, median of {_clock_name(trial)}"
+        with trial.denoiser() as denoiser:
+            breach = first_breach(denoiser)
+            if breach:
+                yield Reading(self.name, "image_latency", None, "ms", "lower", protocol, reason=breach)
+                return
+            prompts = list(trial.prompts[:1])
+
+            def work() -> object:
+                return trial.model.generate(prompts, [case.seeds[0]], case.resolution, case.steps, case.guidance)
+
+            reading = timed(work, self, trial, "image_latency", protocol)
+        yield reading
+
+
+def _clock_name(trial: "Trial") -> str:
+    return "CUDA event times" if torch.device(trial.case.device).type == "cuda" else "monotonic wall times"
+
+
+def timed(
+    work: Callable[[], object], budget: Latency | ImageLatency, trial: "Trial", name: str, protocol: str
+) -> Reading:
+    """The reading of some work under a budget of time, with what the machine did meanwhile."""
+    load = Load.begin()
+    timing = repeat(work, budget.seconds, budget.least, clock_for(trial.case.device))
+    low, high = timing.interval_ms()
+    details = summary(timing) | load.end()
+    details["noisy"] = noise(details)
+    return Reading(
+        metric=budget.name,
+        name=name,
+        value=statistics.median(timing.samples_ms),
+        unit="ms",
+        better="lower",
+        protocol=protocol,
+        n=len(timing.samples_ms),
+        low=low,
+        high=high,
+        samples=timing.samples_ms,
+        details=details,
+    )
+
+
+def summary(timing: Timing) -> dict[str, Any]:
+    """What belongs beside the median: tail, best case, drift from first half to second half, warm-up."""
+    samples = timing.samples_ms
+    half = len(samples) // 2
+    drift = statistics.median(samples[-half:]) / statistics.median(samples[:half]) - 1 if half else 0.0
+    return {
+        "p90": percentile(samples, 0.9),
+        "min": min(samples),
+        "drift": drift,
+        "first_call": (timing.warm_up_ms or samples)[0],
+        "warm_up_calls": len(timing.warm_up_ms),
+        "stable": timing.stable,
+        "spread": percentile(samples, 0.75) / percentile(samples, 0.25) - 1,
+    }
+
+
+def noise(details: dict[str, Any]) -> str:
+    """One sentence if the machine was not quiet, else empty."""
+    causes = [
+        (details["other_cores"] > 0.25, f"other work kept {details['other_cores']:.1f} cores busy"),
+        (details["stolen"] > 0.02, f"the host took {details['stolen']:.0%} of the time"),
+        (abs(details["drift"]) > 0.1, f"the second half of the samples is {details['drift']:+.0%} off the first"),
+        (details["spread"] > 0.1, f"the middle half of the samples spreads over {details['spread']:.0%}"),
+    ]
+    said = [sentence for present, sentence in causes if present]
+    return "noisy machine: " + ", ".join(said) if said else ""

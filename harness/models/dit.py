@@ -1,0 +1,75 @@
+"""Diffusion transformers with T5 text: PixArt-alpha and PixArt-Sigma.
+
+The denoiser also predicts a variance: it appends it to the channels of the noise, and the pipeline drops it. Text comes
+with a mask, because T5 pads. PixArt-alpha at 1024 is also told the size and the aspect ratio of the image.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.model import Model
+from harness.models.text import States
+
+LENGTHS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
+"""Tokens of a prompt, as the pipelines have it; fewer where the tokenizer says so."""
+
+
+class PixArtModel(Model):
+    """PixArtAlphaPipeline or PixArtSigmaPipeline."""
+
+    pipelines = ("PixArtAlphaPipeline", "PixArtSigmaPipeline")
+    part = "transformer"
+
+    @property
+    def patch(self) -> int:
+        """The transformer's tokens are squares of this many latents."""
+        return int(self.layout.component("transformer")["patch_size"])
+
+    @property
+    def _sized(self) -> bool:
+        """Whether the denoiser is told the size: what diffusers infers from 128 latents a side if nothing is said."""
+        transformer = self.layout.component("transformer")
+        said = transformer.get("use_additional_conditions")
+        return bool(transformer["sample_size"] == 128 if said is None else said)
+
+    @property
+    def _length(self) -> int:
+        length = LENGTHS[self.layout.pipeline]
+        return min(length, int(self.pipeline.tokenizer.model_max_length)) if self.encodes else length
+
+    def text_shapes(self) -> dict[str, tuple[int, ...]]:
+        """T5 states and the mask of the tokens that are not padding."""
+        width = int(self.layout.component("transformer")["caption_channels"])
+        return {"encoder_hidden_states": (self._length, width), "encoder_attention_mask": (self._length,)}
+
+    @torch.no_grad()
+    def _encode(self, prompt: str | None) -> States:
+        """As the pipeline does, without its cleaning of captions, which depends on what else is installed."""
+        states, mask, _, _ = self.pipeline.encode_prompt(
+            prompt or "", do_classifier_free_guidance=False, max_sequence_length=self._length
+        )
+        return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+
+    def _arguments(self, latents: Tensor, timesteps: Tensor, text: States) -> dict[str, Any]:
+        size: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
+        if self._sized:
+            height, width = (side * self.shrink for side in latents.shape[-2:])
+            size["resolution"] = torch.tensor([[height, width]]).expand(len(latents), -1).to(latents)
+            size["aspect_ratio"] = torch.tensor([[height / width]]).expand(len(latents), -1).to(latents)
+        return {
+            "hidden_states": latents,
+            "timestep": timesteps,
+            "encoder_hidden_states": text["encoder_hidden_states"],
+            "encoder_attention_mask": text["encoder_attention_mask"],
+            "added_cond_kwargs": size,
+            "return_dict": False,
+        }
+
+    def _call(self, text: States, unconditional: States | None) -> dict[str, Any]:
+        names = {"encoder_hidden_states": "prompt_embeds", "encoder_attention_mask": "prompt_attention_mask"}
+        handed: dict[str, Any] = {names[name]: tensor for name, tensor in text.items()}
+        if unconditional is not None:
+            handed |= {f"negative_{names[name]}": tensor for name, tensor in unconditional.items()}
+        return handed | {"negative_prompt": None, "use_resolution_binning": False}

@@ -1,0 +1,48 @@
+"""The configurations of a diffusers pipeline folder: enough to know every shape without reading a weight."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.case import BadInput
+from harness.weights import json_of
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A folder with model_index.json and one folder a component, each with its JSON configuration."""
+
+    folder: Path
+
+    @classmethod
+    def shipped(cls, config: str) -> "Layout":
+        """The configuration of that name that travels with the package; BadInput lists those that do."""
+        known = sorted(path.parent.name for path in CONFIGS.glob("*/model_index.json"))
+        if config not in known:
+            raise BadInput(f"there is no shipped configuration {config!r}: choose from {', '.join(known)}")
+        return cls(CONFIGS / config)
+
+    @property
+    def pipeline(self) -> str:
+        """The name of the diffusers pipeline class."""
+        return str(json_of(self.folder / "model_index.json").get("_class_name"))
+
+    def component(self, name: str) -> dict[str, Any]:
+        """The configuration of one component."""
+        file = "scheduler_config.json" if name == "scheduler" else "config.json"
+        return json_of(self.folder / name / file)
+
+    def names(self, name: str) -> bool:
+        """Whether the pipeline has a component of that name."""
+        return name in json_of(self.folder / "model_index.json")
+
+    def class_of(self, name: str) -> str:
+        """The class that the index names for a component."""
+        return str(json_of(self.folder / "model_index.json")[name][1])
+
+    @property
+    def shrink(self) -> int:
+        """How many pixels of a side become one latent."""
+        return int(2 ** (len(self.component("vae")["block_out_channels"]) - 1))

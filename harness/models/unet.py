@@ -1,0 +1,71 @@
+"""UNets with CLIP text: SD1.5 and its fine-tunes, SDXL.
+
+SDXL conditions on more than tokens: the pooled text of its second encoder, and six numbers that tell the size of the
+original, the crop and the target in pixels. B batch, C channels, h, w latent sides.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.model import Model
+from harness.models.text import States
+
+
+class UNetModel(Model):
+    """StableDiffusionPipeline or StableDiffusionXLPipeline."""
+
+    pipelines = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+    part = "unet"
+
+    @property
+    def patch(self) -> int:
+        """A UNet takes any latent side: it halves upwards and crops on the way back."""
+        return 1
+
+    @property
+    def _pooled(self) -> bool:
+        return self.layout.component("unet").get("addition_embed_type") == "text_time"
+
+    def text_shapes(self) -> dict[str, tuple[int, ...]]:
+        """CLIP states, and the pooled text of SDXL."""
+        length = int(self.layout.component("text_encoder")["max_position_embeddings"])
+        shapes: dict[str, tuple[int, ...]] = {
+            "encoder_hidden_states": (length, int(self.layout.component("unet")["cross_attention_dim"]))
+        }
+        if self._pooled:
+            shapes["text_embeds"] = (int(self.layout.component("text_encoder_2")["projection_dim"]),)
+        return shapes
+
+    @torch.no_grad()
+    def _encode(self, prompt: str | None) -> States:
+        """As the pipeline does; SDXL's unconditional states are zeros, so they come from its own guidance branch."""
+        given = self.pipeline.encode_prompt(
+            prompt=prompt or "",
+            device=self.pipeline.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=prompt is None,
+        )
+        chosen = given[prompt is None :: 2]
+        return dict(zip(self.text_shapes(), chosen, strict=False))
+
+    def _arguments(self, latents: Tensor, timesteps: Tensor, text: States) -> dict[str, Any]:
+        arguments = {
+            "sample": latents,
+            "timestep": timesteps,
+            "encoder_hidden_states": text["encoder_hidden_states"],
+            "return_dict": False,
+        }
+        if self._pooled:
+            height, width = (side * self.shrink for side in latents.shape[-2:])
+            sizes = torch.tensor([[height, width, 0, 0, height, width]]).expand(len(latents), -1)
+            arguments["added_cond_kwargs"] = {"text_embeds": text["text_embeds"], "time_ids": sizes.to(latents)}
+        return arguments
+
+    def _call(self, text: States, unconditional: States | None) -> dict[str, Any]:
+        names = {"encoder_hidden_states": "prompt_embeds", "text_embeds": "pooled_prompt_embeds"}
+        handed = {names[name]: tensor for name, tensor in text.items()}
+        if unconditional is not None:
+            handed |= {f"negative_{names[name]}": tensor for name, tensor in unconditional.items()}
+        return handed

@@ -1,0 +1,186 @@
+"""Runs an experiment: measures what the store lacks, mirrors it, judges it, renders it."""
+
+import sys
+import time
+import traceback
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import torch
+
+import reports
+from harness.case import BadInput, Case
+from harness.console import Console
+from harness.experiment import Experiment
+from harness.machine import describe
+from harness.mixer import Unavailable
+from harness.record import Reading, Record, SiteAccount, Status
+from harness.store import Store
+from harness.surgery import Seat
+from harness.trial import Trial
+
+PASS, REGRESSION, INCONCLUSIVE = 0, 1, 3
+KEPT_IMAGES = 8
+NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+
+
+def run(experiment: Experiment, console: Console) -> int:
+    """Take every case that is not done, then track, gate and report; returns the exit status."""
+    cases = experiment.cases()
+    if experiment.dry_run:
+        return _list(cases, console)
+    store = Store(experiment.out, console.notice)
+    console.start(len(cases), experiment.metrics)
+    try:
+        _take(experiment, cases, store, console)
+    finally:
+        console.stop()
+    return _close(experiment, cases, store, console)
+
+
+def run_case(experiment: Experiment, case: Case, store: Store) -> Record:
+    """Measure one case and return its record; what goes wrong is in its status and reason."""
+    started, begun = datetime.now(UTC), time.monotonic()
+    machine = describe(case.device)
+    trial = experiment.trial(case)
+    taken = _Taken()
+    try:
+        _train_if_missing(experiment, trial)
+        for name in case.metrics:
+            taken.readings.extend(experiment.catalog.metrics[name](trial))
+        taken.images = _keep_images(trial, store)
+    except BadInput:
+        raise
+    except Unavailable as error:
+        taken.fail("unavailable", error)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        taken.fail("out_of_memory" if _is_out_of_memory(error) else "failed", error)
+    return Record(
+        case=case,
+        status=taken.status,
+        reason=taken.reason,
+        readings=tuple(taken.readings),
+        sites=_accounts(trial, taken.readings),
+        artifacts=taken.images,
+        machine=machine,
+        started=started.isoformat(timespec="seconds"),
+        elapsed_s=round(time.monotonic() - begun, 3),
+    )
+
+
+class _Taken:
+    """What has been taken of a case so far."""
+
+    def __init__(self) -> None:
+        self.readings: list[Reading] = []
+        self.images: dict[str, str] = {}
+        self.status: Status = "ok"
+        self.reason = ""
+
+    def fail(self, status: Status, error: BaseException) -> None:
+        self.status = status
+        self.reason = " ".join(str(error).split()) or type(error).__name__
+        if status == "failed":
+            traceback.print_exception(error, file=sys.stderr)
+
+
+def _take(experiment: Experiment, cases: list[Case], store: Store, console: Console) -> None:
+    """Show what the store has, measure the rest, and keep each record before the next case begins."""
+    todo = []
+    for case in cases:
+        done = store.done(case)
+        missing = tuple(name for name in case.metrics if name not in done)
+        kept = store.get(case)
+        if kept is None or missing:
+            todo.append(replace(case, metrics=missing))
+        else:
+            console.skipped(kept)
+
+    def job(case: Case) -> Record:
+        console.working(str(case))
+        return run_case(experiment, case, store)
+
+    for record in experiment.executor.map(job, todo):
+        console.row(store.put(record))
+
+
+def _train_if_missing(experiment: Experiment, trial: Trial) -> None:
+    """Distil the student on demand, where a metric needs it."""
+    case = trial.case
+    asked = any(experiment.catalog.metrics[name].needs == "weights" for name in case.metrics)
+    if not asked or trial.trained or experiment.train is None or trial.untrained_allowed:
+        return
+    student = experiment.student(case.model, case.variant)
+    factory = experiment.factory(case.model, case.variant)
+    experiment.train.run(student, trial.model, factory, trial.world, case.device)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or any(words in str(error) for words in NO_MEMORY)
+
+
+def _keep_images(trial: Trial, store: Store) -> dict[str, str]:
+    """Write the first images of the case, one file a prompt; their names in the record."""
+    from torchvision.utils import save_image
+
+    if trial.made_images is None:
+        return {}
+    folder = store.images(trial.case)
+    kept = {}
+    for index, image in enumerate(trial.made_images[:KEPT_IMAGES]):
+        path = folder / f"{index}.png"
+        save_image(image, path)
+        kept[f"image/{index}"] = path.relative_to(store.folder).as_posix()
+    (folder / "prompts.txt").write_text("\n".join(trial.prompts[:KEPT_IMAGES]) + "\n", encoding="utf-8")
+    return kept
+
+
+def _accounts(trial: Trial, readings: list[Reading]) -> tuple[SiteAccount, ...]:
+    """The account of each site, where the FLOPs were counted."""
+    flops = next((reading for reading in readings if reading.name == "flops_mixers"), None)
+    if flops is None:
+        return ()
+    return tuple(_account(seat, flops) for seat in trial.seats().values())
+
+
+def _account(seat: Seat, flops: Reading) -> SiteAccount:
+    site, mixer = seat.site, seat.mixer
+    height, width = flops.details["grids"][site.path]
+    parameters = sum(weight.numel() for weight in mixer.parameters())
+    price, note = flops.details["sites"][site.path], mixer.note((height, width))
+    return SiteAccount(
+        site.path, site.channels, site.heads, (height, width), type(mixer).__name__, price, parameters, note
+    )
+
+
+def _close(experiment: Experiment, cases: list[Case], store: Store, console: Console) -> int:
+    """Gate, report, tracker, and the last line."""
+    records = [record for case in cases if (record := store.get(case)) is not None]
+    verdicts = experiment.gate(records) if experiment.gate else []
+    console.verdicts(verdicts)
+    page = reports.render(store.folder)
+    if experiment.tracker and (warning := experiment.tracker.track(store.records(), store.folder, page)):
+        console.notice(warning)
+    outcomes = [verdict.outcome for verdict in verdicts]
+    statuses = [record.status for record in records]
+    console.finish(
+        {
+            "name": experiment.name,
+            "report": page.as_posix(),
+            "records": len(records),
+            "statuses": {status: statuses.count(status) for status in sorted(set(statuses))},
+            "gate": {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))},
+        }
+    )
+    if "failed" in statuses or "regression" in outcomes:
+        return REGRESSION
+    return INCONCLUSIVE if "inconclusive" in outcomes else PASS
+
+
+def _list(cases: list[Case], console: Console) -> int:
+    """Say what would be measured, and measure nothing."""
+    for case in cases:
+        console.notice(f"{case}: {', '.join(case.metrics)}")
+    console.finish({"dry_run": True, "cases": len(cases)})
+    return PASS

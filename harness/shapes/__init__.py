@@ -1,0 +1,1 @@
+"""The embedded world: captioned shapes, how its pipelines and extractors were trained, and their weights."""

@@ -1,0 +1,170 @@
+"""The grammar of the embedded world: scenes of coloured shapes, and the captions that describe them.
+
+A scene is drawn from one of eight categories, which the prompts of the field's benchmarks test too: attribute binding
+(colour, shape, size), position (place, mixed), counting (count), and two relations that need long range: a matching
+pair, whose common colour the caption leaves open, and mirror symmetry.
+
+A caption whose checksum is divisible by 16 is held out: training never draws it, so obedience is tested on captions
+that no model has seen.
+"""
+
+import random
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple")
+SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
+SIZES = ("small", "large")
+BACKGROUNDS = ("white", "gray", "black")
+PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
+CATEGORIES = ("place", "mixed", "colour", "shape", "size", "count", "pair", "mirror")
+
+LINES = {
+    "top row": (0, 1, 2),
+    "middle row": (3, 4, 5),
+    "bottom row": (6, 7, 8),
+    "left column": (0, 3, 6),
+    "middle column": (1, 4, 7),
+    "right column": (2, 5, 8),
+}
+"""Where a counted group stands: three things fill the line, two leave its middle free."""
+
+HELD_OUT_SHARE = 16
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One shape: indices into COLOURS, SHAPES, SIZES, PLACES. `named` is False where the caption leaves the colour open."""
+
+    colour: int
+    shape: int
+    size: int
+    place: int
+    named: bool = True
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What one image shows. `mirrored`: the right column repeats the left one, jitter included."""
+
+    category: str
+    caption: str
+    background: int
+    things: tuple[Thing, ...]
+    mirrored: bool = False
+
+    @property
+    def held_out(self) -> bool:
+        """Whether this caption is kept from training."""
+        return zlib.crc32(self.caption.encode()) % HELD_OUT_SHARE == 0
+
+
+def scenes(seed: int, held_out: bool = False) -> Iterator[Scene]:
+    """Scenes without end, of the training captions or of the held-out ones; categories take turns."""
+    source = random.Random(seed)
+    turn = 0
+    while True:
+        scene = _DRAW[CATEGORIES[turn % len(CATEGORIES)]](source)
+        if scene.held_out == held_out:
+            yield scene
+            turn += 1
+
+
+def held_out_scenes(n: int) -> list[Scene]:
+    """The first n of the fixed test set: held-out captions, none twice."""
+    found: dict[str, Scene] = {}
+    for scene in scenes(seed=2504_21292, held_out=True):
+        found.setdefault(scene.caption, scene)
+        if len(found) >= n:
+            return list(found.values())
+    raise AssertionError("scenes() never ends")
+
+
+def vocabulary() -> tuple[str, ...]:
+    """Every word that a caption can hold, sorted."""
+    phrases = (*COLOURS, *SHAPES, *(f"{shape}s" for shape in SHAPES), "crosses", *SIZES, *BACKGROUNDS, *PLACES, *LINES)
+    words = {word for phrase in phrases for word in phrase.split()}
+    return tuple(sorted(words | set("a an and at in on the two three matching pair of mirrored background".split())))
+
+
+def _noun(thing: Thing) -> str:
+    return f"a {SIZES[thing.size]} {COLOURS[thing.colour]} {SHAPES[thing.shape]} at the {PLACES[thing.place]}"
+
+
+def _plural(shape: int) -> str:
+    return "crosses" if SHAPES[shape] == "cross" else f"{SHAPES[shape]}s"
+
+
+def _listed(things: tuple[Thing, ...]) -> str:
+    return " and ".join(_noun(thing) for thing in things)
+
+
+def _thing(source: random.Random, place: int) -> Thing:
+    return Thing(source.randrange(6), source.randrange(6), source.randrange(2), place)
+
+
+def _finish(
+    category: str, phrase: str, source: random.Random, things: tuple[Thing, ...], mirrored: bool = False
+) -> Scene:
+    background = source.randrange(len(BACKGROUNDS))
+    return Scene(category, f"{phrase} on a {BACKGROUNDS[background]} background", background, things, mirrored)
+
+
+def _place(source: random.Random) -> Scene:
+    things = (_thing(source, source.randrange(9)),)
+    return _finish("place", _listed(things), source, things)
+
+
+def _mixed(source: random.Random) -> Scene:
+    first, second = source.sample(range(9), 2)
+    things = (_thing(source, first), _thing(source, second))
+    return _finish("mixed", _listed(things), source, things)
+
+
+def _contrast(category: str, source: random.Random) -> Scene:
+    """Two things that differ in one attribute alone (and in place)."""
+    one, other = source.sample(range(9), 2)
+    first = _thing(source, one)
+    pools = {"colour": 6, "shape": 6, "size": 2}
+    changed = source.choice([i for i in range(pools[category]) if i != getattr(first, category)])
+    fields = {"colour": first.colour, "shape": first.shape, "size": first.size} | {category: changed}
+    things = (first, Thing(**fields, place=other))
+    return _finish(category, _listed(things), source, things)
+
+
+def _count(source: random.Random) -> Scene:
+    line = source.choice(list(LINES))
+    number = source.choice((2, 3))
+    places = LINES[line] if number == 3 else (LINES[line][0], LINES[line][2])
+    like = _thing(source, 0)
+    things = tuple(Thing(like.colour, like.shape, like.size, place) for place in places)
+    words = f"{('two', 'three')[number - 2]} {SIZES[like.size]} {COLOURS[like.colour]} {_plural(like.shape)}"
+    return _finish("count", f"{words} in the {line}", source, things)
+
+
+def _pair(source: random.Random) -> Scene:
+    places = sorted(source.sample(range(9), 2))
+    like = _thing(source, 0)
+    things = tuple(Thing(like.colour, like.shape, like.size, place, named=False) for place in places)
+    words = f"a matching pair of {SIZES[like.size]} {_plural(like.shape)}"
+    return _finish("pair", f"{words} at the {PLACES[places[0]]} and the {PLACES[places[1]]}", source, things)
+
+
+def _mirror(source: random.Random) -> Scene:
+    rows = sorted(source.sample(range(3), source.choice((1, 2))))
+    left = tuple(_thing(source, 3 * row) for row in rows)
+    right = tuple(Thing(thing.colour, thing.shape, thing.size, thing.place + 2) for thing in left)
+    return _finish("mirror", f"{_listed(left)} mirrored", source, left + right, mirrored=True)
+
+
+_DRAW = {
+    "place": _place,
+    "mixed": _mixed,
+    "colour": lambda source: _contrast("colour", source),
+    "shape": lambda source: _contrast("shape", source),
+    "size": lambda source: _contrast("size", source),
+    "count": _count,
+    "pair": _pair,
+    "mirror": _mirror,
+}

@@ -1,0 +1,105 @@
+"""Draws scenes at any size, a whole batch at once: signed distances to each outline, smoothed over one pixel.
+
+Lengths are shares of the image side, so a scene drawn at 128 pixels is the same scene as at 64, only sharper.
+Shapes: B scenes, T things of a scene (padded), H, W pixels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from harness.shapes.captions import SHAPES, Scene
+
+INKS = (
+    (0.86, 0.10, 0.12),
+    (1.00, 0.55, 0.00),
+    (0.98, 0.88, 0.10),
+    (0.10, 0.65, 0.20),
+    (0.12, 0.30, 0.90),
+    (0.60, 0.20, 0.75),
+)
+PAPERS = ((0.97, 0.97, 0.97), (0.55, 0.55, 0.55), (0.05, 0.05, 0.05))
+RADII = (0.100, 0.150)
+CENTRES = (0.19, 0.5, 0.81)
+MOST_THINGS = 4
+JITTER = 0.012
+"""Largest shift of a centre; a radius varies by as much relative to its size times four, a colour by 0.03."""
+
+
+def draw(scenes: Sequence[Scene], seeds: Sequence[int], height: int = 64, width: int = 64) -> Tensor:
+    """Images (B, 3, H, W), float32 in [0, 1]; image i is a function of scenes[i], seeds[i] and the size alone."""
+    geometry_BT4, inks_BT3, papers_B3 = _lay_out(scenes, seeds)
+    y_HW, x_HW = torch.meshgrid(_pixel_centres(height), _pixel_centres(width), indexing="ij")
+    image_B3HW = papers_B3[:, :, None, None].repeat(1, 1, height, width)
+    pixel = 1.0 / min(height, width)
+    for thing in range(MOST_THINGS):
+        for shape, outline in enumerate(OUTLINES[name] for name in SHAPES):
+            rows = (geometry_BT4[:, thing, 3] == shape).nonzero()[:, 0]
+            x_R, y_R, radius_R = (column[:, None, None] for column in geometry_BT4[rows, thing, :3].unbind(-1))
+            distance_RHW = outline(x_HW - x_R, y_HW - y_R, radius_R)
+            cover_R1HW = (0.5 - distance_RHW / pixel).clamp(0, 1)[:, None]
+            image_B3HW[rows] = torch.lerp(image_B3HW[rows], inks_BT3[rows, thing, :, None, None], cover_R1HW)
+    return image_B3HW
+
+
+def _pixel_centres(count: int) -> Tensor:
+    return (torch.arange(count, dtype=torch.float32) + 0.5) / count
+
+
+def _lay_out(scenes: Sequence[Scene], seeds: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Centre x, centre y, radius and shape of each thing (radius -1 for none), its ink, and the paper."""
+    geometry = torch.full((len(scenes), MOST_THINGS, 4), -1.0)
+    inks = torch.zeros(len(scenes), MOST_THINGS, 3)
+    papers = torch.tensor([PAPERS[scene.background] for scene in scenes])
+    for row, (scene, seed) in enumerate(zip(scenes, seeds, strict=True)):
+        noise_T6 = torch.rand(MOST_THINGS + 1, 6, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        papers[row] += 0.02 * noise_T6[MOST_THINGS, :3]
+        half = len(scene.things) // 2
+        for column, thing in enumerate(scene.things):
+            mirror = scene.mirrored and column >= half
+            noise = noise_T6[column - half if mirror else column]
+            shift = -noise[0] if mirror else noise[0]
+            geometry[row, column, 0] = CENTRES[thing.place % 3] + JITTER * shift
+            geometry[row, column, 1] = CENTRES[thing.place // 3] + JITTER * noise[1]
+            geometry[row, column, 2] = RADII[thing.size] * (1 + 4 * JITTER * noise[2])
+            geometry[row, column, 3] = thing.shape
+            ink = noise_T6[0] if not thing.named else noise
+            inks[row, column] = torch.tensor(INKS[thing.colour]) + 0.03 * ink[3:]
+    return geometry, inks.clamp(0, 1), papers.clamp(0, 1)
+
+
+def _circle(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
+    return torch.hypot(x, y) - radius
+
+
+def _square(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
+    return torch.maximum(x.abs(), y.abs()) - 0.88 * radius
+
+
+def _triangle(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
+    return torch.maximum(0.894 * x.abs() + 0.447 * (-y - radius), y - 0.85 * radius)
+
+
+def _cross(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
+    long, short = torch.maximum(x.abs(), y.abs()), torch.minimum(x.abs(), y.abs())
+    return torch.maximum(long - radius, short - 0.34 * radius)
+
+
+def _ring(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
+    return (torch.hypot(x, y) - 0.72 * radius).abs() - 0.28 * radius
+
+
+def _diamond(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
+    return 0.7071 * (x.abs() + y.abs() - 1.2 * radius)
+
+
+OUTLINES = {
+    "circle": _circle,
+    "square": _square,
+    "triangle": _triangle,
+    "cross": _cross,
+    "ring": _ring,
+    "diamond": _diamond,
+}
+"""Distance from each outline, negative inside, as a function of the offset from its centre."""

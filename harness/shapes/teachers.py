@@ -1,0 +1,193 @@
+"""The tiny text-to-image models of the embedded world: genuine diffusers pipelines, trained here from nothing.
+
+Both predict v over a schedule with zero terminal signal (so that white and black papers are reachable) in the latents
+of the shared autoencoder; the text encoder learns together with the denoiser, as captions of 46 words allow.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.shapes.autoencoder import encode
+from harness.shapes.captions import Scene
+from harness.shapes.drawing import draw
+from harness.shapes.tokenizers import LENGTH, clip_tokenizer, t5_tokenizer
+from harness.training import Schedule, train
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, DiffusionPipeline
+
+TEXT_WIDTH = 128
+NOISE: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+    "rescale_betas_zero_snr": True,
+    "steps_offset": 1,
+}
+
+
+def build_pipeline(family: Literal["sd", "pixart"], vae: "AutoencoderKL") -> "DiffusionPipeline":
+    """An untrained StableDiffusionPipeline or PixArtSigmaPipeline around the autoencoder."""
+    from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline, StableDiffusionPipeline
+
+    scheduler = DPMSolverMultistepScheduler(**NOISE)
+    if family == "pixart":
+        return PixArtSigmaPipeline(t5_tokenizer(), _t5_encoder(), vae, _pixart(), scheduler)
+    parts = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    return StableDiffusionPipeline(vae, _clip_text_model(), clip_tokenizer(), _unet(), scheduler, **parts)
+
+
+def _unet() -> nn.Module:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=16,
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        block_out_channels=(48, 96),
+        layers_per_block=1,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=8,
+    )
+
+
+def _pixart() -> nn.Module:
+    from diffusers import PixArtTransformer2DModel
+
+    return PixArtTransformer2DModel(
+        num_attention_heads=4,
+        attention_head_dim=32,
+        in_channels=4,
+        out_channels=4,
+        num_layers=6,
+        sample_size=16,
+        patch_size=2,
+        cross_attention_dim=128,
+        caption_channels=TEXT_WIDTH,
+        use_additional_conditions=False,
+        interpolation_scale=1,
+    )
+
+
+def _clip_text_model() -> nn.Module:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    tokenizer = clip_tokenizer()
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=2 * TEXT_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=LENGTH,
+        projection_dim=TEXT_WIDTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+def _t5_encoder() -> nn.Module:
+    from transformers import T5Config, T5EncoderModel
+
+    config = T5Config(
+        vocab_size=len(t5_tokenizer()),
+        d_model=TEXT_WIDTH,
+        d_kv=32,
+        d_ff=2 * TEXT_WIDTH,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        is_encoder_decoder=False,
+    )
+    return T5EncoderModel(config)
+
+
+@dataclass(frozen=True)
+class TeacherTraining:
+    """Denoising of latents with v-prediction; captions are dropped at the rate `drop` for guidance."""
+
+    family: Literal["sd", "pixart"]
+    schedule: Schedule
+    name: str
+    seed: int = 4
+    batch: int = 64
+    drop: float = 0.1
+
+    def run(self, folder: Path, vae: "AutoencoderKL", scenes: Sequence[Scene], checkpoint: Path | None = None) -> None:
+        """Train on the scenes' images, drawn and encoded once, and save the pipeline in `folder`."""
+        torch.manual_seed(self.seed)
+        pipeline = build_pipeline(self.family, vae)
+        latents = latents_of(vae, scenes)
+        tokens = _tokens(pipeline, [scene.caption for scene in scenes])
+        empty = _tokens(pipeline, [""])
+        denoiser = pipeline.transformer if self.family == "pixart" else pipeline.unet
+        trained = nn.ModuleDict({"denoiser": denoiser, "text": pipeline.text_encoder}).train()
+        noise = _Noise(pipeline)
+
+        def loss(step: int) -> Tensor:
+            generator = torch.Generator().manual_seed(self.seed + step)
+            rows = torch.randint(len(scenes), (self.batch,), generator=generator)
+            dropped = torch.rand(self.batch, 1, generator=generator) < self.drop
+            ids, mask = (torch.where(dropped, none, some[rows]) for none, some in zip(empty, tokens, strict=True))
+            noisy, times, target = noise(latents[rows], generator)
+            return F.mse_loss(predict(denoiser, pipeline.text_encoder, noisy, times, ids, mask).float(), target)
+
+        train(trained, loss, self.schedule, self.name, checkpoint)
+        trained.eval()
+        pipeline.save_pretrained(folder)
+
+
+def predict(
+    denoiser: nn.Module, text_encoder: nn.Module, noisy: Tensor, times: Tensor, ids: Tensor, mask: Tensor
+) -> Tensor:
+    """One denoiser call as the family's pipeline makes it."""
+    from diffusers import PixArtTransformer2DModel
+
+    if isinstance(denoiser, PixArtTransformer2DModel):
+        states = text_encoder(ids, attention_mask=mask)[0]
+        return denoiser(noisy, states, timestep=times, encoder_attention_mask=mask, return_dict=False)[0]
+    return denoiser(noisy, times, text_encoder(ids)[0], return_dict=False)[0]
+
+
+def latents_of(vae: "AutoencoderKL", scenes: Sequence[Scene], batch: int = 64) -> Tensor:
+    """Scaled latents of the scenes' images, row i drawn with seed i."""
+    parts = []
+    for first in range(0, len(scenes), batch):
+        rows = scenes[first : first + batch]
+        with torch.autocast("cpu", torch.bfloat16):
+            parts.append(encode(vae, draw(rows, list(range(first, first + len(rows))))).float())
+    return torch.cat(parts) * vae.config.scaling_factor
+
+
+def _tokens(pipeline: "DiffusionPipeline", captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, both (N, LENGTH)."""
+    found = pipeline.tokenizer(
+        list(captions), padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
+    )
+    return found["input_ids"], found["attention_mask"]
+
+
+class _Noise:
+    """Noisy latents, their times, and the v that the denoiser must predict."""
+
+    def __init__(self, pipeline: "DiffusionPipeline") -> None:
+        from diffusers import DDPMScheduler
+
+        self.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+
+    def __call__(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        times = torch.randint(self.scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
+        noise = torch.randn(latents.shape, generator=generator)
+        noisy = self.scheduler.add_noise(latents, noise, times)
+        return noisy, times, self.scheduler.get_velocity(latents, noise, times)

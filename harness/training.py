@@ -1,0 +1,162 @@
+"""The one training loop: AdamW, warm-up, cosine decay, moving average of the weights, checkpoint and resume.
+
+A step's data is a function of the step's number, so a run that was stopped and resumed sees what an unbroken one sees.
+Checkpoints are safetensors like everything else that is loaded here.
+"""
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+Loss = Callable[[int], Tensor]
+"""The loss of one step, drawn from the step's number alone."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast: `average` is the decay of the moving average, `precision` fp32 or bf16 (autocast)."""
+
+    steps: int
+    learning_rate: float
+    warmup: int = 100
+    weight_decay: float = 0.01
+    average: float = 0.998
+    clip: float = 1.0
+    precision: str = "bf16"
+    save_every: int = 200
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step: linear warm-up, then half a cosine down to a fiftieth."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Progress:
+    """One line on stderr that is rewritten in a terminal and printed every so often in a log."""
+
+    def __init__(self, name: str, total: int, every: int = 100) -> None:
+        self.name, self.total, self.every = name, total, every
+
+    def show(self, step: int, loss: float, elapsed_s: float, done_before: int) -> None:
+        """Print step, loss and the time left."""
+        made = step - done_before
+        left_s = elapsed_s / max(1, made) * (self.total - step)
+        line = f"{self.name}: step {step}/{self.total}, loss {loss:.4f}, {left_s / 60:.1f} min left"
+        if sys.stderr.isatty():
+            print(f"\r{line}\x1b[K", end="" if step < self.total else "\n", file=sys.stderr, flush=True)
+        elif step % self.every == 0 or step == self.total:
+            print(line, file=sys.stderr, flush=True)
+
+
+def train(module: nn.Module, loss: Loss, schedule: Schedule, name: str, checkpoint: Path | None = None) -> float:
+    """Train the parameters of `module` that require gradients; leave their moving average in it. Returns the last loss.
+
+    With a checkpoint path the state is kept there, and a run that finds one goes on from it; it is removed at the end.
+    """
+    parameters = {key: value for key, value in module.named_parameters() if value.requires_grad}
+    optimizer = torch.optim.AdamW(parameters.values(), schedule.learning_rate, weight_decay=schedule.weight_decay)
+    average = {key: value.detach().clone() for key, value in parameters.items()}
+    first = _restore(checkpoint, parameters, average, optimizer)
+    progress, begun, smooth = Progress(name, schedule.steps), time.monotonic(), math.nan
+    device = next(iter(parameters.values())).device.type
+    for step in range(first, schedule.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate(step)
+        with _precision(device, schedule.precision):
+            value = loss(step)
+        value.backward()
+        nn.utils.clip_grad_norm_(parameters.values(), schedule.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        _follow(average, parameters, min(schedule.average, (step + 1) / (step + 10)))
+        smooth = float(value.detach()) if math.isnan(smooth) else 0.98 * smooth + 0.02 * float(value.detach())
+        progress.show(step + 1, smooth, time.monotonic() - begun, first)
+        if checkpoint is not None and (step + 1) % schedule.save_every == 0:
+            _save(checkpoint, step + 1, parameters, average, optimizer)
+    with torch.no_grad():
+        for key, value in parameters.items():
+            value.copy_(average[key])
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return smooth
+
+
+@contextmanager
+def _precision(device: str, precision: str) -> Iterator[None]:
+    with ExitStack() as stack:
+        if precision == "bf16":
+            stack.enter_context(torch.autocast(device, torch.bfloat16))
+            if device == "cpu":
+                stack.enter_context(_Fp32Attention())
+        yield
+
+
+class _Fp32Attention(TorchFunctionMode):
+    """Attention in fp32 under CPU autocast: torch's bf16 backward of it is three times slower than the fp32 one."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function is not nn.functional.scaled_dot_product_attention:
+            return function(*args, **kwargs)
+        query, key, value = args[:3]
+        with torch.autocast("cpu", enabled=False):
+            return function(query.float(), key.float(), value.float(), *args[3:], **kwargs).to(query.dtype)
+
+
+@torch.no_grad()
+def _follow(average: dict[str, Tensor], parameters: dict[str, nn.Parameter], decay: float) -> None:
+    torch._foreach_lerp_(list(average.values()), list(parameters.values()), 1 - decay)
+
+
+def _save(
+    path: Path,
+    step: int,
+    parameters: dict[str, nn.Parameter],
+    average: dict[str, Tensor],
+    optimizer: torch.optim.AdamW,
+) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {f"average/{key}": value for key, value in average.items()}
+    for key, value in parameters.items():
+        state = optimizer.state[value]
+        tensors |= {f"value/{key}": value.detach(), f"first/{key}": state["exp_avg"], f"second/{key}": state["exp_avg_sq"]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".part")
+    save_file({key: value.contiguous() for key, value in tensors.items()}, fresh, {"step": str(step)})
+    os.replace(fresh, path)
+
+
+def _restore(
+    path: Path | None, parameters: dict[str, nn.Parameter], average: dict[str, Tensor], optimizer: torch.optim.AdamW
+) -> int:
+    """Load a checkpoint where there is one; returns the number of steps done."""
+    from safetensors import safe_open
+
+    if path is None or not path.exists():
+        return 0
+    with safe_open(path, framework="pt") as file, torch.no_grad():
+        step = int(file.metadata()["step"])
+        for key, value in parameters.items():
+            value.copy_(file.get_tensor(f"value/{key}"))
+            average[key].copy_(file.get_tensor(f"average/{key}"))
+            optimizer.state[value] = {
+                "step": torch.tensor(float(step)),
+                "exp_avg": file.get_tensor(f"first/{key}").to(value),
+                "exp_avg_sq": file.get_tensor(f"second/{key}").to(value),
+            }
+    return step

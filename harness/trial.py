@@ -1,0 +1,95 @@
+"""A trial: a case come alive. Everything is made when it is first asked for, and made once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from harness.case import Case, Resolution
+from harness.distillation.student import Student, with_weights
+from harness.features.world import World
+from harness.model import Model
+from harness.surgery import Factory, Seat, seated
+
+
+class Trial:
+    """What a metric sees. `trained`: whether the variant has weights of its own or needs none."""
+
+    def __init__(
+        self, case: Case, model: Model, factory: Factory, world: World, student: Student, untrained_allowed: bool = False
+    ) -> None:
+        self.case = case
+        self.model = model
+        self.world = world
+        self.untrained_allowed = untrained_allowed
+        self._factory = factory
+        self._student = student
+        self._images: Tensor | None = None
+        self._references: dict[tuple[int, Resolution], Tensor] = {}
+
+    @property
+    def trained(self) -> bool:
+        """False where the variant has parameters that nothing has trained."""
+        return self._student.available or self._student.exact
+
+    @property
+    def factory(self) -> Factory:
+        """Makes the variant's mixers, with the student's weights where there are any."""
+        return with_weights(self._factory, self._student.tensors()) if self._student.available else self._factory
+
+    @contextmanager
+    def denoiser(self) -> Iterator[nn.Module]:
+        """The denoiser on the case's device, the variant seated with its weights."""
+        self.model.load(self.case.device, self.case.dtype)
+        with seated(self.model.denoiser, self.factory):
+            yield self.model.denoiser
+
+    @contextmanager
+    def meta_denoiser(self) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
+        """The same on the meta device, with the arguments of one call at the case's resolution, batch 1."""
+        twin = self.model.on_meta(self.case.dtype)
+        with seated(twin.denoiser, self._factory):
+            yield twin.denoiser, twin.example(self.case.resolution)
+
+    def seats(self) -> dict[str, Seat]:
+        """The seat of each site, on the meta device."""
+        with seated(self.model.on_meta(self.case.dtype).denoiser, self._factory) as seats:
+            return dict(seats)
+
+    @property
+    def prompts(self) -> list[str]:
+        """One prompt an image: each of the world's prompts with each of the case's seeds, seeds changing first."""
+        return [prompt for prompt in self.world.prompts(self._prompt_count) for _ in self.case.seeds][: self.case.n]
+
+    @property
+    def seeds(self) -> list[int]:
+        """One seed an image. The prompt's place is mixed in, so that no two prompts share their noise."""
+        count = len(self.case.seeds)
+        return [self.case.seeds[i % count] + 1000 * (i // count) for i in range(self.case.n)]
+
+    def images(self) -> Tensor:
+        """(n, 3, H, W) in [0, 1], generated once."""
+        if self._images is None:
+            case = self.case
+            with self.denoiser():
+                self._images = self.model.generate(
+                    self.prompts, self.seeds, case.resolution, case.steps, case.guidance, case.batch
+                )
+        return self._images
+
+    @property
+    def made_images(self) -> Tensor | None:
+        """The images, if a metric has asked for them."""
+        return self._images
+
+    def references(self, n: int | None = None) -> Tensor:
+        """Real images of the world at the case's resolution, n of them or as many as there are images."""
+        key = (n or self.case.n, self.case.resolution)
+        if key not in self._references:
+            self._references[key] = self.world.references(*key)
+        return self._references[key]
+
+    @property
+    def _prompt_count(self) -> int:
+        return -(-self.case.n // len(self.case.seeds))

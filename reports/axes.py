@@ -1,0 +1,139 @@
+"""Axes, error bars and hover texts that the charts share: ticks in the units that people use, in one typeface."""
+
+import html
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from reports.compare import Group, Point
+from reports.read import Record
+from reports.units import scale, tick, with_interval
+
+Axis = dict[str, Any]
+FONT = "system-ui, sans-serif"
+
+
+def layout() -> dict[str, Any]:
+    """The frame of every chart: no background of its own, no legend (the page has one for all)."""
+    return {
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": FONT, "size": 12, "color": "--muted"},
+        "hoverlabel": {
+            "bgcolor": "--surface",
+            "bordercolor": "--rule",
+            "font": {"family": FONT, "color": "--ink", "size": 12},
+            "align": "left",
+            "namelength": 0,
+        },
+        "showlegend": False,
+        "margin": {"l": 56, "r": 14, "t": 12, "b": 42},
+        "bargap": 0.1,
+    }
+
+
+def size_axis(records: Iterable[Record]) -> Axis:
+    """Side of the image in pixels, log; a size that is not square stands at its geometric mean."""
+    sizes = sorted({(math.sqrt(r.pixels), r.resolution) for r in records})
+    crowded = len(sizes) > 7
+    title = "image side, px" if all("x" not in name for _, name in sizes) else "image side, px (geometric mean)"
+    return _line() | {
+        "type": "log",
+        "hoverformat": ".0f",
+        "range": _padded([side for side, _ in sizes], 0.06),
+        "tickvals": [side for side, _ in sizes],
+        "ticktext": [name for _, name in sizes],
+        "tickangle": -40 if crowded else 0,
+        "title": {"text": title, "font": {"size": 12}, "standoff": 8},
+    }
+
+
+def cost_axis(values: Sequence[float | int], unit: str) -> Axis:
+    """A cost, log, with ticks such as `10 GFLOPs` or `4 GiB`."""
+    if not values or min(values) <= 0:
+        return _line()
+    bounds = _padded(list(values), 0.08)
+    ticks = _ticks(10 ** bounds[0], 10 ** bounds[1], unit)
+    return _line() | {
+        "type": "log",
+        "range": bounds,
+        "tickvals": ticks,
+        "ticktext": [tick(value, unit) for value in ticks],
+        "automargin": True,
+    }
+
+
+def score_axis(group: Group) -> Axis:
+    """A score, linear, with room for the whiskers."""
+    percent = {"tickformat": ".0%"} if group.unit == "share" else {}
+    title = {} if group.unit in ("1", "share") else {"title": {"text": plain(group.unit)}}
+    return _line() | {"automargin": True} | percent | title
+
+
+def error_bars(points: Sequence[Point], colour: str = "") -> dict[str, Any]:
+    """95 % intervals where there are any."""
+    up = [_reach(p.reading.high, p.reading.value) for p in points]
+    down = [_reach(p.reading.value, p.reading.low) for p in points]
+    bars = {"type": "data", "array": up, "arrayminus": down, "symmetric": False, "thickness": 1.4, "width": 4}
+    return {"visible": any(up) or any(down)} | bars | ({"color": colour} if colour else {})
+
+
+def hover(point: Point, name: str = "") -> str:
+    """`<b>deltaconv</b> 1.23 GFLOPs (1.20 to 1.26)`."""
+    reading = point.reading
+    text, interval = with_interval(reading.value, reading.low, reading.high, reading.unit)
+    return f"<b>{plain(name or point.record.variant)}</b>  {text}{f' ({interval})' if interval else ''}"
+
+
+def hover_lost(variant: str, reason: str) -> str:
+    """A dash and its reason, in a few short lines: a chart is narrow."""
+    lines = textwrap.wrap(reason, 34, max_lines=4, placeholder=" ...")
+    return f"<b>{plain(variant)}</b>  –<br>" + "<br>".join(plain(line) for line in lines)
+
+
+def plain(text: str) -> str:
+    """Foreign text for plotly, which reads a subset of HTML."""
+    return html.escape(text, quote=False)
+
+
+def _line() -> Axis:
+    return {
+        "gridcolor": "--grid",
+        "linecolor": "--rule",
+        "zerolinecolor": "--rule",
+        "tickfont": {"size": 11.5},
+        "fixedrange": True,
+        "minor": {"ticks": ""},
+    }
+
+
+def _padded(values: Sequence[float | int], share: float) -> list[float]:
+    """Range of a log axis (in powers of ten) with a margin on both sides."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    room = max((high - low) * share, 0.03)
+    return [low - room, high + room]
+
+
+def _ticks(low: float, high: float, unit: str) -> list[float]:
+    """About five round values: even steps over a short range, powers of ten (of two for bytes) over a long one."""
+    if high / low < 4:
+        divisor = scale(high, unit).divisor
+        step = _round_step((high - low) / divisor / 4) * divisor
+        return [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    base = 2.0 if unit == "byte" else 10.0
+    first, last = math.floor(math.log(low, base)), math.ceil(math.log(high, base))
+    if unit != "byte" and last - first <= 2:
+        return [factor * 10.0**power for power in range(first, last + 1) for factor in (1, 2, 5)]
+    every = max(1, math.ceil((last - first) / 6))
+    return [base**power for power in range(first, last + 1) if power % every == 0]
+
+
+def _round_step(rough: float) -> float:
+    """1, 2 or 5 times a power of ten, near `rough`."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.99)
+
+
+def _reach(more: float | int | None, less: float | int | None) -> float:
+    return 0.0 if more is None or less is None else max(0.0, float(more - less))

@@ -1,0 +1,222 @@
+"""Charts as plain plotly.js figures: data in, dictionaries out; nothing here imports plotly.
+
+Colours are written as names of CSS variables (`--series-2`, `--ink`) under keys that end in `color`; the page's script
+puts in what the style sheet says, so light and dark come from one place. Every variant keeps its colour and its marker
+in every chart of every report: the known ones by a fixed table, others by a hash of their name.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.axes import cost_axis, error_bars, hover, hover_lost, layout, plain, score_axis, size_axis
+from reports.compare import REFERENCE, Group, Point, Series, distinction, lost, variant_order
+from reports.read import Record
+from reports.units import human, spoken
+
+FIXED = {REFERENCE: 0, "neighborhood": 1, "linfusion": 2, "deltaconv": 3}
+COLOURS = 10
+SYMBOLS = (
+    "circle",
+    "square",
+    "diamond",
+    "triangle-up",
+    "triangle-down",
+    "star",
+    "cross",
+    "x",
+    "triangle-left",
+    "triangle-right",
+)
+GLYPHS = "●■◆▲▼★✚✖◀▶"
+"""The markers as characters, in the same order."""
+LEVELS = ("floor", "ceiling", "real", "chance")
+"""Details of a score that are drawn as a level beside its bar."""
+
+Palette = dict[str, int]
+"""Variant name -> number of its colour and marker."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure with the words around it; `growth` is (variant, exponent over the last step of pixels)."""
+
+    title: str
+    subtitle: str
+    protocols: tuple[str, ...]
+    figure: dict[str, Any]
+    choice: str = ""
+    low: bool = False
+    growth: tuple[tuple[str, str], ...] = ()
+
+
+def palette(variants: Iterable[str]) -> Palette:
+    """A number for every variant; unknown ones start at a hash of their name and step on where it is taken."""
+    names = sorted(set(variants), key=variant_order)
+    chosen = {name: FIXED[name] for name in names if name in FIXED}
+    free = [number for number in range(COLOURS) if number not in FIXED.values()]
+    for name in (n for n in names if n not in FIXED):
+        start = int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(free)
+        order = free[start:] + free[:start]
+        chosen[name] = next((n for n in order if n not in chosen.values()), order[0])
+    return chosen
+
+
+def cost_charts(found: Sequence[Group], records: Sequence[Record], colours: Palette) -> list[Chart]:
+    """Cost against resolution, log-log: one chart a comparable group that has more to say than one size."""
+    charts = []
+    for group in found:
+        if not group.is_cost or group.unit == "parameter":
+            continue
+        rivals = [g for g in found if (g.model, g.name) == (group.model, group.name)]
+        charts.append(_cost_chart(group, lost(group, records), colours, distinction(group, rivals)))
+    return charts
+
+
+def _cost_chart(group: Group, missing: Sequence[tuple[Record, str]], colours: Palette, subtitle: str) -> Chart:
+    traces, growth = [], []
+    for series, points in group.series.items():
+        taken = [p for p in points if p.reading.value]
+        number = colours[series.variant]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": plain(series.variant),
+                "meta": series.variant,
+                "x": [math.sqrt(p.record.pixels) for p in taken],
+                "y": [p.reading.value for p in taken],
+                "error_y": error_bars(taken),
+                "customdata": [hover(p) for p in taken],
+                "hovertemplate": "%{customdata}<extra></extra>",
+                "line": {"color": f"--series-{number}", "width": 2},
+                "marker": {"color": f"--series-{number}", "symbol": SYMBOLS[number], "size": 8},
+            }
+        )
+        if slope := _growth(taken):
+            growth.append((series.variant, slope))
+    values = [p.reading.value for p in group.points if p.reading.value]
+    frame = layout() | {
+        "xaxis": size_axis([*(p.record for p in group.points), *(record for record, _ in missing)]),
+        "yaxis": cost_axis(values, group.unit),
+        "hovermode": "x unified",
+    }
+    if values:
+        traces += _crosses(missing, colours, frame["yaxis"])
+    return Chart(
+        spoken(group.name), subtitle, (group.protocol,), {"data": traces, "layout": frame}, growth=tuple(growth)
+    )
+
+
+def _crosses(missing: Sequence[tuple[Record, str]], colours: Palette, axis: dict[str, Any]) -> list[dict[str, Any]]:
+    """A cross at the top for every number that could not be taken, one line of them a variant."""
+    variants = sorted({record.variant for record, _ in missing}, key=variant_order)
+    low, high = axis["range"]
+    axis["range"] = [low, high + (high - low) * 0.06 * len(variants)]
+    traces = []
+    for line, variant in enumerate(variants):
+        mine = [(record, reason) for record, reason in missing if record.variant == variant]
+        colour = f"--series-{colours[variant]}"
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": plain(variant),
+                "meta": variant,
+                "x": [math.sqrt(record.pixels) for record, _ in mine],
+                "y": [10 ** (high + (high - low) * 0.06 * (line + 0.3))] * len(mine),
+                "customdata": [hover_lost(variant, reason) for _, reason in mine],
+                "hovertemplate": "%{customdata}<extra></extra>",
+                "marker": {"symbol": "x-thin-open", "size": 8, "color": colour, "line": {"width": 2, "color": colour}},
+            }
+        )
+    return traces
+
+
+def score_charts(found: Sequence[Group], colours: Palette) -> list[Chart]:
+    """Scores as bars from zero with their intervals, grouped by resolution, and the levels that belong beside them."""
+    charts = []
+    for group in found:
+        if group.is_cost or not any(p.reading.value is not None for p in group.points):
+            continue
+        rivals = [g for g in found if (g.model, g.name) == (group.model, group.name)]
+        charts.append(_score_chart(group, colours, distinction(group, rivals)))
+    return charts
+
+
+def _score_chart(group: Group, colours: Palette, subtitle: str) -> Chart:
+    sizes = sorted({(p.record.pixels, p.record.resolution) for p in group.points})
+    series = list(group.series)
+    start = {resolution: index * (len(series) + 0.9) for index, (_, resolution) in enumerate(sizes)}
+    traces: list[dict[str, Any]] = []
+    for index, (one, points) in enumerate(group.series.items()):
+        taken = [p for p in points if p.reading.value is not None]
+        number = colours[one.variant]
+        again = sum(other.variant == one.variant for other in series[:index])
+        traces.append(
+            {
+                "type": "bar",
+                "name": plain(label(one)),
+                "meta": one.variant,
+                "x": [start[p.record.resolution] + index for p in taken],
+                "y": [p.reading.value for p in taken],
+                "width": 0.84,
+                "error_y": error_bars(taken, "--ink"),
+                "customdata": [hover(p, label(one)) for p in taken],
+                "hovertemplate": "%{customdata}<extra></extra>",
+                "marker": {"color": f"--series-{number}", "pattern": {"shape": "/" if again else ""}},
+            }
+        )
+    levels = _levels(group, start)
+    middle = (len(series) - 1) / 2
+    ticks = [start[resolution] + middle for _, resolution in sizes]
+    frame = layout() | {
+        "margin": {"l": 44, "r": 10, "t": 12, "b": 26},
+        "xaxis": {"tickvals": ticks, "ticktext": [f"{r} px" for _, r in sizes], "fixedrange": True, "zeroline": False},
+        "yaxis": score_axis(group) | {"rangemode": "tozero"},
+        "hovermode": "closest",
+    }
+    direction = {"higher": "higher is better", "lower": "lower is better"}.get(group.better, "")
+    named = ", ".join(dict.fromkeys(trace["name"] for trace in levels if trace["name"]))
+    words = "; ".join(part for part in (direction, f"line: {named}" if named else "", subtitle) if part)
+    return Chart(spoken(group.name), words, (group.protocol,), {"data": traces + levels, "layout": frame}, low=True)
+
+
+def _levels(group: Group, start: dict[str, float]) -> list[dict[str, Any]]:
+    """A line across each bar at the levels that its reading knows, with a rim so that it shows on any colour."""
+    traces: list[dict[str, Any]] = []
+    for level in LEVELS:
+        x: list[float | None] = []
+        y: list[float | None] = []
+        words: list[str] = []
+        for index, points in enumerate(group.series.values()):
+            for p in points:
+                value = p.reading.details.get(level)
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    middle = start[p.record.resolution] + index
+                    x += [middle - 0.46, middle, middle + 0.46, None]
+                    y += [value, value, value, None]
+                    words += [f"{level} {human(value, p.reading.unit, 3)}"] * 4
+        line = {"type": "scatter", "mode": "lines", "x": x, "y": y}
+        if x:
+            traces.append(line | {"name": "", "line": {"color": "--surface", "width": 5}, "hoverinfo": "skip"})
+            shown = {"customdata": words, "hovertemplate": "%{customdata}<extra></extra>"}
+            traces.append(line | {"name": level, "line": {"color": "--level", "width": 2}} | shown)
+    return traces
+
+
+def label(series: Series) -> str:
+    """The variant, with its weights where several are shown."""
+    return f"{series.variant} ({series.weights})" if series.weights else series.variant
+
+
+def _growth(points: Sequence[Point]) -> str:
+    """`1.98`: the exponent of the cost in the number of pixels, over the last step of resolution."""
+    if len(points) < 2:
+        return ""
+    (few, less), (many, more) = ((p.record.pixels, p.reading.value) for p in points[-2:])
+    if not less or not more or less <= 0 or more <= 0 or few == many:
+        return ""
+    return f"{math.log(more / less) / math.log(many / few):.2f}"

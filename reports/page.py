@@ -1,0 +1,167 @@
+"""The page: everything a store has to say, in one HTML file that fetches nothing."""
+
+import datetime
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reports import charts, pareto, pictures, provenance, read, sites, tables, units
+from reports.compare import REFERENCE, groups, name_order, variant_order
+
+if TYPE_CHECKING:
+    import jinja2
+
+HERE = Path(__file__).parent
+
+
+def render(folder: str | Path) -> Path:
+    """Write report.html, readings.csv and summary.md into a store's folder; raise BadStore if that cannot be done."""
+    store = read.load(folder)
+    blocks = tables.summary(store.records)
+    path = store.folder / "report.html"
+    text = _environment().get_template("report.html").render(**_context(store, blocks))
+    try:
+        tables.export(store, blocks)
+        tables.write_whole(path, text)
+    except OSError as error:
+        raise read.BadStore(
+            f"{str(folder)!r} cannot be written ({error.strerror}): the report goes beside its records"
+        ) from error
+    return path
+
+
+def _environment() -> "jinja2.Environment":
+    import jinja2
+
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"human": units.human, "ratio": units.ratio, "spoken": units.spoken}
+    return found
+
+
+def _context(store: read.Store, blocks: Sequence[tables.Block]) -> dict[str, Any]:
+    records = store.records
+    found = groups(records)
+    colours = charts.palette(r.variant for r in records)
+    marks = provenance.protocols(records)
+    tradeoffs = pareto.tradeoff_charts(found, colours)
+    return {
+        "head": _headline(store),
+        "colours": colours,
+        "glyphs": charts.GLYPHS,
+        "models": _by_model(records, blocks, found, colours),
+        "choices": pareto.costs_of(tradeoffs),
+        "chosen": next(
+            (c.choice for c in tradeoffs if c.choice.endswith("latency")), tradeoffs[0].choice if tradeoffs else ""
+        ),
+        "sheets": _of_models(pictures.sheets(store.folder, records), records),
+        "sites": [table for _, mine in _of_models(sites.site_tables(records), records) for table in mine],
+        "long": _long(records),
+        "failures": provenance.failures(records),
+        "dashes": provenance.dashes(records),
+        "remarks": provenance.remarks(records),
+        "protocols": marks,
+        "marks": {p.text: p.mark for p in marks},
+        "machines": provenance.machines(records),
+        "commands": provenance.commands(store.folder.resolve().name, records),
+        "notices": store.notices,
+        "reference": REFERENCE,
+        "repeats": sum(len(r.readings) for r in records) - sum(len(g.points) for g in found),
+        **_inlined(),
+    }
+
+
+def _inlined() -> dict[str, Any]:
+    """Our own style and script, and plotly.js: the only text that goes into the page unescaped."""
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    return {
+        "style": Markup((HERE / "report.css").read_text(encoding="utf-8")),
+        "script": Markup((HERE / "report.js").read_text(encoding="utf-8")),
+        "plotly": Markup(get_plotlyjs()),
+    }
+
+
+def _headline(store: read.Store) -> dict[str, Any]:
+    records = store.records
+    started = sorted(r.started for r in records if r.started)
+    counts = Counter(r.status for r in records)
+    sizes = sorted({(r.pixels, r.resolution) for r in records})
+    return {
+        "name": store.folder.resolve().name,
+        "folder": str(store.folder),
+        "variants": sorted({r.variant for r in records} - {REFERENCE}, key=variant_order),
+        "models": _models(records),
+        "smallest": sizes[0][1],
+        "largest": sizes[-1][1],
+        "machines": [m.name for m in provenance.machines(records)],
+        "first": _day(started[0]) if started else "",
+        "last": _day(started[-1]) if started else "",
+        "elapsed": units.duration(sum(r.elapsed_s for r in records)),
+        "counts": sorted(counts.items(), key=lambda item: (item[0] != "ok", item[0])),
+        "total": len(records),
+    }
+
+
+def _day(started: str) -> str:
+    try:
+        return datetime.datetime.fromisoformat(started).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return started
+
+
+def _by_model(
+    records: Sequence[read.Record],
+    blocks: Sequence[tables.Block],
+    found: Sequence[Any],
+    colours: charts.Palette,
+) -> list[dict[str, Any]]:
+    """What the page shows of each model: summary tables (the fullest and the largest first), and its charts."""
+    shown = []
+    for model in _models(records):
+        mine = [b for b in blocks if b.model == model and b.columns]
+        fullest = max(mine, key=lambda b: (b.layer == 0, len(b.columns), b.pixels), default=None)
+        largest = max(mine, key=lambda b: (b.layer == 0, b.filled > 0, b.pixels), default=None)
+        first = [b for b in dict.fromkeys((fullest, largest)) if b is not None]
+        own = [g for g in found if g.model == model]
+        shown.append(
+            {
+                "name": model,
+                "blocks": first,
+                "other_blocks": [b for b in mine if b not in first],
+                "costs": charts.cost_charts(own, records, colours),
+                "scores": charts.score_charts(own, colours),
+                "tradeoffs": pareto.tradeoff_charts(own, colours),
+            }
+        )
+    return shown
+
+
+def _models(records: Sequence[read.Record]) -> list[str]:
+    """Models with scores first: theirs is the fuller story."""
+    scored = {r.model for r in records if any(not units.is_cost(x.unit, x.better) for x in r.readings)}
+    return sorted({r.model for r in records}, key=lambda model: (model not in scored, model))
+
+
+def _of_models(found: Sequence[Any], records: Sequence[read.Record]) -> list[tuple[str, list[Any]]]:
+    """Things that belong to a model, by model in the order of the page."""
+    ordered = [(model, [one for one in found if one.model == model]) for model in _models(records)]
+    return [(model, mine) for model, mine in ordered if mine]
+
+
+def _long(records: Sequence[read.Record]) -> list[dict[str, Any]]:
+    """Every reading as a row, in order of model, size, variant and name."""
+    ordered = sorted(records, key=lambda r: (r.model, r.pixels, r.resolution, variant_order(r.variant), r.started))
+    rows = []
+    for record in ordered:
+        for r in sorted(record.readings, key=lambda reading: name_order(reading.name)):
+            text, interval = units.with_interval(r.value, r.low, r.high, r.unit)
+            rows.append({"record": record, "reading": r, "text": text, "interval": interval})
+    return rows

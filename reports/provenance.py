@@ -1,0 +1,166 @@
+"""Where the numbers are from: protocols, machines, what could not be taken and why, and how to take it all again."""
+
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.compare import machine_name, name_order, variant_order
+from reports.read import Record
+from reports.units import spoken
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How some readings were taken; `mark` is its name on the page."""
+
+    mark: str
+    text: str
+    readings: tuple[str, ...]
+    models: tuple[str, ...]
+    counts: str
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What could not be taken, why, and where: `cases` are phrases such as `sd15 deltaconv at 8192, 16384`."""
+
+    what: str
+    reason: str
+    cases: tuple[str, ...]
+    count: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine: its name, how many records it made, and all that is known of it."""
+
+    name: str
+    records: int
+    facts: tuple[tuple[str, str], ...]
+
+
+def protocols(records: Iterable[Record]) -> list[Protocol]:
+    """Every protocol once, in order of the readings."""
+    uses: dict[str, list[tuple[str, str, int]]] = {}
+    for record in records:
+        for r in record.readings:
+            uses.setdefault(r.protocol, []).append((r.name, record.model, 0 if r.value is None else r.n))
+    ordered = sorted(uses, key=lambda text: (min(name_order(name) for name, _, _ in uses[text]), text))
+    made = []
+    for number, text in enumerate(ordered, 1):
+        names = sorted({name for name, _, _ in uses[text]}, key=name_order)
+        models = sorted({model for _, model, _ in uses[text]})
+        counts = sorted({n for _, _, n in uses[text]} - {0}) or [0]
+        words = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        made.append(Protocol(f"P{number}", text, tuple(spoken(n) for n in names), tuple(models), words))
+    return made
+
+
+def failures(records: Sequence[Record]) -> list[Trouble]:
+    """Cases that did not end well, by status and reason."""
+    found: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if record.status != "ok":
+            found.setdefault((record.status.replace("_", " "), record.reason), []).append(record)
+    return [Trouble(status, reason, _cases(bad), len(bad)) for (status, reason), bad in found.items()]
+
+
+def dashes(records: Sequence[Record]) -> list[Trouble]:
+    """Readings without a value, by reason and name."""
+    found: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        for r in record.readings:
+            if r.value is None:
+                found.setdefault((r.name, r.reason), []).append(record)
+    ordered = sorted(found, key=lambda key: (name_order(key[0]), key[1]))
+    return [Trouble(spoken(name), why, _cases(found[name, why]), len(found[name, why])) for name, why in ordered]
+
+
+def remarks(records: Sequence[Record]) -> list[Trouble]:
+    """Notes of the records, each once."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        for note in record.notes:
+            found.setdefault(note, []).append(record)
+    return [Trouble("", note, _cases(where), len(where)) for note, where in found.items()]
+
+
+def _cases(records: Sequence[Record]) -> tuple[str, ...]:
+    sizes: dict[tuple[str, tuple[int, str]], list[tuple[int, str]]] = {}
+    for r in records:
+        sizes.setdefault((r.model, variant_order(r.variant)), []).append((r.pixels, r.resolution))
+    return tuple(
+        f"{model} {variant} at {', '.join(name for _, name in sorted(set(found)))}"
+        for (model, (_, variant)), found in sorted(sizes.items())
+    )
+
+
+def machines(records: Sequence[Record]) -> list[Machine]:
+    """Every machine once, by hardware; facts that differ between its records list all their values."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(machine_name(record.machine), []).append(record)
+    return [Machine(name, len(made), _facts([r.machine for r in made])) for name, made in found.items()]
+
+
+def _facts(machines: Sequence[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
+    values: dict[str, list[str]] = {}
+    for machine in machines:
+        for name, value in _flat(machine):
+            known = values.setdefault(name, [])
+            if value not in known:
+                known.append(value)
+    return tuple((name, ", ".join(known[:4]) + (", ..." if len(known) > 4 else "")) for name, known in values.items())
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}".replace("_", " "), value if isinstance(value, str) else json.dumps(value)
+
+
+def commands(name: str, records: Sequence[Record]) -> list[str]:
+    """Command lines that take every case of these records again, as few as a grid of cases allows."""
+    grids: dict[str, dict[str, set[tuple[str, int, str]]]] = {}
+    for r in records:
+        chosen = {k: v for k, v in r.settings.items() if v is not None}
+        rest = json.dumps(chosen | {"metrics": list(r.metrics)}, sort_keys=True)
+        grids.setdefault(rest, {}).setdefault(r.model, set()).add((r.variant, r.pixels, r.resolution))
+    merged: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for rest, models in grids.items():
+        for model, cases in models.items():
+            for variants, sizes in _products(cases):
+                merged.setdefault((rest, variants, sizes), []).append(model)
+    return [_command(name, found, *key) for key, found in merged.items()]
+
+
+def _products(cases: set[tuple[str, int, str]]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Variants with the same resolutions, together."""
+    sizes: dict[str, list[tuple[int, str]]] = {}
+    for variant, pixels, resolution in sorted(cases):
+        sizes.setdefault(variant, []).append((pixels, resolution))
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for variant, found in sizes.items():
+        alike.setdefault(tuple(size for _, size in sorted(found)), []).append(variant)
+    return [(tuple(sorted(names, key=variant_order)), found) for found, names in alike.items()]
+
+
+def _command(name: str, models: list[str], rest: str, variants: tuple[str, ...], sizes: tuple[str, ...]) -> str:
+    settings: dict[str, Any] = json.loads(rest)
+    metrics = settings.pop("metrics")
+    lists = {"models": models, "variants": variants, "resolutions": sizes, "metrics": metrics}
+    words = [f"name={name}", *(f"{key}={_list(values)}" for key, values in lists.items())]
+    words += [f"{key}={_list(v) if isinstance(v, list) else _scalar(v)}" for key, v in settings.items()]
+    return "python -m harness " + " ".join(shlex.quote(word) for word in words)
+
+
+def _list(values: Iterable[Any]) -> str:
+    return f"[{','.join(_scalar(value) for value in values)}]"
+
+
+def _scalar(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,65 @@
+"""Per-site accounts: for every self-attention layer, what each variant put there and what it costs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reports.compare import REFERENCE, variant_order
+from reports.read import Record, Site
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """One layer: where and how wide it is, and what sits there under each variant (None where it is not known)."""
+
+    path: str
+    channels: int
+    heads: int
+    grid: tuple[int, int]
+    seated: tuple[Site | None, ...]
+    reference: int | None
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens."""
+        return self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True)
+class SiteTable:
+    """All layers of a model at a resolution, one column a variant with its mixers; `peak` is the highest price."""
+
+    model: str
+    resolution: str
+    variants: tuple[str, ...]
+    mixers: tuple[tuple[str, ...], ...]
+    rows: tuple[SiteRow, ...]
+    totals: tuple[int, ...]
+    peak: int
+
+
+def site_tables(records: Sequence[Record]) -> list[SiteTable]:
+    """One table for each model and resolution with accounts; the latest record of a variant speaks for it."""
+    found: dict[tuple[str, int, str], dict[str, Record]] = {}
+    for record in records:
+        if record.sites:
+            found.setdefault((record.model, record.pixels, record.resolution), {})[record.variant] = record
+    return [_table(model, size, seated) for (model, _, size), seated in sorted(found.items(), key=lambda item: item[0])]
+
+
+def _table(model: str, resolution: str, seated: dict[str, Record]) -> SiteTable:
+    variants = sorted(seated, key=variant_order)
+    at = {name: {_place(site): site for site in seated[name].sites} for name in variants}
+    places = dict.fromkeys(_place(site) for name in variants for site in seated[name].sites)
+    rows = []
+    for place in places:
+        sites = tuple(at[name].get(place) for name in variants)
+        own = at.get(REFERENCE, {}).get(place)
+        rows.append(SiteRow(*place, seated=sites, reference=own.flops if own else None))
+    totals = tuple(sum(site.flops for site in seated[name].sites) for name in variants)
+    peak = max(site.flops for name in variants for site in seated[name].sites)
+    mixers = tuple(tuple(dict.fromkeys(site.mixer for site in seated[name].sites)) for name in variants)
+    return SiteTable(model, resolution, tuple(variants), mixers, tuple(rows), totals, peak)
+
+
+def _place(site: Site) -> tuple[str, int, int, tuple[int, int]]:
+    return (site.path, site.channels, site.heads, site.grid)
