@@ -117,49 +117,71 @@ def neighbours(length: int, kernel: int, dilation: int, device: torch.device) ->
     return (first[:, None] + torch.arange(kernel, device=device)) * dilation + residue[:, None]
 
 
-def seen(queries: Tensor, keys: Tensor, length: int, kernel: int) -> Tensor:
-    """(..., queries, keys): whether a key lies in a query's window; positions along one axis of this length."""
-    first = (queries - kernel // 2).clamp(0, length - kernel)[..., :, None]
-    return (keys[..., None, :] >= first) & (keys[..., None, :] < first + kernel)
+def first_key(query: int, length: int, kernel: int) -> int:
+    """Where the window of a query starts along an axis, undilated."""
+    return min(max(query - kernel // 2, 0), length - kernel)
 
 
 def tiled_attention(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int]) -> Tensor:
     """Neighborhood attention of (B, H, W, h, d) maps, undilated, one row of tiles at a time."""
-    height = q.shape[1]
+    batch, height, width = q.shape[:3]
+    columns_Twu = column_windows(width, kernel[1], q.device)
+    masks: dict[tuple[int, ...], Tensor] = {}
     bands = []
     for top in range(0, height, TILE):
         bottom = min(top + TILE, height)
-        first = min(max(top - kernel[0] // 2, 0), height - kernel[0])
-        last = min(max(bottom - 1 - kernel[0] // 2, 0), height - kernel[0]) + kernel[0]
-        rows = seen(
-            torch.arange(top, bottom, device=q.device), torch.arange(first, last, device=q.device), height, kernel[0]
-        )
-        bands.append(tiled_band(q[:, top:bottom], k[:, first:last], v[:, first:last], rows, kernel[1]))
+        first = first_key(top, height, kernel[0])
+        last = first_key(bottom - 1, height, kernel[0]) + kernel[0]
+        starts = tuple(first_key(row, height, kernel[0]) - first for row in range(top, bottom))
+        if starts not in masks:
+            rows_tu = within(torch.tensor(starts, device=q.device), last - first, kernel[0])
+            mask_Tqs = (rows_tu[None, :, None, :, None] & columns_Twu[:, None, :, None, :]).flatten(3).flatten(1, 2)
+            masks[starts] = mask_Tqs.repeat_interleave(batch, dim=0).unsqueeze(1)
+        bands.append(tiled_band(q[:, top:bottom], k[:, first:last], v[:, first:last], masks[starts], kernel[1]))
     return torch.cat(bands, dim=1)
 
 
-def tiled_band(q: Tensor, k: Tensor, v: Tensor, row_seen: Tensor, kernel: int) -> Tensor:
+def within(starts: Tensor, extent: int, kernel: int) -> Tensor:
+    """(..., extent): which of `extent` keys lie in the window that begins at each start."""
+    key = torch.arange(extent, device=starts.device)
+    return (key >= starts[..., None]) & (key < starts[..., None] + kernel)
+
+
+def column_windows(width: int, kernel: int, device: torch.device) -> Tensor:
+    """(T, w, u): which of the u columns of a tile's keys each of its w columns of queries sees."""
+    wide = min(TILE, width)
+    reach = min(wide + kernel - 1, width)
+    starts = []
+    for left in range(0, width, wide):
+        base = min(max(left - kernel // 2, 0), width - reach)
+        queries = range(min(left, width - wide), min(left, width - wide) + wide)
+        starts.append([first_key(column, width, kernel) - base for column in queries])
+    return within(torch.tensor(starts, device=device), reach, kernel)
+
+
+def tiled_band(q: Tensor, k: Tensor, v: Tensor, mask_T1qs: Tensor, kernel: int) -> Tensor:
     """One row of tiles: (B, t, W, h, d) queries against the (B, u, W, h, d) keys that they need."""
     batch, tall, width, heads, size = q.shape
     wide = min(TILE, width)
     reach = min(wide + kernel - 1, width)
-    lefts = [min(left, width - wide) for left in range(0, width, wide)]
-    firsts = [min(max(left - kernel // 2, 0), width - reach) for left in lefts]
-    columns_Tw = torch.tensor(lefts, device=q.device)[:, None] + torch.arange(wide, device=q.device)
-    reached_Tu = torch.tensor(firsts, device=q.device)[:, None] + torch.arange(reach, device=q.device)
-    column_seen_Twu = seen(columns_Tw, reached_Tu, width, kernel)
-    mask_Tqs = (row_seen[None, :, None, :, None] & column_seen_Twu[:, None, :, None, :]).flatten(3).flatten(1, 2)
+    tiles = -(-width // wide)
+    q_Thqd = spans(q, 0, wide, tiles).transpose(1, 2)
+    k_Thsd, v_Thsd = (spans(source, kernel // 2, reach, tiles).transpose(1, 2) for source in (k, v))
+    mixed_Thqd = scaled_dot_product_attention(q_Thqd, k_Thsd, v_Thsd, attn_mask=mask_T1qs)
+    mixed = mixed_Thqd.transpose(1, 2).reshape(tiles, batch, tall, wide, heads, size).permute(1, 2, 0, 3, 4, 5)
+    whole = mixed[:, :, :-1].flatten(2, 3)
+    return torch.cat([whole, mixed[:, :, -1, wide * tiles - width :]], dim=2)
 
-    def tiles(source: Tensor, starts: list[int], extent: int) -> Tensor:
-        stacked = torch.stack([source[:, :, start : start + extent] for start in starts])
-        return stacked.flatten(0, 1).flatten(1, 2).transpose(1, 2)
 
-    mixed_Thqd = scaled_dot_product_attention(
-        tiles(q, lefts, wide),
-        tiles(k, firsts, reach),
-        tiles(v, firsts, reach),
-        attn_mask=mask_Tqs.repeat_interleave(batch, dim=0).unsqueeze(1),
-    )
-    mixed = mixed_Thqd.transpose(1, 2).reshape(len(lefts), batch, tall, wide, heads, size)
-    joined = mixed[:-1].permute(1, 2, 0, 3, 4, 5).flatten(2, 3)
-    return torch.cat([joined, mixed[-1][:, :, joined.shape[2] - lefts[-1] :]], dim=2)
+def spans(source: Tensor, before: int, extent: int, tiles: int) -> Tensor:
+    """(T B, u extent, h, d): for each tile the columns from `before` its left edge on, shifted inward at a border."""
+    width, step = source.shape[2], min(TILE, source.shape[2])
+    last = width - extent
+    clamped = min(-(-before // step), tiles)
+    regular = max(0, min((last + before - 1) // step + 1, tiles) - clamped)
+    parts = [source[:, :, :extent].unsqueeze(0).expand(clamped, -1, -1, -1, -1, -1)]
+    if regular:
+        moving = source[:, :, clamped * step - before :].unfold(2, extent, step)[:, :, :regular]
+        parts.append(moving.permute(2, 0, 1, 5, 3, 4))
+    parts.append(source[:, :, last:].unsqueeze(0).expand(tiles - clamped - regular, -1, -1, -1, -1, -1))
+    return torch.cat(parts).flatten(0, 1).flatten(1, 2)

@@ -28,7 +28,7 @@ class ReLULinearAttention(ProjectedMixer):
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
         self.check_grid(tokens_BNC, grid)
-        precise = torch.promote_types(tokens_BNC.dtype, torch.float32)
+        precise = torch.float64 if tokens_BNC.dtype == torch.float64 else torch.float32
         q, k, v = (self.split(project(tokens_BNC)).to(precise) for project in (self.to_q, self.to_k, self.to_v))
         q, k = q.relu(), k.relu()
         norm_BhN1 = q @ k.sum(dim=-2, keepdim=True).transpose(-2, -1) + EPSILON

@@ -6,7 +6,6 @@ shifts by half a window, so that information crosses the cuts. No relative posit
 Shapes: B batch, H x W grid, C channels, h heads, d = C / h.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
@@ -42,7 +41,7 @@ class ShiftedWindowAttention(ProjectedMixer):
     ) -> "ShiftedWindowAttention":
         """`shift` None is half a window at every second site: where the numbers in its path add up to an odd one."""
         size = site.pick(window_size, "window_size")
-        odd = sum(map(int, re.findall(r"\d+(?=\.|$)", site.path))) % 2
+        odd = sum(int(part) for part in site.path.split(".") if part.isdigit()) % 2
         steps = odd * (size // 2) if shift is None else site.pick(shift, "shift")
         with place(site, attention):
             mixer = cls(site.channels, site.heads, size, steps, bias=has_bias(attention))

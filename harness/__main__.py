@@ -2,6 +2,7 @@
 
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,7 @@ def names(group: str, arguments: list[str]) -> list[str]:
 
 def _config_dirs(arguments: list[str]) -> list[str]:
     joined = [argument.partition("=")[2] for argument in arguments if argument.startswith(("--config-dir=", "-cd="))]
-    pairs = zip(arguments, arguments[1:], strict=False)
-    return joined + [value for option, value in pairs if option in ("--config-dir", "-cd")]
+    return joined + [value for option, value in pairwise(arguments) if option in ("--config-dir", "-cd")]
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")

@@ -25,7 +25,9 @@ class Resolution:
             return value
         match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value).strip())
         if match is None or isinstance(value, bool):
-            raise BadInput(f"resolution {value!r} is not a size: give a side such as 512, or WIDTHxHEIGHT such as 1024x1536")
+            raise BadInput(
+                f"resolution {value!r} is not a size: give a side such as 512, or WIDTHxHEIGHT such as 1024x1536"
+            )
         width = int(match[1])
         height = int(match[2] or width)
         if min(width, height) < 1:

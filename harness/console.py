@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
@@ -16,13 +17,14 @@ from rich.text import Text
 
 from harness.gate import Verdict
 from harness.record import Reading, Record
+from reports.units import duration, human
 
-PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-SYMBOLS = {"FLOP": "FLOP", "byte": "B", "parameter": ""}
-IDENTITY_WIDTHS = {"model": 12, "variant": 15, "resolution": 11}
+IDENTITY_WIDTHS = {"model": 11, "variant": 14, "resolution": 10}
 STYLES = {"ok": "green", "unavailable": "yellow", "out_of_memory": "yellow", "timeout": "yellow", "failed": "bold red"}
-READING_WIDTH = 13
-STATUS_WIDTH = 14
+READING_WIDTH = 11
+STATUS_WIDTH = 13
+SECONDS_WIDTH = 8
+GAP = "  "
 
 
 class Console:
@@ -37,12 +39,18 @@ class Console:
         self._pace = _Pace(0)
 
     def start(self, total: int, metrics: Sequence[str] = ()) -> None:
-        """Print the head of the table: a column for each metric, filled by the reading that bears its name."""
-        self._columns = tuple(metrics)
+        """Print the head of the table: a column for each metric, filled by the reading that bears its name.
+
+        A terminal that is too narrow gets the first of them; a file or a pipe gets all.
+        """
+        self._columns = self._fitting(metrics) if self._out.is_terminal else tuple(metrics)
         self._pace = _Pace(total)
         head = [f"{name:<{width}}" for name, width in IDENTITY_WIDTHS.items()]
         head += [f"{name:>{_width(name)}}" for name in self._columns]
-        self._out.print(Text("  ".join([*head, f"{'status':<{STATUS_WIDTH}}", f"{'seconds':>8}"]), style="bold"))
+        head += [f"{'status':<{STATUS_WIDTH}}", f"{'seconds':>{SECONDS_WIDTH}}"]
+        self._out.print(Text(GAP.join(head), style="bold"))
+        if hidden := metrics[len(self._columns) :]:
+            self.notice(f"too wide for this terminal, but in the records and the report: {', '.join(hidden)}")
         if self._err.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             self._progress = Progress(*columns, TextColumn("{task.fields[left]}"), console=self._err, transient=True)
@@ -96,16 +104,21 @@ class Console:
         self._pace.seen += 1
         case = record.case
         identity = {"model": case.model, "variant": case.variant, "resolution": str(case.resolution)}
-        line = Text("  ".join(f"{identity[name]:<{width}}" for name, width in IDENTITY_WIDTHS.items()))
+        line = Text(GAP.join(f"{identity[name]:<{width}}" for name, width in IDENTITY_WIDTHS.items()))
         for name in self._columns:
-            line.append(f"  {shown(record.reading(name)):>{_width(name)}}")
-        line.append("  ").append(f"{record.status:<{STATUS_WIDTH}}", style=STYLES[record.status])
-        line.append(f"  {seconds:>8}")
+            line.append(f"{GAP}{cell(record.reading(name)):>{_width(name)}}")
+        line.append(GAP).append(f"{record.status:<{STATUS_WIDTH}}", style=STYLES[record.status])
+        line.append(f"{GAP}{seconds:>{SECONDS_WIDTH}}")
         self._print_above_bar(line)
         if self._progress:
             self._progress.update(self._task, completed=self._pace.seen, left=self._pace.left(), description="")
         else:
             self.notice(f"{self._pace.seen} of {self._pace.total} cases, {self._pace.left()}")
+
+    def _fitting(self, metrics: Sequence[str]) -> tuple[str, ...]:
+        room = self._out.width - sum(IDENTITY_WIDTHS.values()) - STATUS_WIDTH - SECONDS_WIDTH - 4 * len(GAP)
+        ends = accumulate(len(GAP) + _width(name) for name in metrics)
+        return tuple(name for name, end in zip(metrics, ends, strict=True) if end <= room)
 
     def _print_above_bar(self, line: Text) -> None:
         """The bar and the table may share a terminal through two streams: the bar steps aside for the line."""
@@ -135,31 +148,9 @@ class _Pace:
         return f"about {duration((time.monotonic() - self._began) / self.measured * rest)} left"
 
 
-def duration(seconds: float) -> str:
-    """`8 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def shown(reading: Reading | None) -> str:
-    """A reading as a cell: value and unit to four digits; a dash where there is no number."""
-    if reading is None or reading.value is None:
-        return "-"
-    return quantity(reading.value, reading.unit)
-
-
-def quantity(value: float, unit: str) -> str:
-    """`1.234 TFLOP`, `512 MB` (decimal), `3.45 ms`, `27.12`."""
-    if unit in SYMBOLS:
-        scale, prefix = next(((scale, prefix) for scale, prefix in PREFIXES if abs(value) >= scale), (1.0, ""))
-        return f"{value / scale:.4g} {prefix}{SYMBOLS[unit]}".rstrip()
-    if unit == "ms" and abs(value) >= 10_000:
-        return f"{value / 1000:.4g} s"
-    return f"{value:.4g}" if unit in ("1", "share") else f"{value:.4g} {unit}"
+def cell(reading: Reading | None) -> str:
+    """A reading as `1.23 GFLOPs`; a dash where there is no number. Plain blanks, so that `grep` finds it."""
+    return human(reading.value if reading else None, reading.unit if reading else "1").replace("\u00a0", " ")
 
 
 def _width(column: str) -> int:

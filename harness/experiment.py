@@ -1,4 +1,4 @@
-"""An experiment: what a configuration asks for, checked, and spelled out as cases. Plain Python, usable from a notebook."""
+"""An experiment: what a configuration asks for, checked, and spelled out as cases. Plain Python, fit for a notebook."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,8 +46,9 @@ class Experiment:
     """Settings of one run; design section 5 lists them.
 
     resolutions: None lets each model take its own. limits: model -> metric -> the longest image side in pixels at which
-    the metric is taken (0: never); metrics without a limit are taken everywhere. train: the recipe for missing students,
-    or None to train nothing. untrained: let quality be taken of untrained students, which has to be said in so many words.
+    the metric is taken (0: never); metrics without a limit are taken everywhere. train: the recipe for missing
+    students, or None to train nothing. untrained: let quality be taken of untrained students, which has to be said in
+    so many words.
     """
 
     catalog: Catalog
@@ -83,7 +84,9 @@ class Experiment:
             value = getattr(self, setting)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise BadInput(f"{setting}={value} is not possible: give a whole number of at least 1")
-        if not self.seeds or any(isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in self.seeds):
+        if not self.seeds or any(
+            isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in self.seeds
+        ):
             raise BadInput(f"seeds={list(self.seeds)} is not possible: give whole numbers of at least 0, such as [0,1]")
         if self.dtype not in DTYPES:
             raise BadInput(f"dtype {self.dtype!r} is not known: choose from {', '.join(DTYPES)}")

@@ -19,7 +19,7 @@ from harness import weights
 from harness.case import BadInput, Resolution
 from harness.mixer import Site
 from harness.models.layout import Layout
-from harness.models.opening import built, device_of, random_pipeline, read_pipeline
+from harness.models.opening import built, compare, device_of, random_pipeline, read_pipeline
 from harness.models.quiet import quiet
 from harness.models.text import States, TextCache, batched, drawn
 from harness.surgery import sites
@@ -65,6 +65,11 @@ class Model(ABC):
     def patch(self) -> int:
         """How many latents of a side the denoiser cannot divide."""
 
+    @property
+    def least_steps(self) -> int:
+        """The fewest steps that the pipeline takes."""
+        return 1
+
     @abstractmethod
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each text state of one prompt, without the batch."""
@@ -100,20 +105,20 @@ class Model(ABC):
                 "give a pipeline of the same family, or choose the model that fits it"
             )
 
-    @property
+    @cached_property
     def shrink(self) -> int:
         """How many pixels of a side become one latent."""
         return self.layout.shrink
 
-    @property
+    @cached_property
     def multiple(self) -> int:
         """Image sides must be multiples of this many pixels."""
         return math.lcm(PIPELINE_MULTIPLE, self.shrink * self.patch)
 
-    @property
+    @cached_property
     def latent_channels(self) -> int:
         """Channels of a latent; a denoiser that also predicts a variance appends it after as many."""
-        return int(self.layout.component(self.part)["in_channels"])
+        return int(self.layout.value(self.part, "in_channels"))
 
     def check(self, resolution: Resolution) -> None:
         """Raise BadInput, with the nearest sizes that work, for a resolution that the model cannot do."""
@@ -141,7 +146,9 @@ class Model(ABC):
         else:
             self.pipeline = self._opened(device_of(device), DTYPES[dtype])
             self._denoiser = getattr(self.pipeline, self.part)
-        self.denoiser.eval().requires_grad_(False)
+        for module in self.pipeline.components.values() if self.pipeline else [self._denoiser]:
+            if isinstance(module, nn.Module):
+                module.eval().requires_grad_(False)
         self._text = TextCache(self._encode if self.encodes else self._draw)
         self._loaded = (device, dtype)
         return self
@@ -164,6 +171,8 @@ class Model(ABC):
                 pipeline = random_pipeline(layout, self.part, device, dtype)
             else:
                 pipeline = read_pipeline(layout, dtype).to(device)
+                if layout != self.layout:
+                    compare(getattr(pipeline, self.part), self.layout, self.part, self.source)
             pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
@@ -242,8 +251,11 @@ class Model(ABC):
             raise RuntimeError(
                 f"model {self.name} is on the meta device or not loaded: load it on cpu or cuda to generate"
             )
-        if min(steps, batch) < 1:
-            raise BadInput(f"steps={steps} and batch={batch} make no image: give at least 1 of each")
+        if steps < self.least_steps or batch < 1:
+            raise BadInput(
+                f"steps={steps} and batch={batch} make no image with {self.name}: "
+                f"give at least {self.least_steps} and 1"
+            )
         made = [torch.empty(0, 3, resolution.height, resolution.width)]
         for start in range(0, len(prompts), batch):
             rows = slice(start, start + batch)

@@ -36,7 +36,9 @@ class Reading:
 
     def __post_init__(self) -> None:
         if self.value is not None and not math.isfinite(self.value):
-            raise ValueError(f"reading {self.name} is {self.value}: a number that could not be taken is None with a reason")
+            raise ValueError(
+                f"reading {self.name} is {self.value}: a number that could not be taken is None with a reason"
+            )
         if self.value is None and not self.reason:
             raise ValueError(f"reading {self.name} has neither a value nor a reason")
 

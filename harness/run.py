@@ -12,6 +12,7 @@ import reports
 from harness.case import BadInput, Case
 from harness.console import Console
 from harness.experiment import Experiment
+from harness.gate import exit_status
 from harness.machine import describe
 from harness.mixer import Unavailable
 from harness.record import Reading, Record, SiteAccount, Status
@@ -19,7 +20,9 @@ from harness.store import Store
 from harness.surgery import Seat
 from harness.trial import Trial
 
-PASS, REGRESSION, INCONCLUSIVE = 0, 1, 3
+FAILED = 1
+FINAL = ("out_of_memory", "timeout")
+"""How a case can end so that trying it again on the same machine would end the same."""
 KEPT_IMAGES = 8
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
@@ -47,7 +50,7 @@ def run_case(experiment: Experiment, case: Case, store: Store) -> Record:
     try:
         _train_if_missing(experiment, trial)
         for name in case.metrics:
-            taken.readings.extend(experiment.catalog.metrics[name](trial))
+            taken.readings.extend(list(experiment.catalog.metrics[name](trial)))
         taken.images = _keep_images(trial, store)
     except BadInput:
         raise
@@ -91,24 +94,44 @@ def _take(experiment: Experiment, cases: list[Case], store: Store, console: Cons
         done = store.done(case)
         missing = tuple(name for name in case.metrics if name not in done)
         kept = store.get(case)
-        if kept is None or missing:
-            todo.append(replace(case, metrics=missing))
-        else:
+        if kept is not None and (not missing or (kept.status in FINAL and set(case.metrics) <= set(kept.case.metrics))):
             console.skipped(kept)
+        else:
+            todo.append(replace(case, metrics=missing))
+
+    full: dict[tuple[str, str], Case] = {}
 
     def job(case: Case) -> Record:
         console.working(str(case))
-        return run_case(experiment, case, store)
+        smaller = full.get((case.model, case.variant))
+        if smaller is not None and _is_larger(case, smaller):
+            return Record(case, "out_of_memory", f"not tried: {smaller.resolution} was too large for memory already")
+        record = run_case(experiment, case, store)
+        if record.status == "out_of_memory":
+            full[case.model, case.variant] = case
+        return record
 
     for record in experiment.executor.map(job, todo):
         console.row(store.put(record))
+
+
+def _is_larger(case: Case, other: Case) -> bool:
+    """Whether it asks for no less of anything, and so needs no less memory."""
+    sides = case.resolution.width >= other.resolution.width and case.resolution.height >= other.resolution.height
+    return sides and set(case.metrics) >= set(other.metrics)
 
 
 def _train_if_missing(experiment: Experiment, trial: Trial) -> None:
     """Distil the student on demand, where a metric needs it."""
     case = trial.case
     asked = any(experiment.catalog.metrics[name].needs == "weights" for name in case.metrics)
-    if not asked or trial.trained or experiment.train is None or trial.untrained_allowed:
+    if (
+        not asked
+        or trial.trained
+        or trial.untrained_allowed
+        or experiment.train is None
+        or not experiment.train.on_demand
+    ):
         return
     student = experiment.student(case.model, case.variant)
     factory = experiment.factory(case.model, case.variant)
@@ -173,9 +196,7 @@ def _close(experiment: Experiment, cases: list[Case], store: Store, console: Con
             "gate": {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))},
         }
     )
-    if "failed" in statuses or "regression" in outcomes:
-        return REGRESSION
-    return INCONCLUSIVE if "inconclusive" in outcomes else PASS
+    return FAILED if "failed" in statuses else exit_status(verdicts)
 
 
 def _list(cases: list[Case], console: Console) -> int:
@@ -183,4 +204,4 @@ def _list(cases: list[Case], console: Console) -> int:
     for case in cases:
         console.notice(f"{case}: {', '.join(case.metrics)}")
     console.finish({"dry_run": True, "cases": len(cases)})
-    return PASS
+    return 0

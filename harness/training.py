@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Schedule:
     average: float = 0.998
     clip: float = 1.0
     precision: str = "bf16"
-    save_every: int = 200
+    save_every: int = field(default=200, repr=False)
 
     def rate(self, step: int) -> float:
         """Learning rate at a step: linear warm-up, then half a cosine down to a fiftieth."""
@@ -76,7 +76,7 @@ def train(module: nn.Module, loss: Loss, schedule: Schedule, name: str, checkpoi
             group["lr"] = schedule.rate(step)
         with _precision(device, schedule.precision):
             value = loss(step)
-        value.backward()
+        torch.autograd.backward(value)
         nn.utils.clip_grad_norm_(parameters.values(), schedule.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -134,7 +134,11 @@ def _save(
     tensors = {f"average/{key}": value for key, value in average.items()}
     for key, value in parameters.items():
         state = optimizer.state[value]
-        tensors |= {f"value/{key}": value.detach(), f"first/{key}": state["exp_avg"], f"second/{key}": state["exp_avg_sq"]}
+        tensors |= {
+            f"value/{key}": value.detach(),
+            f"first/{key}": state["exp_avg"],
+            f"second/{key}": state["exp_avg_sq"],
+        }
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".part")
     save_file({key: value.contiguous() for key, value in tensors.items()}, fresh, {"step": str(step)})

@@ -17,7 +17,13 @@ class Trial:
     """What a metric sees. `trained`: whether the variant has weights of its own or needs none."""
 
     def __init__(
-        self, case: Case, model: Model, factory: Factory, world: World, student: Student, untrained_allowed: bool = False
+        self,
+        case: Case,
+        model: Model,
+        factory: Factory,
+        world: World,
+        student: Student,
+        untrained_allowed: bool = False,
     ) -> None:
         self.case = case
         self.model = model

@@ -25,6 +25,7 @@ PARTS: dict[str, dict[str, str]] = {
     "PixArtSigmaPipeline": PIXART,
 }
 """Pipeline -> its parts that have weights, and their classes: never those that a folder's index names."""
+LIBRARIES = (None, "diffusers", "transformers", "stable_diffusion")
 VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 READ = (".json", ".txt", ".model")
@@ -109,6 +110,11 @@ def check(folder: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     parts = weight_files(folder)
+    for part, value in json_of(folder / "model_index.json").items():
+        if isinstance(value, list) and value[0] not in LIBRARIES:
+            raise BadInput(
+                f"{folder} wants {'.'.join(map(str, value))} as its {part}: only diffusers' own parts are loaded"
+            )
     for path in (path for paths in parts.values() for path in paths):
         try:
             with safe_open(path, "pt") as tensors:

@@ -72,19 +72,15 @@ class Group:
     @cached_property
     def series(self) -> dict[Series, list[Point]]:
         """Points by series in order of pixels, the reference first."""
-        weights: dict[str, list[str]] = {}
+        weights: dict[str, set[str]] = {}
         for point in self.points:
-            known = weights.setdefault(point.record.variant, [])
-            if not self.is_cost and point.record.weights not in known:
-                known.append(point.record.weights)
+            weights.setdefault(point.record.variant, set()).add(point.record.weights)
         found: dict[Series, list[Point]] = {}
         for point in self.points:
             record = point.record
-            several = len(weights[record.variant]) > 1
-            found.setdefault(Series(record.variant, record.weights if several else ""), []).append(point)
-        ordered = sorted(
-            found, key=lambda s: (variant_order(s.variant), weights[s.variant].index(s.weights) if s.weights else 0)
-        )
+            told_apart = not self.is_cost and len(weights[record.variant]) > 1
+            found.setdefault(Series(record.variant, record.weights if told_apart else ""), []).append(point)
+        ordered = sorted(found, key=lambda s: (variant_order(s.variant), s.weights))
         return {s: sorted(found[s], key=lambda p: (p.record.pixels, p.record.width)) for s in ordered}
 
     def at(self, resolution: str) -> dict[Series, Point]:
@@ -105,9 +101,10 @@ def name_order(name: str) -> tuple[int, str]:
 
 def machine_name(machine: dict[str, Any]) -> str:
     """The hardware in words: what separates timings, and nothing that changes from run to run."""
-    keys = ("name", "gpu", "device", "device_name", "accelerator", "cpu", "processor", "host", "hostname", "node")
-    parts = [str(machine[key]) for key in keys if isinstance(machine.get(key), str) and machine[key]]
-    return ", ".join(dict.fromkeys(parts)) or "unnamed machine"
+    parts = [str(machine[key]) for key in ("gpu", "cpu") if machine.get(key)]
+    if machine.get("threads"):
+        parts.append(f"{machine['threads']} threads")
+    return ", ".join(parts) or "unnamed machine"
 
 
 def relevant_settings(record: Record, name: str, unit: str, better: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports import charts, pareto, pictures, provenance, read, sites, tables, units
-from reports.compare import REFERENCE, groups, name_order, variant_order
+from reports.compare import REFERENCE, Group, groups, name_order, variant_order
 
 if TYPE_CHECKING:
     import jinja2
@@ -50,16 +50,15 @@ def _context(store: read.Store, blocks: Sequence[tables.Block]) -> dict[str, Any
     found = groups(records)
     colours = charts.palette(r.variant for r in records)
     marks = provenance.protocols(records)
-    tradeoffs = pareto.tradeoff_charts(found, colours)
+    models = [_model(name, records, blocks, found, colours) for name in _models(records)]
+    choices = list(dict.fromkeys(chart.choice for model in models for chart in model["tradeoffs"]))
     return {
         "head": _headline(store),
         "colours": colours,
         "glyphs": charts.GLYPHS,
-        "models": _by_model(records, blocks, found, colours),
-        "choices": pareto.costs_of(tradeoffs),
-        "chosen": next(
-            (c.choice for c in tradeoffs if c.choice.endswith("latency")), tradeoffs[0].choice if tradeoffs else ""
-        ),
+        "models": models,
+        "choices": choices,
+        "chosen": next((name for name in choices if name.endswith("latency")), choices[0] if choices else ""),
         "sheets": _of_models(pictures.sheets(store.folder, records), records),
         "sites": [table for _, mine in _of_models(sites.site_tables(records), records) for table in mine],
         "long": _long(records),
@@ -117,31 +116,27 @@ def _day(started: str) -> str:
         return started
 
 
-def _by_model(
+def _model(
+    name: str,
     records: Sequence[read.Record],
     blocks: Sequence[tables.Block],
-    found: Sequence[Any],
+    found: Sequence[Group],
     colours: charts.Palette,
-) -> list[dict[str, Any]]:
-    """What the page shows of each model: summary tables (the fullest and the largest first), and its charts."""
-    shown = []
-    for model in _models(records):
-        mine = [b for b in blocks if b.model == model and b.columns]
-        fullest = max(mine, key=lambda b: (b.layer == 0, len(b.columns), b.pixels), default=None)
-        largest = max(mine, key=lambda b: (b.layer == 0, b.filled > 0, b.pixels), default=None)
-        first = [b for b in dict.fromkeys((fullest, largest)) if b is not None]
-        own = [g for g in found if g.model == model]
-        shown.append(
-            {
-                "name": model,
-                "blocks": first,
-                "other_blocks": [b for b in mine if b not in first],
-                "costs": charts.cost_charts(own, records, colours),
-                "scores": charts.score_charts(own, colours),
-                "tradeoffs": pareto.tradeoff_charts(own, colours),
-            }
-        )
-    return shown
+) -> dict[str, Any]:
+    """What the page shows of a model: its summary tables (the fullest and the largest first) and its charts."""
+    mine = [b for b in blocks if b.model == name and b.columns]
+    fullest = max(mine, key=lambda b: (b.layer == 0, len(b.columns), b.pixels), default=None)
+    largest = max(mine, key=lambda b: (b.layer == 0, b.filled > 0, b.pixels), default=None)
+    first = [b for b in dict.fromkeys((fullest, largest)) if b is not None]
+    own = [g for g in found if g.model == name]
+    return {
+        "name": name,
+        "blocks": first,
+        "other_blocks": [b for b in mine if b not in first],
+        "costs": charts.cost_charts(own, records, colours),
+        "scores": charts.score_charts(own, colours),
+        "tradeoffs": pareto.tradeoff_charts(own, colours),
+    }
 
 
 def _models(records: Sequence[read.Record]) -> list[str]:

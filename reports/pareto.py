@@ -115,8 +115,3 @@ def _frontier(pairs: Sequence[Pair], score: Group) -> dict[str, Any] | None:
         "line": {"color": "--rule", "width": 1.5, "dash": "dot"},
         "hoverinfo": "skip",
     }
-
-
-def costs_of(charts: Sequence[Chart]) -> list[tuple[str, str]]:
-    """The costs to choose from: (name, words)."""
-    return [(name, spoken(name)) for name in dict.fromkeys(chart.choice for chart in charts)]

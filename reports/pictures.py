@@ -6,7 +6,6 @@ the page as they are; large ones as thumbnails, with a link to the file beside t
 
 import base64
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,10 +60,10 @@ def _sheet(folder: Path, settings: tuple[str, ...], block: list[Record]) -> Shee
     ordered = sorted(columns, key=lambda s: (variant_order(s.variant), s.weights))
     every = sorted({index for record in block for index in _indices(record)})
     first = block[0]
-    prompts = next((found for record in block if (found := _prompts(folder, record))), [])
+    prompts = next((found for record in block if (found := _prompts(folder, record, every[0]))), [])
     rows = []
     for index in every[: _rows(first.pixels)]:
-        words = prompts[index] if index < len(prompts) else f"prompt {index}"
+        words = prompts[index] if index < len(prompts) and prompts[index].strip() else f"prompt {index}"
         rows.append((words, tuple(_picture(folder, columns[series], index) for series in ordered)))
     shown = tuple(s if often.count(s.variant) > 1 else Series(s.variant) for s in ordered)
     return Sheet(first.model, first.resolution, first.width, first.height, settings, shown, tuple(rows), len(every))
@@ -80,16 +79,15 @@ def _indices(record: Record) -> list[int]:
     return [int(index) for _, index in names if index.isdecimal()]
 
 
-def _prompts(folder: Path, record: Record) -> list[str]:
-    """The prompts of a case: a JSON list under the artifact `prompts`, where the harness left one."""
-    path = inside(folder, record.artifacts.get("prompts", ""))
-    if path is None:
+def _prompts(folder: Path, record: Record, index: int) -> list[str]:
+    """The prompts of a case: `prompts.txt` beside its images, a line an image."""
+    image = inside(folder, record.artifacts.get(f"image/{index}", ""))
+    if image is None:
         return []
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return (image.parent / "prompts.txt").read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError):
         return []
-    return [str(prompt) for prompt in found] if isinstance(found, list) else []
 
 
 def inside(folder: Path, name: str) -> Path | None:
@@ -97,7 +95,10 @@ def inside(folder: Path, name: str) -> Path | None:
     if not name:
         return None
     path = folder / name
-    return path if path.is_file() and path.resolve().is_relative_to(folder.resolve()) else None
+    try:
+        return path if path.is_file() and path.resolve().is_relative_to(folder.resolve()) else None
+    except OSError:
+        return None
 
 
 def _picture(folder: Path, record: Record, index: int) -> Picture:

@@ -8,7 +8,7 @@ from typing import Any
 
 from reports.compare import machine_name, name_order, variant_order
 from reports.read import Record
-from reports.units import spoken
+from reports.units import human, spoken
 
 
 @dataclass(frozen=True)
@@ -106,21 +106,32 @@ def machines(records: Sequence[Record]) -> list[Machine]:
 
 
 def _facts(machines: Sequence[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
-    values: dict[str, list[str]] = {}
+    values: dict[str, list[Any]] = {}
     for machine in machines:
         for name, value in _flat(machine):
             known = values.setdefault(name, [])
-            if value not in known:
+            if value is not None and value not in known:
                 known.append(value)
-    return tuple((name, ", ".join(known[:4]) + (", ..." if len(known) > 4 else "")) for name, known in values.items())
+    return tuple((name.replace("_", " "), _together(name, known)) for name, known in values.items() if known)
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name} ")
         else:
-            yield f"{prefix}{name}".replace("_", " "), value if isinstance(value, str) else json.dumps(value)
+            yield f"{prefix}{name}", value
+
+
+def _together(name: str, values: Sequence[Any]) -> str:
+    """One value as it is, numbers that differ as a range, others as a list."""
+    unit = "byte" if name.endswith("memory") else ""
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) == len(values):
+        ends = dict.fromkeys((min(numbers), max(numbers)))
+        return " to ".join(human(end, unit) if unit else f"{end:g}" for end in ends)
+    words = [value if isinstance(value, str) else json.dumps(value) for value in values]
+    return ", ".join(words[:4]) + (", ..." if len(words) > 4 else "")
 
 
 def commands(name: str, records: Sequence[Record]) -> list[str]:

@@ -117,8 +117,13 @@ def _series(chosen: Sequence[Group], here: Sequence[Record], resolution: str) ->
 def _cell(group: Group, series: Series, resolution: str, here: Sequence[Record]) -> Cell:
     points = group.at(resolution)
     point = points.get(series) or points.get(Series(series.variant))
+    if point is not None and not group.is_cost and series.weights not in ("", point.record.weights):
+        point = None
     if point is None:
-        return Cell(DASH, reason=_absence([r for r in here if r.variant == series.variant]))
+        return Cell(
+            DASH,
+            reason=_absence([r for r in here if r.variant == series.variant and series.weights in ("", r.weights)]),
+        )
     reading = point.reading
     if reading.value is None:
         return Cell(DASH, reason=reading.reason)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.case import Resolution
+from harness.case import BadInput, Resolution
 from harness.metrics.frechet import Fdd, Moments, frechet_distance, reading_of, split_half_floor
 from harness.metrics.intervals import bootstrap_mean, dealt, jackknife, t_975
 
@@ -25,7 +25,8 @@ def with_moments(mean_D: Tensor, covariance_DD: Tensor, n: int = 200, seed: int 
     x_ND = drawn(n, len(mean_D), seed=seed)
     x_ND = x_ND - x_ND.mean(dim=0)
     white = torch.linalg.solve_triangular(torch.linalg.cholesky(x_ND.T @ x_ND / (n - 1)), x_ND.T, upper=False).T
-    return white @ torch.linalg.cholesky(covariance_DD).T + mean_D
+    sample_ND: Tensor = white @ torch.linalg.cholesky(covariance_DD).T + mean_D
+    return sample_ND
 
 
 @pytest.mark.parametrize("n", [2, 7, 40, 300])
@@ -58,7 +59,8 @@ class Flat(nn.Module):
     num_features = 12
 
     def forward(self, images: Tensor) -> Tensor:
-        return images.double().flatten(1)
+        features: Tensor = images.double().flatten(1)
+        return features
 
 
 def test_it_agrees_with_torchmetrics() -> None:
@@ -132,8 +134,18 @@ def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
 
 
 def test_images_of_one_prompt_stay_in_one_group() -> None:
-    group_N = dealt(["a", "b", "a", "c"], groups=2)
-    assert group_N.tolist() == [0, 1, 0, 0]
+    group_N = dealt([i // 2 for i in range(200)], groups=20)
+    assert torch.equal(group_N[0::2], group_N[1::2])
+    assert group_N.bincount().tolist() == [10] * 20
+
+
+def test_kinds_of_prompts_that_take_turns_are_spread_over_the_groups_and_halves() -> None:
+    kind_N = torch.arange(512) % 4
+    group_N = dealt(range(512))
+    assert all(len(kind_N[group_N == group].unique()) == 4 for group in range(20))
+    far_apart_ND = kind_N[:, None] * 100.0 + drawn(512, 2)
+    floor, _ = split_half_floor(far_apart_ND, 256)
+    assert floor < frechet_distance(far_apart_ND[0::2], far_apart_ND[1::2]) / 10
 
 
 @pytest.mark.parametrize(("freedom", "known"), [(5, 2.5706), (10, 2.2281), (19, 2.0930), (100, 1.9840)])
@@ -156,14 +168,20 @@ def test_seeds_of_one_prompt_are_no_independent_images() -> None:
     assert fourfold == pytest.approx(single)
 
 
-def trial(images: Tensor, references: Tensor, trained: bool = True, untrained_allowed: bool = False) -> Any:
-    """A trial whose extractor averages pixels over columns."""
+def trial(images: Tensor, held: Tensor, trained: bool = True, untrained_allowed: bool = False) -> Any:
+    """A trial whose extractor averages pixels over columns, in a world that holds so many real images."""
+
+    def references(n: int | None = None) -> Tensor:
+        if (n or len(images)) > len(held):
+            raise BadInput("too few")
+        return held[: n or len(images)]
+
     dino = SimpleNamespace(protocol="mean@0", features=lambda images: images.mean(dim=-1).flatten(1).double())
     return SimpleNamespace(
         case=SimpleNamespace(n=len(images), variant="deltaconv", model="tiny_sd", resolution=Resolution(4, 4)),
         world=SimpleNamespace(name="noise", dino=dino),
         images=lambda: images,
-        references=lambda: references,
+        references=references,
         prompts=[f"prompt {i}" for i in range(len(images))],
         trained=trained,
         untrained_allowed=untrained_allowed,
@@ -175,7 +193,7 @@ def noise(n: int, seed: int) -> Tensor:
 
 
 def test_a_reading_of_fdd_holds_interval_floor_and_protocol() -> None:
-    (reading,) = Fdd()(trial(noise(100, 0), noise(80, 1)))
+    (reading,) = Fdd()(trial(noise(100, 0), noise(150, 1)))
     assert reading.name == "fdd"
     assert reading.better == "lower"
     assert reading.n == 100
@@ -183,22 +201,23 @@ def test_a_reading_of_fdd_holds_interval_floor_and_protocol() -> None:
     assert reading.low is not None
     assert reading.high is not None
     assert 0 <= reading.low < reading.value < reading.high
-    assert reading.protocol == "fdd mean@0 ref=noise n=100/80"
-    assert reading.details["floor_n"] == 40
+    assert reading.protocol == "fdd mean@0 ref=noise n=100/100"
+    assert reading.details["floor_n"] == 50
     assert len(reading.details["replicates"]) == 20
     assert "warning" not in reading.details
 
 
 def test_worse_images_are_farther_away_than_the_floor() -> None:
-    (same,) = Fdd()(trial(noise(300, 0), noise(300, 1)))
-    (dark,) = Fdd()(trial(noise(300, 0) * 0.5, noise(300, 1)))
+    (same,) = Fdd()(trial(noise(300, 0), noise(600, 1)))
+    (dark,) = Fdd()(trial(noise(300, 0) * 0.5, noise(600, 1)))
+    assert same.details["floor_n"] == 300
     assert same.value is not None
     assert dark.value is not None
     assert same.value < 2 * same.details["floor"] < dark.value
 
 
 def test_too_few_images_for_the_features_are_reported_with_a_warning() -> None:
-    reading = reading_of("fdd", drawn(30, 40), drawn(50, 40, seed=1), [str(i) for i in range(30)], "protocol")
+    reading = reading_of("fdd", drawn(30, 40), drawn(50, 40, seed=1), [str(i) for i in range(30)], "", (1.0, 25))
     assert reading.value is not None
     assert reading.details["warning"].startswith("30 images do not span 40 features")
 
@@ -235,7 +254,7 @@ def test_the_interval_covers_what_other_draws_of_images_give() -> None:
     y_MD = drawn(300, 5, seed=99)
     values = [frechet_distance(drawn(200, 5, seed=s) * 1.3, y_MD) for s in range(40)]
     real = float(torch.tensor(values).std())
-    claimed = reading_of("fdd", drawn(200, 5, seed=0) * 1.3, y_MD, [str(i) for i in range(200)], "").details
+    claimed = reading_of("fdd", drawn(200, 5, seed=0) * 1.3, y_MD, [str(i) for i in range(200)], "", (0.0, 1)).details
     assert real / 2 < claimed["error_images"] < real * 2
 
 

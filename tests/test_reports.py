@@ -1,177 +1,28 @@
 """The page read back: what it shows equals the records, it fetches nothing, and foreign text stays text."""
 
+import base64
+import io
 import json
-import random
-import struct
-import zlib
+import shutil
+import subprocess
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import BROWSERS
+from report_stores import MACHINE, PROMPTS, case, png, put, record, with_images
 
-from harness.case import Case, Resolution
-from harness.record import Reading, Record, SiteAccount
-
-PROMPTS = [
-    "a red circle left of a blue square",
-    "</script><script>alert(1)</script>",
-    '"><img src=x onerror=alert(2)>',
-    "è ∆",
-]
-GROWTH = {"self_attention": 2.0, "neighborhood": 1.0, "linfusion": 1.0, "deltaconv": 1.0}
-FACTOR = {"self_attention": 1.0, "neighborhood": 2.4, "linfusion": 3.1, "deltaconv": 1.7}
-MACHINE = {"cpu": "AMD EPYC 7B13", "cores": 2, "memory_GiB": 8, "versions": {"torch": "2.9.0", "python": "3.11.7"}}
+from harness.record import Reading, Record
+from reports import render
+from reports.units import human, ratio
 
 
-def case(model: str, variant: str, size: str, **changed: Any) -> Case:
-    """A case of the embedded world."""
-    settings: dict[str, Any] = {"world": "shapes", "n": 512, "steps": 12, "guidance": 3.0, "seeds": (0,), "batch": 1}
-    settings |= {
-        "dtype": "fp32",
-        "device": "cpu",
-        "weights": f"5f3a{len(variant):02d}",
-        "metrics": ("flops", "latency", "fdd"),
-    }
-    return Case(model=model, variant=variant, resolution=Resolution.parse(size), **(settings | changed))
-
-
-def costs(one: Case) -> tuple[Reading, ...]:
-    """FLOPs that grow as they should, and a latency with an interval."""
-    pixels = one.resolution.width * one.resolution.height
-    growth, factor = GROWTH.get(one.variant, 1.0), FACTOR.get(one.variant, 2.0)
-    mixers = int(3 * factor * 1.3e6 * (pixels / 4096) ** growth)
-    body = int(4.1e7 * pixels / 4096)
-    milliseconds = (body / 2e7 + mixers / 1e7) * random.Random(str(one)).uniform(0.95, 1.05)
-    return (
-        Reading(
-            "flops", "flops", body + mixers, "FLOP", "lower", "flops/analytic-v1, 2 per multiply-add, one call, batch 1"
-        ),
-        Reading(
-            "flops", "flops_mixers", mixers, "FLOP", "lower", "flops/analytic-v1, 2 per multiply-add, one call, batch 1"
-        ),
-        Reading("flops", "parameters", 2412345 + 100 * len(one.variant), "parameter", "lower", "parameters/v1"),
-        Reading(
-            "projected_memory",
-            "projected_memory",
-            4 * 2412345 + 64 * pixels * 40,
-            "byte",
-            "lower",
-            "projected/v1 liveness",
-        ),
-        Reading(
-            "latency",
-            "latency",
-            milliseconds,
-            "ms",
-            "lower",
-            "latency/v2 median of 30, batch 1",
-            30,
-            milliseconds * 0.97,
-            milliseconds * 1.02,
-            samples=(milliseconds,) * 30,
-        ),
-    )
-
-
-def scores(one: Case) -> tuple[Reading, ...]:
-    """Scores of 512 images."""
-    worse = {"self_attention": 0.0, "neighborhood": 0.06, "linfusion": 0.11, "deltaconv": 0.04}.get(one.variant, 0.3)
-    worse += 0.2 if one.resolution.width > 64 else 0.0
-    clip, fdd = 31.234567891 - 9 * worse, 21.5 + 160 * worse
-    return (
-        Reading(
-            "clip_score",
-            "clip_score",
-            clip,
-            "1",
-            "higher",
-            "clip/shapes 9a1c, 64 px, n 512",
-            512,
-            clip - 0.21,
-            clip + 0.22,
-        ),
-        Reading(
-            "fdd",
-            "fdd",
-            fdd,
-            "1",
-            "lower",
-            "fdd/shapes-vit 77de, n 512",
-            512,
-            fdd - 1.9,
-            fdd + 2.1,
-            details={"floor": 9.75},
-        ),
-        Reading(
-            "attributes",
-            "attributes",
-            0.912 - worse / 2,
-            "share",
-            "higher",
-            "probe/v1",
-            512,
-            0.89 - worse / 2,
-            0.93 - worse / 2,
-        ),
-    )
-
-
-def sites(one: Case) -> tuple[SiteAccount, ...]:
-    """Three layers, one with a clamped kernel."""
-    side_h, side_w = one.resolution.height // 4, one.resolution.width // 4
-    accounts = []
-    for level, path in enumerate(("down_blocks.0.attentions.0", "mid_block.attentions.0", "up_blocks.1.attentions.0")):
-        grid = (max(1, side_h >> level % 2), max(1, side_w >> level % 2))
-        note = "kernel 13 clamped to 7" if one.variant == "deltaconv" and level == 1 else ""
-        price = 1000 * grid[0] * grid[1] * len(one.variant)
-        accounts.append(
-            SiteAccount(f"{path}.transformer_blocks.0.attn1", 48, 4, grid, one.variant.title(), price, 9000, note)
-        )
-    return tuple(accounts)
-
-
-def png(width: int, height: int, colour: tuple[int, int, int]) -> bytes:
-    """A plain picture."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = (b"\0" + bytes(colour) * width) * height
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def record(one: Case, **changed: Any) -> Record:
-    """A record that went well."""
-    readings = costs(one) + (scores(one) if one.resolution.width <= 128 and one.model.startswith("tiny") else ())
-    values = {"status": "ok", "readings": readings, "sites": sites(one), "machine": MACHINE, "elapsed_s": 3.25}
-    return Record(one, **(values | {"started": "2025-11-23T15:00:00+00:00"} | changed))
-
-
-def put(folder: Path, *records: Record) -> None:
-    """Write records as the harness does."""
-    (folder / "records").mkdir(parents=True, exist_ok=True)
-    for one in records:
-        (folder / "records" / f"{one.case.key}.json").write_text(json.dumps(one.to_json()))
-
-
-def with_images(folder: Path, one: Record, count: int = 2) -> Record:
-    """The record with images and prompts on disk."""
-    base = f"images/{one.case.key}"
-    (folder / base).mkdir(parents=True, exist_ok=True)
-    size = one.case.resolution
-    for i in range(count):
-        (folder / base / f"{i}.png").write_bytes(png(size.width, size.height, (40 * i, 90, 200)))
-    (folder / base / "prompts.json").write_text(json.dumps(PROMPTS))
-    names = {f"image/{i}": f"{base}/{i}.png" for i in range(count)}
-    return replace(one, artifacts=names | {"prompts": f"{base}/prompts.json"})
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models, three variants and one that nobody knows, with a failure, a dash and a metric from nowhere."""
-    folder = tmp_path / "resolution"
+    folder = tmp_path_factory.mktemp("made_up") / "resolution"
     strange = Reading("locality", "locality_mass", 0.8125, "1", "neither", "locality/v0 <b>bold</b>")
     dash = Reading("peak_memory", "peak_memory", None, "byte", "lower", "peak/v1", reason="no CUDA device & no room")
     for size in ("64", "128", "256"):
@@ -187,3 +38,181 @@ def store(tmp_path: Path) -> Path:
         ),
     )
     return folder
+
+
+class Page(HTMLParser):
+    """The page as its tags, its visible text, its JSON figures, and the rows of the table of all readings."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self.figures: list[dict[str, Any]] = []
+        self.rows: dict[tuple[str, str], dict[str, str]] = {}
+        self._row: dict[str, str] = {}
+        self._kind = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.tags.append((tag, values))
+        if tag in ("script", "style"):
+            self._kind = values.get("type", tag)
+        if tag == "tr":
+            self._row = {"text": ""}
+            if "data-reading" in values:
+                self.rows[values["data-key"], values["data-reading"]] = self._row
+        if tag == "data":
+            self._row["raw"] = values["value"]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("script", "style"):
+            self._kind = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._kind == "application/json":
+            self.figures.append(json.loads(data))
+        elif not self._kind:
+            self.text += data
+            if self._row:
+                self._row["text"] += data
+
+
+@pytest.fixture(scope="module")
+def page(store: Path) -> Page:
+    """Its page, rendered and read back once."""
+    return Page(render(store))
+
+
+def records_of(store: Path) -> list[Record]:
+    return [Record.from_json(json.loads(path.read_text())) for path in sorted((store / "records").glob("*.json"))]
+
+
+def test_every_number_on_the_page_is_the_number_in_its_record(store: Path, page: Page) -> None:
+    for one in records_of(store):
+        for reading in one.readings:
+            row = page.rows[one.case.key, reading.name]
+            if reading.value is None:
+                assert "–" in row["text"]
+                assert reading.reason in row["text"]
+            else:
+                assert json.loads(row["raw"]) == reading.value
+                digits = human(reading.value, reading.unit) if reading.low is None else ""
+                assert digits in row["text"]
+    assert len(page.rows) == sum(len(one.readings) for one in records_of(store))
+
+
+def test_the_summary_holds_the_ratio_to_self_attention(page: Page) -> None:
+    text = page.text
+    mine, other = (
+        record(case("tiny_sd", variant, "256")).reading("flops") for variant in ("deltaconv", "self_attention")
+    )
+    assert mine is not None
+    assert other is not None
+    assert ratio(mine.value / other.value) in text  # type: ignore[operator]
+
+
+def test_the_page_fetches_nothing(page: Page) -> None:
+    for tag, values in page.tags:
+        assert tag not in {"link", "iframe", "object", "embed", "base", "form"}
+        for name in ("src", "href", "srcset", "data", "poster", "background"):
+            address = values.get(name, "")
+            assert ":" not in address or address.startswith("data:image/")
+            assert not address.startswith("//")
+    style = (Path(render.__code__.co_filename).parent / "report.css").read_text()
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = next(
+        v["content"] for t, v in page.tags if t == "meta" and v.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert policy.startswith("default-src 'none'")
+
+
+def test_foreign_text_stays_text(page: Page) -> None:
+    for foreign in (*PROMPTS[:3], "locality/v0 <b>bold</b>", "needed 9.1 GiB, had <7>", "EPYC <7B13>, 2 threads"):
+        assert foreign in page.text
+    assert sum(tag == "script" and "type" not in values for tag, values in page.tags) == 2
+    assert not any(tag == "b" or "onerror" in values for tag, values in page.tags)
+
+
+def test_unknown_variants_and_metrics_appear_by_themselves(page: Page) -> None:
+    assert "Locality mass" in page.text
+    chips = [values["data-variant"] for _, values in page.tags if "data-variant" in values]
+    assert chips == ["self_attention", "neighborhood", "deltaconv", "my_mixer"]
+    assert any(trace["name"] == "my_mixer" for figure in page.figures for trace in figure["data"])
+
+
+def test_failures_dashes_and_site_notes_are_told_with_their_reasons(page: Page) -> None:
+    text = page.text
+    assert "out of memory: needed 9.1 GiB, had <7>" in text
+    assert "sd15 deltaconv at 1024x1536" in text
+    assert "no CUDA device & no room" in text
+    assert "kernel 13 clamped to 7" in text
+    assert "python -m harness name=resolution 'models=[tiny_sd]'" in text
+
+
+def test_every_figure_is_one_that_plotly_accepts(page: Page) -> None:
+    from plotly.graph_objects import Figure
+
+    figures = page.figures
+    kinds = {trace["type"] for figure in figures for trace in figure["data"]}
+    assert kinds == {"scatter", "bar"}
+    for figure in figures:
+        Figure(json.loads(json.dumps(figure), object_hook=_painted))
+
+
+def _painted(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: "#123456" if isinstance(v, str) and v.startswith("--") else v for k, v in values.items()}
+
+
+def test_small_images_travel_as_they_are_and_large_ones_as_thumbnails_with_a_link(tmp_path: Path) -> None:
+    from PIL import Image
+
+    large = with_images(tmp_path, record(case("sd15", "deltaconv", "1024x512")))
+    small = with_images(tmp_path, record(case("tiny_sd", "deltaconv", "64")))
+    put(tmp_path, large, small)
+    page = Page(render(tmp_path))
+    sources = [values["src"] for tag, values in page.tags if tag == "img"]
+    raw = (tmp_path / small.artifacts["image/1"]).read_bytes()
+    assert f"data:image/png;base64,{base64.b64encode(raw).decode()}" in sources
+    thumbnails = [source for source in sources if source.startswith("data:image/webp")]
+    sizes = [Image.open(io.BytesIO(base64.b64decode(t.partition(",")[2]))).size for t in thumbnails]
+    assert sizes == [(320, 160)] * 3
+    assert large.artifacts["image/2"] in [values.get("href") for _, values in page.tags]
+
+
+@pytest.mark.parametrize("name", ["../outside.png", "/etc/hostname", "images/none.png", "broken.png", "long" * 99])
+def test_an_image_that_is_missing_broken_or_outside_the_folder_is_a_dash(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "store"
+    put(folder, replace(record(case("tiny_sd", "deltaconv", "64")), artifacts={"image/0": name}))
+    (tmp_path / "outside.png").write_bytes(png(8, 8, (1, 2, 3)))
+    (folder / "broken.png").write_bytes(png(8, 8, (1, 2, 3))[:40])
+    page = Page(render(folder))
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+    assert f"– {name} is not" in page.text
+
+
+def test_a_store_with_nothing_but_a_failure_still_has_a_page(tmp_path: Path) -> None:
+    put(tmp_path, Record(case("sd15", "deltaconv", "1024"), "unavailable", "needs natten: pip install natten"))
+    assert "needs natten: pip install natten" in Page(render(tmp_path)).text
+
+
+def test_a_corrupt_record_is_named_in_a_notice_and_the_others_are_shown(tmp_path: Path) -> None:
+    put(tmp_path, record(case("tiny_sd", "deltaconv", "64")))
+    (tmp_path / "records" / "feed.json").write_text('{"schema": 1, "case"')
+    page = Page(render(tmp_path))
+    assert "feed.json cannot be read and is left out: not JSON" in page.text
+    assert len(page.rows) == 8
+
+
+@pytest.mark.browser
+def test_a_browser_draws_every_chart_that_is_shown(store: Path, tmp_path: Path) -> None:
+    browser = next(filter(None, map(shutil.which, BROWSERS)))
+    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+    command = [browser, "--headless", "--no-sandbox", *quiet, "--disable-component-update", "--dump-dom"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=60000", render(store).as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    shown = dom.count("<figure") - dom.count('hidden=""')
+    assert shown > 5
+    assert dom.count('data-drawn="yes"') == shown
+    assert dom.count('class="main-svg"') >= shown

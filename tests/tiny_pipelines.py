@@ -28,7 +28,6 @@ from transformers import (
 )
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-FACTOR = 4
 
 
 def autoencoder() -> AutoencoderKL:
@@ -142,7 +141,7 @@ def pixart(kind: Any, **more: Any) -> Any:
     )
 
 
-KINDS = {
+MAKERS = {
     "sd": sd,
     "sdxl": sdxl,
     "sigma": partial(pixart, PixArtSigmaPipeline),
@@ -154,5 +153,5 @@ KINDS = {
 def save(kind: str, folder: Path) -> Path:
     """Make a pipeline with the weights of seed 0 and save it as diffusers does."""
     torch.manual_seed(0)
-    KINDS[kind]().save_pretrained(folder)
+    MAKERS[kind]().save_pretrained(folder)
     return folder

@@ -5,7 +5,7 @@ images; `conf/world/laion.yaml` reads such a folder with the paper's extractors.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -36,6 +36,8 @@ class World(Protocol):
 
     def references(self, n: int, resolution: Resolution) -> Tensor: ...
 
+    def training(self, n: int, resolution: Resolution) -> tuple[Tensor, list[str]]: ...
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -54,6 +56,7 @@ class FolderWorld:
     or as in the paper's list `img_path`, `prompt`; optional `category`), or in a text file beside each image.
     side: references come at this size whatever the resolution, so that an extractor of that size resizes nothing again.
     fit: `squash` loses the aspect ratio as the field's FDD does, `crop` takes the centre.
+    training_folder: another such folder, to distil students on; what is judged is never trained on.
     """
 
     name: str
@@ -63,6 +66,7 @@ class FolderWorld:
     captions: str = "metadata.jsonl"
     side: int | None = None
     fit: Literal["squash", "crop"] = "squash"
+    training_folder: str | Path | None = None
 
     def prompts(self, n: int) -> list[str]:
         """The first n captions."""
@@ -76,6 +80,16 @@ class FolderWorld:
         """(n, 3, H, W) float32 in [0, 1]: the images that belong to the first n captions."""
         size = (self.side, self.side) if self.side else (resolution.width, resolution.height)
         return torch.stack([_image(entry.path, size, self.fit) for entry in self._first(n)])
+
+    def training(self, n: int, resolution: Resolution) -> tuple[Tensor, list[str]]:
+        """Images (n, 3, H, W) at that size and their captions, from the training folder; the centre of each."""
+        if self.training_folder is None:
+            raise BadInput(
+                f"world {self.name!r} has nothing to distil a student on: give captioned images with "
+                f"catalog.worlds.{self.name}.training_folder=FOLDER, or train.on_demand=false to do without"
+            )
+        other = replace(self, folder=self.training_folder, side=None, fit="crop")
+        return other.references(n, resolution), other.prompts(n)
 
     @cached_property
     def _entries(self) -> list[Entry]:

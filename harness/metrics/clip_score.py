@@ -40,7 +40,7 @@ class ClipScore:
         if why:
             yield Reading(self.name, "clip_score", None, "1", "higher", self.name, trial.case.n, reason=why)
             return
-        clip, prompts = trial.world.clip, list(trial.prompts)
+        clip, prompts = trial.world.clip, trial.prompts
         scores = clip_score(clip.images(trial.images()), clip.texts(prompts)).tolist()
         low, high = bootstrap_mean(scores, prompts)
         yield Reading(

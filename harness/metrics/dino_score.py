@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from harness.metrics.intervals import dealt, jackknife
+from harness.metrics.intervals import dealt, jackknife, shuffled
 from harness.metrics.quality import refusal
 from harness.record import Reading
 
@@ -55,9 +55,9 @@ class DinoScore:
         dino = trial.world.dino
         logits_NK = dino.logits(trial.images())
         n, classes = logits_NK.shape
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+        order = shuffled(n)
         value = inception_form(logits_NK[order], self.splits)
-        group_N = dealt(list(trial.prompts))[order]
+        group_N = dealt(trial.prompts)[order]
         spread = jackknife(group_N, lambda kept: inception_form(logits_NK[order[kept]], self.splits))
         yield Reading(
             metric=self.name,

@@ -5,7 +5,9 @@
 The last trace is the nuclear norm of F1 F2^T for factors F^T F = S; F comes from the eigenvectors of S whose eigenvalue
 is above rounding, so that fewer images than features are no special case, and no root of a product, which may turn out
 complex, is ever taken. FD of two samples of one distribution is not zero but about Tr S (1/n1 + 1/n2) and more, so the
-distance between two halves of the references stands beside every value as its floor.
+distance between two halves of the references, as large as the set of images where the world has that many, stands
+beside every value as its floor. Images and references share their captions, the halves do not: a perfect model may lie
+a little below the floor.
 Shapes: N, M images, D features, R rank.
 """
 
@@ -18,7 +20,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from harness.metrics.intervals import dealt, jackknife
+from harness.case import BadInput
+from harness.metrics.intervals import dealt, jackknife, shuffled
 from harness.metrics.quality import refusal
 from harness.record import Reading
 
@@ -70,9 +73,10 @@ def frechet_distance(x_ND: Tensor, y_MD: Tensor) -> float:
 
 
 def split_half_floor(y_MD: Tensor, n: int) -> tuple[float, int]:
-    """Distance between every second reference and the rest, at most n each, and how many each half has."""
+    """Distance between two random halves of the references, at most n each, and how many each half has."""
     half = min(n, len(y_MD) // 2)
-    return frechet_distance(y_MD[0::2][:half], y_MD[1::2][:half]), half
+    order_M = shuffled(len(y_MD))
+    return frechet_distance(y_MD[order_M[:half]], y_MD[order_M[half : 2 * half]]), half
 
 
 @dataclass(frozen=True)
@@ -93,22 +97,35 @@ class Fdd:
             yield Reading(self.name, "fdd", None, "1", "lower", self.name, trial.case.n, reason=why)
             return
         dino = trial.world.dino
-        x_ND, y_MD = dino.features(trial.images()), dino.features(trial.references())
+        x_ND, spare_MD = dino.features(trial.images()), dino.features(_spare_references(trial))
+        y_MD = spare_MD[: len(x_ND)]
         protocol = f"fdd {dino.protocol} ref={trial.world.name} n={len(x_ND)}/{len(y_MD)}"
-        yield reading_of(self.name, x_ND, y_MD, list(trial.prompts), protocol)
+        yield reading_of(self.name, x_ND, y_MD, trial.prompts, protocol, split_half_floor(spare_MD, len(x_ND)))
 
 
-def reading_of(name: str, x_ND: Tensor, y_MD: Tensor, prompts: list[str], protocol: str) -> Reading:
-    """The distance of any two sets: to real images (quality) or to a teacher's (fidelity), which the protocol says."""
+def _spare_references(trial: "Trial") -> Tensor:
+    """Twice as many references as images where the world holds them, so that the floor is taken at the same n."""
+    try:
+        return trial.references(2 * trial.case.n)
+    except BadInput:
+        return trial.references()
+
+
+def reading_of(
+    name: str, x_ND: Tensor, y_MD: Tensor, prompts: list[str], protocol: str, floor: tuple[float, int]
+) -> Reading:
+    """The distance of any two sets: to real images (quality) or to a teacher's (fidelity), which the protocol says.
+
+    floor: a distance that means no difference, and the number of images that it was taken with.
+    """
     images, references = Moments.of(x_ND), Moments.of(y_MD)
     value = images.distance(references)
     made = jackknife(dealt(prompts), lambda kept: Moments.of(x_ND[kept]).distance(references))
     real = jackknife(dealt(range(len(y_MD))), lambda kept: images.distance(Moments.of(y_MD[kept])))
     half_width = hypot(made.half_width(), real.half_width())
-    floor, floor_n = split_half_floor(y_MD, len(x_ND))
     details = {
-        "floor": floor,
-        "floor_n": floor_n,
+        "floor": floor[0],
+        "floor_n": floor[1],
         "features": x_ND.shape[1],
         "references": len(y_MD),
         "error_images": made.error,

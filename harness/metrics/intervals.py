@@ -1,9 +1,9 @@
 """95 % intervals: a bootstrap for means over images, a grouped jackknife for numbers that only a set has.
 
 A bootstrap of a Fréchet distance is biased upward by its duplicates, so set-level numbers are taken again with one
-group of images left out at a time. Groups are dealt by index, the same for every variant: replicates of two variants
-can be subtracted one by one, which is the paired comparison. The sampling unit is the prompt; images of the same prompt
-with other seeds stay together.
+group of images left out at a time. Groups are dealt by one fixed shuffle, the same for every variant: replicates of two
+variants can be subtracted one by one, which is the paired comparison. (Dealt in the order of the prompts, whose kinds
+take turns, a group would be of one kind.) The sampling unit is the prompt; its images with other seeds stay together.
 """
 
 import math
@@ -50,9 +50,15 @@ def bootstrap_mean(
 
 
 def dealt(units: Sequence[Hashable], groups: int = GROUPS) -> Tensor:
-    """Group of each image: units take turns in order of first appearance."""
+    """Group of each image: units are shuffled once and take turns; groups differ by one unit at most."""
     unit_N = _numbered(units)
-    return unit_N % min(groups, int(unit_N.max()) + 1)
+    count = int(unit_N.max()) + 1
+    return shuffled(count)[unit_N] % min(groups, count)
+
+
+def shuffled(n: int) -> Tensor:
+    """The numbers below n in a fixed random order."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))
 
 
 def jackknife(group_N: Tensor, statistic: Callable[[Tensor], float]) -> Jackknife:

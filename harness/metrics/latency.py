@@ -150,7 +150,9 @@ class ImageLatency:
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         """One reading; steps and guidance are the case's. A mixer that breaches its definition is not timed."""
         case = trial.case
-        protocol = f"{self.name}/v1: one image, all steps with guidance and the decoder, eager, warm, median of {_clock_name(trial)}"
+        protocol = (
+            f"{self.name}/v1: one image, all steps with guidance, decoder, eager, warm, median of {_clock_name(trial)}"
+        )
         with trial.denoiser() as denoiser:
             breach = first_breach(denoiser)
             if breach:
@@ -210,12 +212,12 @@ def summary(timing: Timing) -> dict[str, Any]:
 
 
 def noise(details: dict[str, Any]) -> str:
-    """One sentence if the machine was not quiet, else empty."""
+    """What speaks against the number: a machine that was not quiet, a call that was not warm; empty if nothing does."""
     causes = [
+        (not details["warm_up_calls"], "this is a single cold call, too slow for its budget"),
         (details["other_cores"] > 0.25, f"other work kept {details['other_cores']:.1f} cores busy"),
         (details["stolen"] > 0.02, f"the host took {details['stolen']:.0%} of the time"),
         (abs(details["drift"]) > 0.1, f"the second half of the samples is {details['drift']:+.0%} off the first"),
         (details["spread"] > 0.1, f"the middle half of the samples spreads over {details['spread']:.0%}"),
     ]
-    said = [sentence for present, sentence in causes if present]
-    return "noisy machine: " + ", ".join(said) if said else ""
+    return ", ".join(sentence for present, sentence in causes if present)

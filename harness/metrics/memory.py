@@ -48,7 +48,7 @@ class ProjectedMemory:
     needs: ClassVar[str] = "shapes"
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
-        """One reading; details: weights, activations, the operator at the peak, the most that a mixer adds by itself."""
+        """One reading; details: weights, activations, the operator at the peak, the most that a mixer adds."""
         with trial.meta_denoiser() as (denoiser, arguments):
             key = body_key(trial, denoiser)
             if key not in self.bodies:

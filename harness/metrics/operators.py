@@ -54,21 +54,21 @@ PRICES: Mapping[OpOverloadPacket, Price] = {
     },
 }
 
-# Sums, comparisons, copies, norms and interpolations: neither a matrix product nor a convolution.
+# Sums, comparisons, copies, norms and interpolations, in place or not: neither a matrix product nor a convolution.
 LIGHT_NAMES = """
     empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like new_zeros ones ones_like new_ones
     full full_like new_full scalar_tensor arange linspace eye tril triu tril_indices triu_indices rand rand_like
-    randn randn_like clone copy_ copy contiguous _to_copy lift_fresh detach resolve_conj fill_ zero_ view_copy
-    _unsafe_view reshape _reshape_copy alias cat stack repeat repeat_interleave roll flip index index_put index_put_
-    index_select index_add index_copy gather scatter scatter_ scatter_add scatter_add_ masked_fill masked_fill_
-    masked_select where select_scatter slice_scatter nonzero embedding one_hot constant_pad_nd reflection_pad2d
-    replication_pad2d pad im2col col2im pixel_shuffle pixel_unshuffle sum mean var var_mean std prod amax amin
-    aminmax max min argmax argmin any all norm linalg_vector_norm logsumexp cumsum cumprod cummax sort topk
-    unique_consecutive bincount softmax _softmax _safe_softmax _log_softmax native_layer_norm native_group_norm
-    native_batch_norm _native_batch_norm_legit_no_training _fused_rms_norm avg_pool2d max_pool2d_with_indices
-    _adaptive_avg_pool2d adaptive_avg_pool2d upsample_nearest2d _upsample_nearest_exact2d upsample_bilinear2d
-    upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa native_dropout gelu silu relu leaky_relu elu
-    glu hardtanh _local_scalar_dense is_nonzero equal isnan isfinite
+    randn randn_like clone copy contiguous _to_copy lift_fresh detach resolve_conj fill zero view_copy _unsafe_view
+    reshape _reshape_copy alias cat stack repeat repeat_interleave roll flip index index_put index_select index_add
+    index_copy gather scatter scatter_add masked_fill masked_select where select_scatter slice_scatter nonzero
+    embedding one_hot constant_pad_nd reflection_pad2d replication_pad2d pad im2col col2im pixel_shuffle
+    pixel_unshuffle sum mean var var_mean std prod amax amin aminmax max min argmax argmin any all norm
+    linalg_vector_norm logsumexp cumsum cumprod cummax sort topk unique_consecutive bincount softmax _softmax
+    _safe_softmax _log_softmax native_layer_norm native_group_norm native_batch_norm
+    _native_batch_norm_legit_no_training _fused_rms_norm avg_pool2d max_pool2d_with_indices _adaptive_avg_pool2d
+    adaptive_avg_pool2d upsample_nearest2d _upsample_nearest_exact2d upsample_bilinear2d upsample_bicubic2d
+    _upsample_bilinear2d_aa _upsample_bicubic2d_aa native_dropout gelu silu relu leaky_relu elu glu hardtanh
+    _local_scalar_dense is_nonzero equal isnan isfinite floor_divide true_divide fmod
 """
 LIGHT = frozenset(LIGHT_NAMES.split())
 
@@ -77,7 +77,7 @@ def is_light(op: OpOverload) -> bool:
     """Views, element by element, or on the list of the light ones."""
     if op.namespace not in ("aten", "prims"):
         return False
-    return op.is_view or torch.Tag.pointwise in op.tags or op.overloadpacket.__name__ in LIGHT
+    return op.is_view or torch.Tag.pointwise in op.tags or op.overloadpacket.__name__.rstrip("_") in LIGHT
 
 
 def price(op: OpOverload, args: tuple[Any, ...], output: Any) -> int:

@@ -4,6 +4,7 @@ The denoiser also predicts a variance: it appends it to the channels of the nois
 with a mask, because T5 pads. PixArt-alpha at 1024 is also told the size and the aspect ratio of the image.
 """
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,14 +26,18 @@ class PixArtModel(Model):
     @property
     def patch(self) -> int:
         """The transformer's tokens are squares of this many latents."""
-        return int(self.layout.component("transformer")["patch_size"])
+        return int(self.layout.value("transformer", "patch_size"))
 
     @property
+    def least_steps(self) -> int:
+        """PixArt-alpha's pipeline takes a single step for that of a consistency model, whatever the scheduler."""
+        return 2 if self.layout.pipeline == "PixArtAlphaPipeline" else 1
+
+    @cached_property
     def _sized(self) -> bool:
         """Whether the denoiser is told the size: what diffusers infers from 128 latents a side if nothing is said."""
-        transformer = self.layout.component("transformer")
-        said = transformer.get("use_additional_conditions")
-        return bool(transformer["sample_size"] == 128 if said is None else said)
+        said = self.layout.component("transformer").get("use_additional_conditions")
+        return bool(self.layout.value("transformer", "sample_size") == 128 if said is None else said)
 
     @property
     def _length(self) -> int:
@@ -41,7 +46,7 @@ class PixArtModel(Model):
 
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         """T5 states and the mask of the tokens that are not padding."""
-        width = int(self.layout.component("transformer")["caption_channels"])
+        width = int(self.layout.value("transformer", "caption_channels"))
         return {"encoder_hidden_states": (self._length, width), "encoder_attention_mask": (self._length,)}
 
     @torch.no_grad()

@@ -34,6 +34,15 @@ class Layout:
         file = "scheduler_config.json" if name == "scheduler" else "config.json"
         return json_of(self.folder / name / file)
 
+    def value(self, name: str, key: str) -> Any:
+        """One entry of a component's configuration; BadInput where it is not there."""
+        config = self.component(name)
+        if key not in config:
+            raise BadInput(
+                f"{self.folder / name} has a configuration without {key}: write it again with save_pretrained"
+            )
+        return config[key]
+
     def names(self, name: str) -> bool:
         """Whether the pipeline has a component of that name."""
         return name in json_of(self.folder / "model_index.json")
@@ -45,4 +54,4 @@ class Layout:
     @property
     def shrink(self) -> int:
         """How many pixels of a side become one latent."""
-        return int(2 ** (len(self.component("vae")["block_out_channels"]) - 1))
+        return int(2 ** (len(self.value("vae", "block_out_channels")) - 1))

@@ -75,9 +75,22 @@ def read_part(layout: Layout, part: str, dtype: torch.dtype) -> nn.Module:
         raise BadInput(_unloadable(folder, str(error))) from error
     missing = sorted(report["missing_keys"])
     if missing:
-        raise BadInput(_unloadable(folder, f"{len(missing)} weights are missing, the first is {missing[0]}"))
+        raise BadInput(
+            _unloadable(folder, f"tensors missing from its files: {len(missing)}, the first is {missing[0]}")
+        )
     loaded: nn.Module = module
     return loaded
+
+
+def compare(denoiser: nn.Module, layout: Layout, part: str, source: str) -> None:
+    """BadInput where a fetched denoiser is not what the shipped configuration says, so that costs would be another's."""
+    with torch.device("meta"):
+        said = {name: tensor.shape for name, tensor in built(layout, part).state_dict().items()}
+    if said != {name: tensor.shape for name, tensor in denoiser.state_dict().items()}:
+        raise BadInput(
+            f"{source} has a {part} of other shapes than the configuration {layout.folder.name}: "
+            "download it and give its local folder, whose own configuration is then in force"
+        )
 
 
 def _unloadable(folder: Path, why: str) -> str:

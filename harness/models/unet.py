@@ -4,6 +4,7 @@ SDXL conditions on more than tokens: the pooled text of its second encoder, and 
 original, the crop and the target in pixels. B batch, C channels, h, w latent sides.
 """
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,18 +25,18 @@ class UNetModel(Model):
         """A UNet takes any latent side: it halves upwards and crops on the way back."""
         return 1
 
-    @property
+    @cached_property
     def _pooled(self) -> bool:
         return self.layout.component("unet").get("addition_embed_type") == "text_time"
 
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         """CLIP states, and the pooled text of SDXL."""
-        length = int(self.layout.component("text_encoder")["max_position_embeddings"])
+        length = int(self.layout.value("text_encoder", "max_position_embeddings"))
         shapes: dict[str, tuple[int, ...]] = {
-            "encoder_hidden_states": (length, int(self.layout.component("unet")["cross_attention_dim"]))
+            "encoder_hidden_states": (length, int(self.layout.value("unet", "cross_attention_dim")))
         }
         if self._pooled:
-            shapes["text_embeds"] = (int(self.layout.component("text_encoder_2")["projection_dim"]),)
+            shapes["text_embeds"] = (int(self.layout.value("text_encoder_2", "projection_dim")),)
         return shapes
 
     @torch.no_grad()

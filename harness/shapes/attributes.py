@@ -8,7 +8,7 @@ level, which is printed beside.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ PROBE = Path(__file__).parent / "weights" / "probe"
 
 
 def right(scene: Scene, sight: Sight, row: int) -> dict[str, float]:
-    """Share of the scene's things whose place, shape and colour are right in image `row`; and `all`: nothing is wrong."""
+    """Share of the scene's things with place, shape and colour right in image `row`; and `all`: nothing is wrong."""
     places = [thing.place for thing in scene.things]
     shapes, colours = sight.shape[row].tolist(), sight.colour[row].tolist()
     there = [shapes[place] != NOTHING for place in places]
@@ -65,7 +65,7 @@ class Attributes:
         scenes = [scene for scene in held_out_scenes(trial.case.n) for _ in trial.case.seeds][: trial.case.n]
         found = scores(scenes, trial.images(), load(PROBE))
         chance = scores(scenes, trial.images().roll(1, 0), load(PROBE))["attributes"].mean()
-        details = {kind: float(found[kind].mean()) for kind in KINDS} | {"chance": float(chance)}
+        details: dict[str, Any] = {kind: float(found[kind].mean()) for kind in KINDS} | {"chance": float(chance)}
         details["categories"] = _by_category(scenes, found["attributes"])
         for name, values, more in (("attributes", found["attributes"], details), ("scenes_right", found["all"], {})):
             low, high = bootstrap_mean(values.tolist(), [scene.caption for scene in scenes])

@@ -31,11 +31,13 @@ LINES = {
 """Where a counted group stands: three things fill the line, two leave its middle free."""
 
 HELD_OUT_SHARE = 16
+GLUE = {"a", "an", "and", "at", "in", "on", "the", "two", "three", "matching", "pair", "of", "mirrored", "background"}
+"""Words that join the others."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape: indices into COLOURS, SHAPES, SIZES, PLACES. `named` is False where the caption leaves the colour open."""
+    """One shape: indices into COLOURS, SHAPES, SIZES, PLACES. `named`: whether the caption says the colour."""
 
     colour: int
     shape: int
@@ -85,7 +87,7 @@ def vocabulary() -> tuple[str, ...]:
     """Every word that a caption can hold, sorted."""
     phrases = (*COLOURS, *SHAPES, *(f"{shape}s" for shape in SHAPES), "crosses", *SIZES, *BACKGROUNDS, *PLACES, *LINES)
     words = {word for phrase in phrases for word in phrase.split()}
-    return tuple(sorted(words | set("a an and at in on the two three matching pair of mirrored background".split())))
+    return tuple(sorted(words | GLUE))
 
 
 def _noun(thing: Thing) -> str:
@@ -127,9 +129,9 @@ def _contrast(category: str, source: random.Random) -> Scene:
     one, other = source.sample(range(9), 2)
     first = _thing(source, one)
     pools = {"colour": 6, "shape": 6, "size": 2}
-    changed = source.choice([i for i in range(pools[category]) if i != getattr(first, category)])
-    fields = {"colour": first.colour, "shape": first.shape, "size": first.size} | {category: changed}
-    things = (first, Thing(**fields, place=other))
+    fields = {"colour": first.colour, "shape": first.shape, "size": first.size}
+    fields[category] = source.choice([i for i in range(pools[category]) if i != fields[category]])
+    things = (first, Thing(fields["colour"], fields["shape"], fields["size"], other))
     return _finish(category, _listed(things), source, things)
 
 

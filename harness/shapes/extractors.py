@@ -2,7 +2,7 @@
 
 The ViT learns to name the first thing of a scene, one of 6 colours x 6 shapes x 2 sizes = 72 classes: the counterpart
 of DINOv2 with its linear ImageNet head, for DS and FDD. The open_clip model learns which caption belongs to which
-image, for the CLIP score. Both see images with slight noise, so that a generated image's faint noise is no class of its own.
+image, for the CLIP score. Both see images with slight noise, so that the faint noise of a generated image says nothing.
 """
 
 import copy
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.shapes.captions import COLOURS, SHAPES, SIZES, Scene, vocabulary
+from harness.shapes.captions import COLOURS, SHAPES, SIZES, Scene, held_out_scenes, vocabulary
 from harness.shapes.drawing import draw
 from harness.training import Schedule, train
 
@@ -55,7 +55,7 @@ class VitTraining:
     batch: int = 64
     name: str = "vit"
 
-    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path | None = None) -> nn.Module:
+    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path) -> None:
         """Train on drawn scenes and save in `folder`."""
         import timm
         from timm.models import save_for_hf
@@ -70,7 +70,18 @@ class VitTraining:
 
         train(vit, loss, self.schedule, self.name, checkpoint)
         save_for_hf(vit.eval(), folder, safe_serialization=True)
-        return vit
+
+    def figures(self, folder: Path) -> dict[str, float]:
+        """Share of the 512 held-out scenes whose first thing is named right; chance is 1/72."""
+        from harness.features.dino import DinoExtractor
+
+        chosen = held_out_scenes(512)
+        logits = DinoExtractor(folder).logits(draw(chosen, range(512)))
+        return {
+            "accuracy": float(
+                (logits.argmax(1) == torch.tensor([main_class(scene) for scene in chosen])).float().mean()
+            )
+        }
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,7 @@ class ClipTraining:
     batch: int = 128
     name: str = "clip"
 
-    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path | None = None) -> nn.Module:
+    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path) -> None:
         """Train on drawn scenes with their captions and save in `folder`."""
         import open_clip
 
@@ -95,11 +106,21 @@ class ClipTraining:
             rows, pixels = _batch(scenes, step, self.batch)
             ids = tokenizer([scene.caption for scene in rows], padding="max_length", return_tensors="pt")["input_ids"]
             image, text, scale = clip(pixels, ids)
-            return contrast(image.float(), text.float(), scale.float().clamp(max=100))
+            value: Tensor = contrast(image.float(), text.float(), scale.float().clamp(max=100))
+            return value
 
         train(clip, loss, self.schedule, self.name, checkpoint)
         _save_clip(clip.eval(), tokenizer, folder)
-        return clip
+
+    def figures(self, folder: Path) -> dict[str, float]:
+        """Over the 512 held-out scenes: share of images whose own caption is the nearest, and the two mean scores."""
+        from harness.features.clip import ClipExtractor
+
+        clip, chosen = ClipExtractor(folder), held_out_scenes(512)
+        images, texts = clip.images(draw(chosen, range(512))), clip.texts([scene.caption for scene in chosen])
+        cosines = 100 * images @ texts.T
+        own = float((cosines.argmax(1) == torch.arange(512)).float().mean())
+        return {"retrieval": own, "matched": float(cosines.diag().mean()), "mismatched": float(cosines.mean())}
 
 
 def _batch(scenes: Sequence[Scene], step: int, batch: int) -> tuple[list[Scene], Tensor]:
@@ -135,7 +156,9 @@ def _save_clip(clip: nn.Module, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     settings = folder / "tokenizer_config.json"
     settings.write_text(settings.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
-    save_file({key: value.contiguous() for key, value in clip.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {key: value.contiguous() for key, value in clip.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
     text = json.dumps({"model_cfg": CLIP_CONFIG, "preprocess_cfg": preprocess}, indent=2)
     (folder / "open_clip_config.json").write_text(text + "\n")

@@ -7,13 +7,13 @@ none), its colour and its size. What it reads is compared with what the caption 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.shapes.captions import COLOURS, PLACES, SHAPES, SIZES, Scene
+from harness.shapes.captions import COLOURS, PLACES, SHAPES, SIZES, Scene, held_out_scenes
 from harness.shapes.drawing import draw
 from harness.training import Schedule, train
 
@@ -32,7 +32,7 @@ class Sight(NamedTuple):
 class Probe(nn.Module):
     """(N, 3, 64, 64) in [0, 1] to class scores (N, 9, shapes + 1 + colours + sizes)."""
 
-    SPLIT = (len(SHAPES) + 1, len(COLOURS), len(SIZES))
+    SPLIT: ClassVar[list[int]] = [len(SHAPES) + 1, len(COLOURS), len(SIZES)]
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
@@ -41,7 +41,9 @@ class Probe(nn.Module):
             layers += [nn.Conv2d(inward, outward, 3, padding=1), nn.GroupNorm(8, outward), nn.SiLU()]
             layers += [nn.MaxPool2d(2)] if len(layers) < 8 else []
         self.look = nn.Sequential(*layers)
-        self.name = nn.Sequential(nn.Linear(2 * width * 36, 4 * width), nn.SiLU(), nn.Linear(4 * width, sum(self.SPLIT)))
+        self.name = nn.Sequential(
+            nn.Linear(2 * width * 36, 4 * width), nn.SiLU(), nn.Linear(4 * width, sum(self.SPLIT))
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         seen = F.adaptive_avg_pool2d(self.look(images * 2 - 1), (18, 18))
@@ -53,8 +55,8 @@ class Probe(nn.Module):
     def read(self, images: Tensor) -> Sight:
         """What is seen; images of any size are brought to 64 pixels first."""
         small = F.interpolate(images, (64, 64), mode="bilinear", antialias=True) if images.shape[-1] != 64 else images
-        scores = torch.cat([self(part) for part in small.split(64)])
-        return Sight(*(part.argmax(-1) for part in scores.split(self.SPLIT, dim=-1)))
+        scores = torch.cat([self(part) for part in torch.split(small, 64)])
+        return Sight(*(part.argmax(-1) for part in torch.split(scores, self.SPLIT, dim=-1)))
 
 
 def truth(scenes: Sequence[Scene]) -> Sight:
@@ -78,7 +80,7 @@ class ProbeTraining:
     batch: int = 64
     name: str = "probe"
 
-    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path | None = None) -> Probe:
+    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path) -> None:
         """Train on drawn scenes and save in `folder`."""
         from safetensors.torch import save_file
 
@@ -87,7 +89,13 @@ class ProbeTraining:
         train(probe, lambda step: self._loss(probe, scenes, step), self.schedule, self.name, checkpoint)
         folder.mkdir(parents=True, exist_ok=True)
         save_file(probe.eval().state_dict(), folder / WEIGHTS)
-        return probe
+
+    def figures(self, folder: Path) -> dict[str, float]:
+        """Share of the 512 held-out scenes' places read right, by attribute."""
+        chosen = held_out_scenes(512)
+        seen, answers = load(folder).read(draw(chosen, range(512))), truth(chosen)
+        pairs = zip(Sight._fields, seen, answers, strict=True)
+        return {name: float((read == answer)[answer >= 0].float().mean()) for name, read, answer in pairs}
 
     def _loss(self, probe: Probe, scenes: Sequence[Scene], step: int) -> Tensor:
         rows = [scenes[(step * self.batch + i) % len(scenes)] for i in range(self.batch)]
@@ -96,8 +104,11 @@ class ProbeTraining:
         share = torch.rand(self.batch, 1, 1, 1, generator=generator)
         images = torch.lerp(images, F.avg_pool2d(images, 3, 1, 1), share)
         images = images + 0.08 * share * torch.randn(images.shape, generator=generator)
-        parts = probe(images).float().split(Probe.SPLIT, dim=-1)
-        losses = [F.cross_entropy(part.flatten(0, 1), answer.flatten()) for part, answer in zip(parts, truth(rows), strict=True)]
+        parts = torch.split(probe(images).float(), Probe.SPLIT, dim=-1)
+        losses = [
+            F.cross_entropy(part.flatten(0, 1), answer.flatten())
+            for part, answer in zip(parts, truth(rows), strict=True)
+        ]
         return torch.stack(losses).sum()
 
 

@@ -20,7 +20,8 @@ from harness.shapes.tokenizers import LENGTH, clip_tokenizer, t5_tokenizer
 from harness.training import Schedule, train
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, DiffusionPipeline
+    from diffusers import AutoencoderKL, DiffusionPipeline, PixArtTransformer2DModel, UNet2DConditionModel
+    from transformers import CLIPTextModel, T5EncoderModel
 
 TEXT_WIDTH = 128
 NOISE: dict[str, Any] = {
@@ -45,7 +46,7 @@ def build_pipeline(family: Literal["sd", "pixart"], vae: "AutoencoderKL") -> "Di
     return StableDiffusionPipeline(vae, _clip_text_model(), clip_tokenizer(), _unet(), scheduler, **parts)
 
 
-def _unet() -> nn.Module:
+def _unet() -> "UNet2DConditionModel":
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
@@ -60,7 +61,7 @@ def _unet() -> nn.Module:
     )
 
 
-def _pixart() -> nn.Module:
+def _pixart() -> "PixArtTransformer2DModel":
     from diffusers import PixArtTransformer2DModel
 
     return PixArtTransformer2DModel(
@@ -78,7 +79,7 @@ def _pixart() -> nn.Module:
     )
 
 
-def _clip_text_model() -> nn.Module:
+def _clip_text_model() -> "CLIPTextModel":
     from transformers import CLIPTextConfig, CLIPTextModel
 
     tokenizer = clip_tokenizer()
@@ -97,7 +98,7 @@ def _clip_text_model() -> nn.Module:
     return CLIPTextModel(config)
 
 
-def _t5_encoder() -> nn.Module:
+def _t5_encoder() -> "T5EncoderModel":
     from transformers import T5Config, T5EncoderModel
 
     config = T5Config(
@@ -120,13 +121,17 @@ class TeacherTraining:
     family: Literal["sd", "pixart"]
     schedule: Schedule
     name: str
+    autoencoder: str
     seed: int = 4
     batch: int = 64
     drop: float = 0.1
 
-    def run(self, folder: Path, vae: "AutoencoderKL", scenes: Sequence[Scene], checkpoint: Path | None = None) -> None:
+    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path) -> None:
         """Train on the scenes' images, drawn and encoded once, and save the pipeline in `folder`."""
+        from diffusers import AutoencoderKL
+
         torch.manual_seed(self.seed)
+        vae = AutoencoderKL.from_pretrained(self.autoencoder).requires_grad_(False)
         pipeline = build_pipeline(self.family, vae)
         latents = latents_of(vae, scenes)
         tokens = _tokens(pipeline, [scene.caption for scene in scenes])
@@ -147,6 +152,10 @@ class TeacherTraining:
         trained.eval()
         pipeline.save_pretrained(folder)
 
+    def figures(self, folder: Path) -> dict[str, float]:
+        """None by itself: `+sweep=quality` measures a pipeline as it measures any other."""
+        return {}
+
 
 def predict(
     denoiser: nn.Module, text_encoder: nn.Module, noisy: Tensor, times: Tensor, ids: Tensor, mask: Tensor
@@ -154,20 +163,24 @@ def predict(
     """One denoiser call as the family's pipeline makes it."""
     from diffusers import PixArtTransformer2DModel
 
+    predicted: Tensor
     if isinstance(denoiser, PixArtTransformer2DModel):
         states = text_encoder(ids, attention_mask=mask)[0]
-        return denoiser(noisy, states, timestep=times, encoder_attention_mask=mask, return_dict=False)[0]
-    return denoiser(noisy, times, text_encoder(ids)[0], return_dict=False)[0]
+        (predicted,) = denoiser(noisy, states, timestep=times, encoder_attention_mask=mask, return_dict=False)
+    else:
+        (predicted,) = denoiser(noisy, times, text_encoder(ids)[0], return_dict=False)
+    return predicted
 
 
 def latents_of(vae: "AutoencoderKL", scenes: Sequence[Scene], batch: int = 64) -> Tensor:
     """Scaled latents of the scenes' images, row i drawn with seed i."""
+    factor = float(vae.config.scaling_factor)
     parts = []
     for first in range(0, len(scenes), batch):
         rows = scenes[first : first + batch]
         with torch.autocast("cpu", torch.bfloat16):
-            parts.append(encode(vae, draw(rows, list(range(first, first + len(rows))))).float())
-    return torch.cat(parts) * vae.config.scaling_factor
+            parts.append(encode(vae, draw(rows, range(first, first + len(rows)))).float() * factor)
+    return torch.cat(parts)
 
 
 def _tokens(pipeline: "DiffusionPipeline", captions: Sequence[str]) -> tuple[Tensor, Tensor]:

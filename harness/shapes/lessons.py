@@ -1,0 +1,53 @@
+"""What `python -m harness train=NAME` does: trains one part of the embedded world from its recipe in conf/train."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from harness.shapes.captions import Scene, scenes
+from harness.shapes.world import TRAINING_SEED
+
+
+class Training(Protocol):
+    """Trains something on scenes, saves it in a folder, and says how good it became."""
+
+    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path) -> None: ...
+
+    def figures(self, folder: Path) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True)
+class ShapesLesson:
+    """A training, the number of scenes that it sees, and where its weights go (fp16 safetensors, with figures.json)."""
+
+    training: Training
+    out: str
+    scenes: int = 20_000
+
+    def learn(self) -> None:
+        """Train, or go on from a checkpoint beside the folder; print the figures as one JSON object."""
+        folder = Path(self.out)
+        chosen = list(islice(scenes(TRAINING_SEED), self.scenes))
+        self.training.run(folder, chosen, folder.with_name(f"{folder.name}-checkpoint.safetensors"))
+        halve(folder)
+        figures = self.training.figures(folder)
+        if figures:
+            (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        print(json.dumps({"folder": folder.as_posix(), **figures}))
+
+
+def halve(folder: Path) -> None:
+    """Rewrite every safetensors file below a folder in fp16: half the size, and no figure moves."""
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    for path in sorted(folder.rglob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+        small = {name: value.half() if value.dtype == torch.float32 else value for name, value in tensors.items()}
+        save_file(small, path, facts)

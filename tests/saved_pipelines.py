@@ -1,0 +1,42 @@
+"""Fixtures of the tests of models: the tiny pipelines on disk, and loaded. A plugin, named by the modules that use it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny_pipelines
+from transformers.utils import logging as transformers_logging
+
+from harness.case import Resolution
+from harness.model import Model
+from harness.models.dit import PixArtModel
+from harness.models.unet import UNetModel
+
+KINDS: dict[str, type[Model]] = {"sd": UNetModel, "sdxl": UNetModel, "sigma": PixArtModel, "alpha": PixArtModel}
+PROMPTS = ["a cat", "dog xyz", "red", ""]
+SEEDS = [11, 12, 13, 14]
+TALL = Resolution(40, 64)
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One saved pipeline of each kind."""
+    transformers_logging.disable_progress_bar()
+    root = tmp_path_factory.mktemp("pipelines")
+    return {kind: tiny_pipelines.save(kind, root / kind) for kind in KINDS}
+
+
+@pytest.fixture(scope="session")
+def models(folders: dict[str, Path]) -> dict[str, Model]:
+    return {kind: KINDS[kind](kind, str(folders[kind])).load() for kind in KINDS}
+
+
+@pytest.fixture(params=KINDS)
+def model(request: pytest.FixtureRequest, models: dict[str, Model]) -> Model:
+    return models[request.param]
+
+
+@pytest.fixture
+def copied(folders: dict[str, Path], tmp_path: Path) -> Path:
+    """A pipeline that a test may break."""
+    return Path(shutil.copytree(folders["sd"], tmp_path / "broken"))

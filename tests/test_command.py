@@ -1,0 +1,160 @@
+"""The command line as its users meet it: real runs in processes of their own, on a pipeline of random weights."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny_pipelines
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    return tiny_pipelines.save("sd", tmp_path_factory.mktemp("model") / "sd")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "harness", *arguments]
+
+
+def cheap(pipeline: Path, out: Path, *more: str) -> list[str]:
+    """Two variants of a tiny pipeline, prices alone."""
+    return command(
+        f"catalog.models.tiny_sd.source={pipeline}",
+        "models=[tiny_sd]",
+        "variants=[self_attention,neighborhood]",
+        "resolutions=[64]",
+        "metrics=[flops]",
+        "tracker=none",
+        f"out={out}",
+        *more,
+    )
+
+
+def done(arguments: list[str], **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **more}
+    return subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=240)
+
+
+def records(out: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (out / "records").glob("*.json")}
+
+
+def test_a_run_ends_with_one_json_object_and_a_report_and_the_next_measures_nothing(pipeline, tmp_path):
+    out = tmp_path / "run"
+    first = done(cheap(pipeline, out))
+    assert first.returncode == 0, first.stderr
+    summary = json.loads(first.stdout.splitlines()[-1])
+    assert summary["statuses"] == {"ok": 2}
+    assert Path(summary["report"]).is_file()
+    before = records(out)
+    assert len(before) == 2
+    second = done(cheap(pipeline, out))
+    assert second.returncode == 0
+    assert second.stdout.count("kept") == 2
+    assert records(out) == before
+
+
+def test_a_metric_that_a_record_lacks_is_added_to_it(pipeline, tmp_path):
+    out = tmp_path / "run"
+    done(cheap(pipeline, out, "variants=[self_attention]"))
+    done(cheap(pipeline, out, "variants=[self_attention]", "metrics=[flops,projected_memory]"))
+    (kept,) = [json.loads(text) for text in records(out).values()]
+    assert {reading["metric"] for reading in kept["readings"]} == {"flops", "projected_memory"}
+
+
+BAD = [
+    (["models=[sd14]"], "model 'sd14' is not known: choose from"),
+    (["variants=[mamba]"], "variant 'mamba' is not known: choose from"),
+    (["metrics=[beauty]"], "metric 'beauty' is not known: choose from"),
+    (["world=mars"], "world 'mars' is not known: choose from"),
+    (["+sweep=everything"], "Could not find 'sweep/everything'"),
+    (["resolutions=[65]"], "multiples of"),
+    (["resolutions=[0]"], "has no pixels"),
+    (["resolutions=[big]"], "is not a size"),
+    (["n=0"], "n=0 is not possible"),
+    (["dtype=fp8"], "dtype 'fp8' is not known"),
+    (["device=tpu7"], "device"),
+    (["colour=red"], "colour"),
+]
+
+
+@pytest.mark.parametrize(("given", "sentence"), BAD, ids=lambda value: value[0] if isinstance(value, list) else "")
+def test_bad_input_gets_one_sentence_and_status_2(pipeline, tmp_path, given, sentence):
+    answer = done(cheap(pipeline, tmp_path / "run", *given))
+    assert answer.returncode == 2, answer.stderr
+    assert sentence in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(pipeline, tmp_path):
+    (tmp_path / "file").write_text("")
+    answer = done(cheap(pipeline, tmp_path / "file" / "run"))
+    assert answer.returncode == 2
+    assert "cannot be written" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_folder_that_is_no_pipeline_is_refused(tmp_path):
+    answer = done(cheap(tmp_path, tmp_path / "run"))
+    assert answer.returncode == 2
+    assert "is not a diffusers pipeline" in answer.stderr
+
+
+def test_a_hub_id_without_network_is_refused_in_a_sentence(tmp_path):
+    given = ["models=[sd15]", "resolutions=[512]", "metrics=[latency]", "tracker=none", f"out={tmp_path}"]
+    answer = done(command(*given), HF_HOME=str(tmp_path / "empty"))
+    assert answer.returncode == 2
+    assert "could not be fetched from the model hub" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_dry_run_lists_the_cases_and_measures_nothing(pipeline, tmp_path):
+    answer = done(cheap(pipeline, tmp_path / "run", "dry_run=true"))
+    assert answer.returncode == 0
+    assert "tiny_sd neighborhood 64: flops" in answer.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("blow", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_what_was_finished_before_a_run_was_stopped_is_kept_and_not_measured_again(pipeline, tmp_path, blow, status):
+    out = tmp_path / "run"
+    sizes = "resolutions=[64,128,192,256,320,384,448,512]"
+    with subprocess.Popen(
+        cheap(pipeline, out, sizes), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        deadline = time.monotonic() + 120
+        while not records(out) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        running.send_signal(blow)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == status, said
+    assert "Traceback" not in said
+    before = records(out)
+    assert 1 <= len(before) < 16
+    again = done(cheap(pipeline, out, sizes))
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("kept") == len(before)
+    after = records(out)
+    assert len(after) == 16
+    assert all(after[name] == text for name, text in before.items())
+
+
+def test_help_answers_without_loading_torch():
+    program = (
+        "import sys; sys.argv = ['harness', '--help']\n"
+        "import harness.__main__ as harness\n"
+        "try: harness.main()\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    answer = done([sys.executable, "-c", program])
+    assert answer.returncode == 0, answer.stderr
+    assert "resolutions" in answer.stdout

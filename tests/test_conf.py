@@ -1,0 +1,66 @@
+"""Every file of conf composes and instantiates, and the catalogue is what the folders hold."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.utils import instantiate
+
+import conf
+from harness.__main__ import GROUPS, catalog, names
+from harness.experiment import NEEDS, Experiment
+
+ROOT = Path(conf.__path__[0])
+SWEEPS = sorted(path.stem for path in (ROOT / "sweep").glob("*.yaml"))
+CHOICES = [
+    (path.parent.name, path.stem)
+    for group in ("gate", "tracker", "executor", "train")
+    for path in sorted((ROOT / group).glob("*.yaml"))
+]
+
+
+@pytest.fixture
+def composed():
+    ConfigStore.instance().store(name="catalog", node=catalog([]), package="catalog")
+    with initialize_config_module("conf", version_base="1.3"):
+        yield lambda *overrides: compose("config", overrides=list(overrides))
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_catalogue_holds_every_file_under_its_own_name(composed, group):
+    held = composed()["catalog"][f"{group}s"]
+    assert sorted(held) == names(group, []) == sorted(path.stem for path in (ROOT / group).glob("*.yaml"))
+
+
+def test_every_entry_of_the_catalogue_instantiates_without_loading_anything(composed):
+    made = instantiate(composed(), _convert_="all")
+    assert isinstance(made, Experiment)
+    assert all(model.pipeline is None for model in made.catalog.models.values())
+    assert all(metric.needs in NEEDS for metric in made.catalog.metrics.values())
+
+
+@pytest.mark.parametrize("name", [name for group in ("model", "metric", "world") for name in names(group, [])])
+def test_every_entry_bears_the_name_of_its_file(composed, name):
+    groups = composed()["catalog"]
+    entry = next(groups[f"{group}s"][name] for group in ("model", "metric", "world") if name in groups[f"{group}s"])
+    assert entry["name"] == name
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_every_sweep_composes_to_cases(composed, sweep):
+    experiment = instantiate(composed(f"+sweep={sweep}"), _convert_="all")
+    assert experiment.name == sweep
+    assert experiment.cases()
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES)
+def test_every_choice_instantiates(composed, group, name):
+    instantiate(composed(f"{group}={name}")[group], _convert_="all")
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_file_begins_by_saying_what_it_is_for(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    first = next(line for line in lines if not line.startswith("# @package"))
+    assert first.startswith("# ")

@@ -1,0 +1,111 @@
+"""Students: named by what makes them, trained in two stages, kept, and nearer to the teacher than untrained ones."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import tiny_pipelines
+import torch
+
+from baselines import LinFusionAttention
+from harness.case import Resolution
+from harness.distillation import student as students
+from harness.distillation.recipe import Recipe, build
+from harness.distillation.student import Student, ingredients, with_weights
+from harness.models.dit import PixArtModel
+from harness.models.unet import UNetModel
+from harness.surgery import seated
+from harness.training import Schedule
+
+QUICK = Schedule(steps=12, learning_rate=3e-3, warmup=2, average=0.5, precision="fp32", save_every=5)
+RECIPE = Recipe(layerwise=QUICK, end_to_end=Schedule(steps=2, learning_rate=1e-4), resolution=32, images=8, batch=4)
+FACTORY = partial(LinFusionAttention.for_site, inherit=False)
+
+
+class World:
+    """Random pictures with two captions."""
+
+    name = "noise"
+
+    def training(self, n: int, resolution: Resolution) -> tuple[torch.Tensor, list[str]]:
+        shape = (n, 3, resolution.height, resolution.width)
+        return torch.rand(shape, generator=torch.Generator().manual_seed(1)), ["a cat", "a dog"] * (n // 2)
+
+
+@pytest.fixture(params=["sd", "sigma"])
+def model(request, tmp_path):
+    kind = UNetModel if request.param == "sd" else PixArtModel
+    return kind("tiny", source=str(tiny_pipelines.save(request.param, tmp_path / "teacher")))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DELTABENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(students, "SHIPPED", tmp_path / "shipped")
+
+
+def gap(model, factory) -> float:
+    """Mean squared distance of the student's prediction from the teacher's."""
+    arguments = model.example(Resolution(32, 32))
+    with torch.no_grad():
+        wanted = model.denoiser(**arguments)[0]
+        with seated(model.denoiser, factory):
+            made = model.denoiser(**arguments)[0]
+    return float(((made - wanted) ** 2).mean())
+
+
+def student_of(model) -> Student:
+    return Student(model.name, "linfusion", ingredients(RECIPE, model.fingerprint(), FACTORY, "noise"))
+
+
+def test_a_student_is_kept_and_is_nearer_to_its_teacher_than_an_untrained_one(model):
+    student = student_of(model)
+    assert not student.available
+    RECIPE.run(student, model, FACTORY, World(), "cpu")
+    assert student.available
+    torch.manual_seed(RECIPE.seed)
+    untrained = gap(model, FACTORY)
+    assert gap(model, with_weights(FACTORY, student.tensors())) < untrained
+
+
+def test_distillation_leaves_the_teacher_as_it_was(model):
+    before = {name: value.clone() for name, value in model.load().denoiser.state_dict().items()}
+    RECIPE.run(student_of(model), model, FACTORY, World(), "cpu")
+    after = model.denoiser.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not any(module._forward_hooks for module in model.denoiser.modules())
+
+
+def test_the_name_of_a_student_changes_with_whatever_made_it():
+    def key(recipe=RECIPE, weights="abc", factory=FACTORY, world="noise"):
+        return Student("tiny", "linfusion", ingredients(recipe, weights, factory, world)).key
+
+    others = [
+        key(recipe=Recipe(QUICK, QUICK, 32)),
+        key(weights="abd"),
+        key(factory=partial(LinFusionAttention.for_site, inherit=True)),
+        key(world="shapes"),
+    ]
+    assert len({key(), *others}) == 5
+    on_demand = Recipe(RECIPE.layerwise, RECIPE.end_to_end, 32, images=8, batch=4, on_demand=False)
+    assert key(recipe=on_demand) == key()
+
+
+def test_a_file_of_another_recipe_is_not_taken_for_the_student(model, tmp_path):
+    student = student_of(model)
+    RECIPE.run(student, model, FACTORY, World(), "cpu")
+    other = Student(model.name, "linfusion", student.ingredients + " ")
+    Path(other.cached).parent.mkdir(parents=True, exist_ok=True)
+    student.cached.rename(other.cached)
+    assert not other.available
+
+
+def test_every_mixer_of_a_student_gets_its_own_weights(model):
+    model.load()
+    mixers = build(model.denoiser, FACTORY)
+    tensors = {f"{path}.{name}": value for path, mixer in mixers.items() for name, value in mixer.state_dict().items()}
+    with seated(model.denoiser, with_weights(FACTORY, tensors)) as seats:
+        for path, seat in seats.items():
+            own = seat.mixer.state_dict()
+            assert all(torch.equal(own[name], value) for name, value in mixers[path].state_dict().items())

@@ -1,0 +1,261 @@
+"""Memory: what lives at once, counted by hand on toys; the kernel's mark found for blocks of known size."""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from baselines import SelfAttention
+from deltaconv import DeltaConvBlock
+from harness.case import Resolution
+from harness.metrics import memory
+from harness.metrics.footprint import body_of, footprint, rise_of, storages
+from harness.metrics.memory import PeakMemory, ProjectedMemory, measure, resident_rise
+from harness.mixer import Grid, TokenMixer, Unavailable
+from harness.models.dit import PixArtModel
+from harness.surgery import Factory, seated
+
+MIB = 2**20
+
+
+def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(*shape, dtype=dtype, device="meta")
+
+
+class Toy(nn.Module):
+    """Any function as a module."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return self.function(*tensors)
+
+
+def rise(function: Callable[..., Tensor], *tensors: Tensor) -> int:
+    return rise_of(Toy(function), *tensors).size
+
+
+@pytest.fixture(scope="module")
+def tiny() -> PixArtModel:
+    model = PixArtModel("pixart_512", config="pixart_512")
+    model.load("meta", "fp16")
+    return model
+
+
+# What lives at once
+
+
+def test_an_output_counts_in_its_dtype() -> None:
+    assert rise(lambda x: x + 1, empty(1000)) == 4000
+    assert rise(lambda x: x + 1, empty(1000, dtype=torch.float16)) == 2000
+
+
+def test_a_chain_needs_two_links_at_once() -> None:
+    assert rise(lambda x: ((x + 1) * 2 - 3).exp(), empty(1000)) == 8000
+
+
+def test_what_a_name_holds_on_to_keeps_counting() -> None:
+    def held(x: Tensor) -> Tensor:
+        first = x + 1
+        second = first * 2
+        third = second * 2
+        return first + second + third
+
+    assert rise(held, empty(1000)) == 5 * 4000
+
+
+def test_views_and_work_in_place_are_free() -> None:
+    assert rise(lambda x: x.view(10, 100).t()[3:], empty(1000)) == 0
+    assert rise(lambda x: (x + 1).mul_(2).relu_(), empty(1000)) == 4000
+
+
+def test_a_broadcast_is_its_one_row() -> None:
+    assert rise(lambda x: x.mean(0, keepdim=True).expand(1000, 5), empty(1000, 5)) == 20
+
+
+def test_fused_attention_holds_no_scores() -> None:
+    tokens = empty(1, 2, 1000, 8)
+    output, sums = 4 * 2 * 1000 * 8, 4 * 2 * 1000
+    assert rise(lambda q: scaled_dot_product_attention(q, q, q), tokens) == output + sums
+
+
+def test_unfused_attention_holds_its_scores() -> None:
+    tokens = empty(1, 2, 1000, 8)
+    assert rise(lambda q: torch.softmax(q @ q.transpose(-2, -1), -1) @ q, tokens) == 2 * 4 * 2 * 1000 * 1000
+
+
+def test_shared_weights_count_once() -> None:
+    layer = nn.Linear(10, 10, bias=False, device="meta")
+    other = nn.Linear(10, 10, bias=False, device="meta")
+    other.weight = layer.weight
+    assert sum(storages(nn.Sequential(layer, other)).values()) == 400
+
+
+def test_a_toy_grows_with_its_tokens_and_nothing_else() -> None:
+    layer = nn.Sequential(nn.Linear(16, 64, device="meta"), nn.GELU(), nn.Linear(64, 16, device="meta"))
+    small, large = (rise_of(layer, empty(1, tokens, 16)).size for tokens in (100, 100_000))
+    assert large == 1000 * small == 1000 * 2 * 100 * 64 * 4
+
+
+# The denoiser
+
+
+def test_a_call_at_16k_is_projected_without_allocating(tiny: PixArtModel) -> None:
+    before = memory.resident("VmRSS")
+    seen = footprint(tiny.denoiser, body_of(tiny.denoiser, arguments(tiny, 16384)))
+    assert seen.activations > 20 * 2**30
+    assert memory.resident("VmRSS") - before < 200 * MIB
+
+
+def arguments(model: PixArtModel, size: int | str) -> dict[str, object]:
+    """The arguments of a call, their noise not drawn."""
+    small = model.example(Resolution(512, 512))
+    resolution = Resolution.parse(size)
+    return small | {"hidden_states": empty(1, 4, resolution.height // 8, resolution.width // 8, dtype=torch.float16)}
+
+
+def test_activations_are_affine_in_the_tokens(tiny: PixArtModel) -> None:
+    one, two, four = (body_of(tiny.denoiser, arguments(tiny, size)).peak.size for size in ("1024", "1024x2048", "2048"))
+    assert four - two == 2 * (two - one)
+
+
+@pytest.mark.parametrize("factory", [SelfAttention.for_site, DeltaConvBlock.for_site])
+def test_a_body_and_its_mixers_make_the_peak_of_the_whole_call(tiny: PixArtModel, factory: Factory) -> None:
+    """Followed apart, as the metric does, and in one piece, as it runs."""
+    with seated(tiny.denoiser, factory):
+        given = arguments(tiny, 512)
+        seen = footprint(tiny.denoiser, body_of(tiny.denoiser, given))
+        whole = rise_of(Call(tiny.denoiser, given)).size
+    inputs = {leaf.untyped_storage()._cdata: leaf.untyped_storage().nbytes() for leaf in tensors(given)}
+    assert seen.activations == whole + sum(inputs.values())
+
+
+class Call(nn.Module):
+    """A denoiser with its arguments."""
+
+    def __init__(self, denoiser: nn.Module, given: dict[str, object]) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.given = given
+        for index, tensor in enumerate(tensors(given)):
+            self.register_buffer(f"argument_{index}", tensor)
+
+    def forward(self) -> object:
+        return self.denoiser(**self.given)
+
+
+def tensors(given: dict[str, object]) -> list[Tensor]:
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(given) if isinstance(leaf, Tensor)]
+
+
+class Greedy(TokenMixer):
+    """A mixer that holds `times` copies of its tokens."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
+        return torch.stack([tokens_BNC] * self.times).sum(0)
+
+    def flops(self, grid: Grid) -> int:
+        return 0
+
+
+def test_a_greedy_mixer_is_the_peak_and_is_named(tiny: PixArtModel) -> None:
+    sizes = []
+    for times in (100, 200):
+        with seated(tiny.denoiser, lambda site, attention, times=times: Greedy(times)):  # type: ignore[misc]
+            seen = footprint(tiny.denoiser, body_of(tiny.denoiser, arguments(tiny, 512)))
+        sizes.append(seen)
+        assert "attn1" in seen.operator
+        assert seen.mixer == (times + 1) * 1024 * 1152 * 2
+    assert sizes[1].activations - sizes[0].activations == 100 * 1024 * 1152 * 2
+
+
+def test_the_metric_says_weights_and_activations(tiny: PixArtModel) -> None:
+    @contextmanager
+    def meta_denoiser():  # type: ignore[no-untyped-def]
+        with seated(tiny.denoiser, SelfAttention.for_site):
+            yield tiny.denoiser, arguments(tiny, 512)
+
+    case = SimpleNamespace(resolution=Resolution(512, 512), dtype="fp16")
+    metric = ProjectedMemory()
+    (reading,) = metric(SimpleNamespace(model=tiny, case=case, meta_denoiser=meta_denoiser))  # type: ignore[arg-type]
+    assert reading.value == reading.details["weights"] + reading.details["activations"]
+    assert reading.details["weights"] >= 2 * 610_856_096
+    assert isinstance(reading.value, int)
+
+
+# Measured
+
+needs_mark = pytest.mark.skipif(not memory.CLEAR.exists(), reason="the kernel keeps no mark that can be set back")
+
+
+@needs_mark
+@pytest.mark.parametrize("size", [4 * MIB, 64 * MIB])
+def test_the_rise_of_a_block_is_its_size(size: int) -> None:
+    assert resident_rise(lambda: torch.ones(size // 4).sum()) == pytest.approx(size, abs=MIB)
+
+
+@needs_mark
+def test_blocks_that_were_freed_before_do_not_hide_a_peak() -> None:
+    """Of heap size: glibc would keep these resident, and their second use would look free."""
+
+    def work() -> None:
+        blocks = [torch.ones(25_000) for _ in range(320)]
+        del blocks
+
+    work()
+    assert resident_rise(work) == pytest.approx(32_000_000, rel=0.1)
+
+
+@needs_mark
+def test_a_peak_inside_the_call_is_found_after_it_is_gone() -> None:
+    assert resident_rise(lambda: (torch.ones(16 * MIB), torch.ones(1))[1]) == pytest.approx(64 * MIB, abs=MIB)
+
+
+def test_a_system_without_the_mark_gives_a_dash_with_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(memory, "CLEAR", tmp_path / "nowhere" / "clear_refs")
+    with pytest.raises(Unavailable, match="projected_memory works everywhere"):
+        resident_rise(lambda: None)
+    with pytest.raises(Unavailable, match="use device=cpu or device=cuda"):
+        measure(lambda: None, "mps")
+
+
+class Block(nn.Module):
+    """Doubles an input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(MIB))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * 2).sum()
+
+
+@needs_mark
+def test_the_metric_adds_weights_to_the_rise_of_one_call() -> None:
+    @contextmanager
+    def denoiser():  # type: ignore[no-untyped-def]
+        yield Block()
+
+    case = SimpleNamespace(device="cpu", resolution=Resolution(4096, 4096))
+    model = SimpleNamespace(multiple=8, example=lambda size: {"x": torch.ones(size.height, size.width)})
+    (reading,) = PeakMemory()(SimpleNamespace(model=model, case=case, denoiser=denoiser))  # type: ignore[arg-type]
+    assert reading.value is not None
+    assert reading.value == pytest.approx((4 + 64) * MIB, abs=MIB)
+    assert reading.details["weights"] == 4 * MIB
+
+
+@pytest.mark.gpu
+def test_on_cuda_the_allocators_peak_is_the_reading() -> None:
+    seen = measure(lambda: torch.ones(16 * MIB, device="cuda").sum(), "cuda")
+    assert seen["activations"] == pytest.approx(64 * MIB, abs=MIB)
+    assert seen["reserved"] >= seen["activations"]
