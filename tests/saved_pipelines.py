@@ -1,21 +1,14 @@
-"""Fixtures of the tests of models: the tiny pipelines on disk, and loaded. A plugin, named by the modules that use it."""
+"""Fixtures of the tests of models: the tiny pipelines on disk, and loaded. A plugin of the modules that name it."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 import tiny_pipelines
+from tiny_pipelines import KINDS
 from transformers.utils import logging as transformers_logging
 
-from harness.case import Resolution
 from harness.model import Model
-from harness.models.dit import PixArtModel
-from harness.models.unet import UNetModel
-
-KINDS: dict[str, type[Model]] = {"sd": UNetModel, "sdxl": UNetModel, "sigma": PixArtModel, "alpha": PixArtModel}
-PROMPTS = ["a cat", "dog xyz", "red", ""]
-SEEDS = [11, 12, 13, 14]
-TALL = Resolution(40, 64)
 
 
 @pytest.fixture(scope="session")

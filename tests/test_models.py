@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from saved_pipelines import PROMPTS, SEEDS, TALL
+from tiny_pipelines import PROMPTS, SEEDS, TALL
 from torch import Tensor, nn
 
 from harness.case import BadInput, Resolution

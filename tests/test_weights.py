@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from saved_pipelines import KINDS, TALL
+from tiny_pipelines import KINDS, TALL
 
 from harness.case import BadInput, Resolution
 from harness.model import Model

@@ -27,6 +27,15 @@ from transformers import (
     T5Tokenizer,
 )
 
+from harness.case import Resolution
+from harness.model import Model
+from harness.models.dit import PixArtModel
+from harness.models.unet import UNetModel
+
+KINDS: dict[str, type[Model]] = {"sd": UNetModel, "sdxl": UNetModel, "sigma": PixArtModel, "alpha": PixArtModel}
+PROMPTS = ["a cat", "dog xyz", "red", ""]
+SEEDS = [11, 12, 13, 14]
+TALL = Resolution(40, 64)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 

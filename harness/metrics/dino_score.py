@@ -56,9 +56,10 @@ class DinoScore:
         logits_NK = dino.logits(trial.images())
         n, classes = logits_NK.shape
         order = shuffled(n)
-        value = inception_form(logits_NK[order], self.splits)
-        group_N = dealt(trial.prompts)[order]
-        spread = jackknife(group_N, lambda kept: inception_form(logits_NK[order[kept]], self.splits))
+        logits_NK, group_N = logits_NK[order], dealt(trial.prompts)[order]
+        value = inception_form(logits_NK, self.splits)
+        groups = int(group_N.max()) + 1
+        spread = jackknife(groups, lambda group: inception_form(logits_NK[group_N != group], self.splits))
         yield Reading(
             metric=self.name,
             name="ds",

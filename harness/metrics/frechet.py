@@ -14,7 +14,6 @@ Shapes: N, M images, D features, R rank.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import hypot
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -72,11 +71,12 @@ def frechet_distance(x_ND: Tensor, y_MD: Tensor) -> float:
     return Moments.of(x_ND).distance(Moments.of(y_MD))
 
 
-def split_half_floor(y_MD: Tensor, n: int) -> tuple[float, int]:
-    """Distance between two random halves of the references, at most n each, and how many each half has."""
+def split_half_floor(y_MD: Tensor, n: int, draws: int = 8) -> tuple[float, int]:
+    """Mean distance between two random halves of the references, at most n each, and how many each half has."""
     half = min(n, len(y_MD) // 2)
-    order_M = shuffled(len(y_MD))
-    return frechet_distance(y_MD[order_M[:half]], y_MD[order_M[half : 2 * half]]), half
+    orders = [shuffled(len(y_MD), seed) for seed in range(draws)]
+    distances = [frechet_distance(y_MD[order[:half]], y_MD[order[half : 2 * half]]) for order in orders]
+    return sum(distances) / draws, half
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ class Fdd:
         x_ND, spare_MD = dino.features(trial.images()), dino.features(_spare_references(trial))
         y_MD = spare_MD[: len(x_ND)]
         protocol = f"fdd {dino.protocol} ref={trial.world.name} n={len(x_ND)}/{len(y_MD)}"
-        yield reading_of(self.name, x_ND, y_MD, trial.prompts, protocol, split_half_floor(spare_MD, len(x_ND)))
+        units = trial.prompts, trial.world.prompts(len(y_MD))
+        yield reading_of(self.name, x_ND, y_MD, units, protocol, split_half_floor(spare_MD, len(x_ND)))
 
 
 def _spare_references(trial: "Trial") -> Tensor:
@@ -112,30 +113,34 @@ def _spare_references(trial: "Trial") -> Tensor:
 
 
 def reading_of(
-    name: str, x_ND: Tensor, y_MD: Tensor, prompts: list[str], protocol: str, floor: tuple[float, int]
+    name: str,
+    x_ND: Tensor,
+    y_MD: Tensor,
+    units: tuple[list[str], list[str]],
+    protocol: str,
+    floor: tuple[float, int],
 ) -> Reading:
     """The distance of any two sets: to real images (quality) or to a teacher's (fidelity), which the protocol says.
 
+    units: the prompt of each image of both sets. A prompt is left out with all that belongs to it, on both sides.
     floor: a distance that means no difference, and the number of images that it was taken with.
     """
-    images, references = Moments.of(x_ND), Moments.of(y_MD)
-    value = images.distance(references)
-    made = jackknife(dealt(prompts), lambda kept: Moments.of(x_ND[kept]).distance(references))
-    real = jackknife(dealt(range(len(y_MD))), lambda kept: images.distance(Moments.of(y_MD[kept])))
-    half_width = hypot(made.half_width(), real.half_width())
+    value = frechet_distance(x_ND, y_MD)
+    group_N, group_M = dealt(units[0] + units[1]).split([len(x_ND), len(y_MD)])
+    groups = 1 + min(int(group_N.max()), int(group_M.max()))
+    spread = jackknife(groups, lambda group: frechet_distance(x_ND[group_N != group], y_MD[group_M != group]))
     details = {
         "floor": floor[0],
         "floor_n": floor[1],
         "features": x_ND.shape[1],
         "references": len(y_MD),
-        "error_images": made.error,
-        "error_references": real.error,
-        "replicates": list(made.replicates),
+        "error": spread.error,
+        "replicates": list(spread.replicates),
     }
     if min(len(x_ND), len(y_MD)) <= x_ND.shape[1]:
         details["warning"] = (
             f"{min(len(x_ND), len(y_MD))} images do not span {x_ND.shape[1]} features: "
             "mostly bias, read it against its floor and at this n only"
         )
-    low, high = max(0.0, value - half_width), value + half_width
+    low, high = max(0.0, value - spread.half_width()), value + spread.half_width()
     return Reading(name, name, value, "1", "lower", protocol, len(x_ND), low, high, details=details)

@@ -56,17 +56,16 @@ def dealt(units: Sequence[Hashable], groups: int = GROUPS) -> Tensor:
     return shuffled(count)[unit_N] % min(groups, count)
 
 
-def shuffled(n: int) -> Tensor:
-    """The numbers below n in a fixed random order."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(0))
+def shuffled(n: int, seed: int = 0) -> Tensor:
+    """The numbers below n in a random order that is always the same."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
-def jackknife(group_N: Tensor, statistic: Callable[[Tensor], float]) -> Jackknife:
-    """Delete-a-group jackknife; `statistic` receives the indices that stay."""
-    count = int(group_N.max()) + 1
+def jackknife(count: int, without: Callable[[int], float]) -> Jackknife:
+    """Delete-a-group jackknife; `without` takes the number again without the group of that index."""
     if count < 2:
         raise ValueError("a jackknife needs at least two groups")
-    replicates = tuple(statistic((group_N != group).nonzero().flatten()) for group in range(count))
+    replicates = tuple(without(group) for group in range(count))
     mean = math.fsum(replicates) / count
     error = math.sqrt((count - 1) / count * math.fsum((value - mean) ** 2 for value in replicates))
     return Jackknife(error, replicates)

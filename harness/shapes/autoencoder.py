@@ -48,14 +48,14 @@ class AutoencoderTraining:
     kl: float = 1e-4
     name: str = "autoencoder"
 
-    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path) -> None:
+    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path, device: str) -> None:
         """Train both stages, set the scaling factor to one over the latents' spread, save in `folder`."""
         torch.manual_seed(self.seed)
-        model = build_autoencoder()
+        model = build_autoencoder().to(device)
         train(model, lambda step: self._loss(model, scenes, step), self.schedule, self.name, checkpoint)
-        model.register_to_config(scaling_factor=1 / float(encode(model, self._images(scenes, 0)).std()))
+        model.register_to_config(scaling_factor=1 / float(encode(model, self._images(model, scenes, 0)).std()))
         self.sharpen(model, scenes, checkpoint)
-        model.eval().save_pretrained(folder)
+        model.cpu().eval().save_pretrained(folder)
 
     def sharpen(self, model: "AutoencoderKL", scenes: Sequence[Scene], checkpoint: Path) -> None:
         """The decoder's stage."""
@@ -73,20 +73,21 @@ class AutoencoderTraining:
         images = draw(held_out_scenes(512), range(512))
         return {"reconstruction_db": reconstruction_db(AutoencoderKL.from_pretrained(folder), images)}
 
-    def _images(self, scenes: Sequence[Scene], step: int) -> Tensor:
+    def _images(self, model: "AutoencoderKL", scenes: Sequence[Scene], step: int) -> Tensor:
         rows = [(step * self.batch + i) % len(scenes) for i in range(self.batch)]
-        return draw([scenes[row] for row in rows], [step * self.batch + i for i in range(self.batch)])
+        images = draw([scenes[row] for row in rows], [step * self.batch + i for i in range(self.batch)])
+        return images.to(model.device)
 
     def _loss(self, model: "AutoencoderKL", scenes: Sequence[Scene], step: int) -> Tensor:
-        pixels = self._images(scenes, step) * 2 - 1
+        pixels = self._images(model, scenes, step) * 2 - 1
         posterior = model.encode(pixels).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(step))
+        noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(step)).to(pixels)
         error: Tensor = model.decode(posterior.mean + posterior.std * noise).sample.float() - pixels
         pull: Tensor = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean()
         return error.abs().mean() + 4 * (error**2).mean() + self.kl * pull
 
     def _decoder_loss(self, model: "AutoencoderKL", scenes: Sequence[Scene], step: int) -> Tensor:
-        pixels = self._images(scenes, step) * 2 - 1
+        pixels = self._images(model, scenes, step) * 2 - 1
         with torch.no_grad():
             latents = model.encode(pixels).latent_dist.mode()
         error: Tensor = model.decode(latents).sample.float() - pixels

@@ -1,8 +1,9 @@
 """The feature extractors of the embedded world: a small timm ViT with a class head, and a small open_clip model.
 
-The ViT learns to name the first thing of a scene, one of 6 colours x 6 shapes x 2 sizes = 72 classes: the counterpart
-of DINOv2 with its linear ImageNet head, for DS and FDD. The open_clip model learns which caption belongs to which
-image, for the CLIP score. Both see images with slight noise, so that the faint noise of a generated image says nothing.
+The ViT learns to name the first thing of a scene in reading order, one of 6 colours x 6 shapes x 2 sizes = 72 classes:
+the counterpart of DINOv2 with its linear ImageNet head, for DS and FDD. The open_clip model learns which caption
+belongs to which image, for the CLIP score. Both see images with slight noise, so that the faint noise of a generated
+image says nothing.
 """
 
 import copy
@@ -41,8 +42,8 @@ CLIP_CONFIG: dict[str, Any] = {
 
 
 def main_class(scene: Scene) -> int:
-    """The class of a scene: colour, shape and size of the thing that its caption names first."""
-    thing = scene.things[0]
+    """The class of a scene: colour, shape and size of its first thing in reading order, top to bottom."""
+    thing = min(scene.things, key=lambda thing: thing.place)
     return (thing.colour * len(SHAPES) + thing.shape) * len(SIZES) + thing.size
 
 
@@ -55,21 +56,22 @@ class VitTraining:
     batch: int = 64
     name: str = "vit"
 
-    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path) -> None:
+    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path, device: str) -> None:
         """Train on drawn scenes and save in `folder`."""
         import timm
         from timm.models import save_for_hf
 
         torch.manual_seed(self.seed)
         sizes = {"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 4, "num_heads": 4}
-        vit = timm.create_model("vit_tiny_patch16_224", num_classes=CLASSES, **sizes)
+        vit = timm.create_model("vit_tiny_patch16_224", num_classes=CLASSES, **sizes).to(device)
 
         def loss(step: int) -> Tensor:
             rows, pixels = _batch(scenes, step, self.batch)
-            return F.cross_entropy(vit(pixels).float(), torch.tensor([main_class(scene) for scene in rows]))
+            answers = torch.tensor([main_class(scene) for scene in rows], device=device)
+            return F.cross_entropy(vit(pixels.to(device)).float(), answers)
 
         train(vit, loss, self.schedule, self.name, checkpoint)
-        save_for_hf(vit.eval(), folder, safe_serialization=True)
+        save_for_hf(vit.cpu().eval(), folder, safe_serialization=True)
 
     def figures(self, folder: Path) -> dict[str, float]:
         """Share of the 512 held-out scenes whose first thing is named right; chance is 1/72."""
@@ -77,11 +79,8 @@ class VitTraining:
 
         chosen = held_out_scenes(512)
         logits = DinoExtractor(folder).logits(draw(chosen, range(512)))
-        return {
-            "accuracy": float(
-                (logits.argmax(1) == torch.tensor([main_class(scene) for scene in chosen])).float().mean()
-            )
-        }
+        answers = torch.tensor([main_class(scene) for scene in chosen])
+        return {"accuracy": float((logits.argmax(1) == answers).float().mean())}
 
 
 @dataclass(frozen=True)
@@ -93,24 +92,24 @@ class ClipTraining:
     batch: int = 128
     name: str = "clip"
 
-    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path) -> None:
+    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path, device: str) -> None:
         """Train on drawn scenes with their captions and save in `folder`."""
         import open_clip
 
         torch.manual_seed(self.seed)
-        clip = open_clip.model.CLIP(**copy.deepcopy(CLIP_CONFIG))
+        clip = open_clip.model.CLIP(**copy.deepcopy(CLIP_CONFIG)).to(device)
         tokenizer = _clip_tokenizer()
         contrast = open_clip.ClipLoss()
 
         def loss(step: int) -> Tensor:
             rows, pixels = _batch(scenes, step, self.batch)
             ids = tokenizer([scene.caption for scene in rows], padding="max_length", return_tensors="pt")["input_ids"]
-            image, text, scale = clip(pixels, ids)
+            image, text, scale = clip(pixels.to(device), ids.to(device))
             value: Tensor = contrast(image.float(), text.float(), scale.float().clamp(max=100))
             return value
 
         train(clip, loss, self.schedule, self.name, checkpoint)
-        _save_clip(clip.eval(), tokenizer, folder)
+        _save_clip(clip.cpu().eval(), tokenizer, folder)
 
     def figures(self, folder: Path) -> dict[str, float]:
         """Over the 512 held-out scenes: share of images whose own caption is the nearest, and the two mean scores."""

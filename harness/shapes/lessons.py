@@ -14,7 +14,7 @@ from harness.shapes.world import TRAINING_SEED
 class Training(Protocol):
     """Trains something on scenes, saves it in a folder, and says how good it became."""
 
-    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path) -> None: ...
+    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path, device: str) -> None: ...
 
     def figures(self, folder: Path) -> dict[str, float]: ...
 
@@ -26,12 +26,13 @@ class ShapesLesson:
     training: Training
     out: str
     scenes: int = 20_000
+    device: str = "cpu"
 
     def learn(self) -> None:
         """Train, or go on from a checkpoint beside the folder; print the figures as one JSON object."""
         folder = Path(self.out)
         chosen = list(islice(scenes(TRAINING_SEED), self.scenes))
-        self.training.run(folder, chosen, folder.with_name(f"{folder.name}-checkpoint.safetensors"))
+        self.training.run(folder, chosen, folder.with_name(f"{folder.name}-checkpoint.safetensors"), self.device)
         halve(folder)
         figures = self.training.figures(folder)
         if figures:

@@ -80,15 +80,15 @@ class ProbeTraining:
     batch: int = 64
     name: str = "probe"
 
-    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path) -> None:
+    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path, device: str) -> None:
         """Train on drawn scenes and save in `folder`."""
         from safetensors.torch import save_file
 
         torch.manual_seed(self.seed)
-        probe = Probe()
+        probe = Probe().to(device)
         train(probe, lambda step: self._loss(probe, scenes, step), self.schedule, self.name, checkpoint)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(probe.eval().state_dict(), folder / WEIGHTS)
+        save_file(probe.cpu().eval().state_dict(), folder / WEIGHTS)
 
     def figures(self, folder: Path) -> dict[str, float]:
         """Share of the 512 held-out scenes' places read right, by attribute."""
@@ -104,9 +104,10 @@ class ProbeTraining:
         share = torch.rand(self.batch, 1, 1, 1, generator=generator)
         images = torch.lerp(images, F.avg_pool2d(images, 3, 1, 1), share)
         images = images + 0.08 * share * torch.randn(images.shape, generator=generator)
-        parts = torch.split(probe(images).float(), Probe.SPLIT, dim=-1)
+        scores_NPK = probe(images.to(next(probe.parameters()).device)).float()
+        parts = torch.split(scores_NPK, Probe.SPLIT, dim=-1)
         losses = [
-            F.cross_entropy(part.flatten(0, 1), answer.flatten())
+            F.cross_entropy(part.flatten(0, 1), answer.flatten().to(part.device))
             for part, answer in zip(parts, truth(rows), strict=True)
         ]
         return torch.stack(losses).sum()

@@ -108,6 +108,7 @@ def _t5_encoder() -> "T5EncoderModel":
         d_ff=2 * TEXT_WIDTH,
         num_layers=2,
         num_heads=4,
+        dropout_rate=0.0,
         feed_forward_proj="gated-gelu",
         is_encoder_decoder=False,
     )
@@ -126,13 +127,13 @@ class TeacherTraining:
     batch: int = 64
     drop: float = 0.1
 
-    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path) -> None:
+    def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path, device: str) -> None:
         """Train on the scenes' images, drawn and encoded once, and save the pipeline in `folder`."""
         from diffusers import AutoencoderKL
 
         torch.manual_seed(self.seed)
         vae = AutoencoderKL.from_pretrained(self.autoencoder).requires_grad_(False)
-        pipeline = build_pipeline(self.family, vae)
+        pipeline = build_pipeline(self.family, vae).to(device)
         latents = latents_of(vae, scenes)
         tokens = _tokens(pipeline, [scene.caption for scene in scenes])
         empty = _tokens(pipeline, [""])
@@ -146,11 +147,12 @@ class TeacherTraining:
             dropped = torch.rand(self.batch, 1, generator=generator) < self.drop
             ids, mask = (torch.where(dropped, none, some[rows]) for none, some in zip(empty, tokens, strict=True))
             noisy, times, target = noise(latents[rows], generator)
-            return F.mse_loss(predict(denoiser, pipeline.text_encoder, noisy, times, ids, mask).float(), target)
+            given = (part.to(device) for part in (noisy, times, ids, mask))
+            return F.mse_loss(predict(denoiser, pipeline.text_encoder, *given).float(), target.to(device))
 
         train(trained, loss, self.schedule, self.name, checkpoint)
         trained.eval()
-        pipeline.save_pretrained(folder)
+        pipeline.to("cpu").save_pretrained(folder)
 
     def figures(self, folder: Path) -> dict[str, float]:
         """None by itself: `+sweep=quality` measures a pipeline as it measures any other."""
@@ -178,8 +180,9 @@ def latents_of(vae: "AutoencoderKL", scenes: Sequence[Scene], batch: int = 64) -
     parts = []
     for first in range(0, len(scenes), batch):
         rows = scenes[first : first + batch]
-        with torch.autocast("cpu", torch.bfloat16):
-            parts.append(encode(vae, draw(rows, range(first, first + len(rows)))).float() * factor)
+        images = draw(rows, range(first, first + len(rows))).to(vae.device)
+        with torch.autocast(vae.device.type, torch.bfloat16):
+            parts.append(encode(vae, images).float().cpu() * factor)
     return torch.cat(parts)
 
 
