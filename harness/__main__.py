@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+
+from harness.case import BadInput
 
 BAD_INPUT, INTERRUPTED = 2, 130
 GROUPS = ("model", "variant", "metric", "world")
@@ -36,7 +39,11 @@ def _config_dirs(arguments: list[str]) -> list[str]:
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
 def run(config: DictConfig) -> None:
-    """Make what the configuration describes and run it; leaves by SystemExit, since Hydra drops what a job returns."""
+    """Do what the configuration describes; leaves by SystemExit, since Hydra drops what a job returns."""
+    raise SystemExit(status_of(lambda: _do(config)))
+
+
+def _do(config: DictConfig) -> int:
     from hydra.utils import instantiate
 
     from harness.console import Console
@@ -46,33 +53,33 @@ def run(config: DictConfig) -> None:
     lesson = instantiate(config.train, _convert_="all")
     if isinstance(lesson, Lesson):
         lesson.learn()
-        raise SystemExit(0)
-    raise SystemExit(run_experiment(instantiate(config, _convert_="all"), Console()))
+        return 0
+    return run_experiment(instantiate(config, _convert_="all"), Console())
 
 
-def main() -> int:
+def status_of(job: Callable[[], int | None]) -> int:
     """Exit status: 0 well, 1 a gate or a case failed, 2 bad input, 3 a gate is inconclusive, 130 interrupted."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    ConfigStore.instance().store(name="catalog", node=catalog(sys.argv), package="catalog")
     try:
-        run()
+        return job() or 0
     except InstantiationException as error:
-        return _refused(error.__cause__ or error)
-    except (HydraException, OmegaConfBaseException) as error:
-        return _refused(error)
-    except ValueError as error:
-        if type(error).__name__ != "BadInput":
-            raise
+        return _refused(error.__cause__ if isinstance(error.__cause__, BadInput) else error)
+    except (HydraException, OmegaConfBaseException, BadInput) as error:
         return _refused(error)
     except KeyboardInterrupt:
         print("interrupted: finished cases are kept, and the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
-    return 0
 
 
 def _refused(error: BaseException) -> int:
     print(" ".join(str(error).split()), file=sys.stderr)
     return BAD_INPUT
+
+
+def main() -> int:
+    """Compose and run."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    ConfigStore.instance().store(name="catalog", node=catalog(sys.argv), package="catalog")
+    return status_of(run)
 
 
 if __name__ == "__main__":

@@ -182,7 +182,10 @@ def _close(experiment: Experiment, cases: list[Case], store: Store, console: Con
     records = [record for case in cases if (record := store.get(case)) is not None]
     verdicts = experiment.gate(records) if experiment.gate else []
     console.verdicts(verdicts)
-    page = reports.render(store.folder)
+    try:
+        page = reports.render(store.folder)
+    except reports.BadStore as error:
+        raise BadInput(str(error)) from error
     if experiment.tracker and (warning := experiment.tracker.track(store.records(), store.folder, page)):
         console.notice(warning)
     outcomes = [verdict.outcome for verdict in verdicts]

@@ -95,7 +95,7 @@ def _files_of(part: Path) -> list[Path]:
     if whole.is_file():
         return [whole]
     if shards.is_file():
-        return [part / name for name in sorted(set(json_of(shards)["weight_map"].values()))]
+        return [_present(part / name, shards) for name in sorted(set(json_of(shards).get("weight_map", {}).values()))]
     pickled = [path.name for path in sorted(part.glob("*")) if path.suffix in PICKLED]
     if pickled:
         raise BadInput(
@@ -103,6 +103,12 @@ def _files_of(part: Path) -> list[Path]:
             f"convert them to {whole.name} with save_pretrained(..., safe_serialization=True)"
         )
     raise BadInput(f"{part} has no weights: {whole.name} is what is looked for")
+
+
+def _present(shard: Path, index: Path) -> Path:
+    if not shard.is_file():
+        raise BadInput(f"{shard} is missing, though {index.name} names it: fetch the rest of the weights")
+    return shard
 
 
 def check(folder: Path) -> None:

@@ -91,6 +91,27 @@ def test_the_fingerprint_changes_with_the_weights_and_what_else_decides_an_image
     assert len(set(seen)) == 3
 
 
+def test_checkpoints_with_the_names_that_the_hub_still_has_load_as_well(copied: Path, models: dict[str, Model]) -> None:
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    path = copied / "vae/diffusion_pytorch_model.safetensors"
+    renamed = {}
+    for name, tensor in load_file(path).items():
+        for new, former in old.items():
+            name = name.replace(new, former)
+        renamed[name] = tensor
+    assert any("proj_attn" in name for name in renamed)
+    save_file(renamed, path)
+    changed_index(safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"])(copied)
+    made = UNetModel("old", str(copied)).load().generate(["a"], [1], TALL, 1, 4.5)
+    assert torch.equal(made, models["sd"].generate(["a"], [1], TALL, 1, 4.5))
+
+
+def sharded(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    index = folder / "unet/diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"conv_in.bias": "part-00001-of-00002.safetensors"}}))
+
+
 def without_weights(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
 
@@ -147,6 +168,7 @@ def changed_index(**changes: Any) -> Callable[[Path], None]:
 BREAKAGES: list[tuple[Callable[[Path], None], str]] = [
     (without_weights, r"unet has no weights: diffusion_pytorch_model.safetensors is what is looked for"),
     (pickled, r"unet has pickled weights only \(diffusion_pytorch_model.bin\), and loading a pickle can run any code"),
+    (sharded, r"part-00001-of-00002.safetensors is missing, though .* names it: fetch the rest of the weights"),
     (truncated, r"unet/diffusion_pytorch_model.safetensors is missing, truncated or corrupt"),
     (garbage, r"unet/diffusion_pytorch_model.safetensors is missing, truncated or corrupt"),
     (one_tensor_short, r"unet cannot be loaded \(tensors missing from its files: 1, the first is conv_in.bias\)"),

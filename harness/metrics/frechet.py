@@ -126,7 +126,7 @@ def reading_of(
     floor: a distance that means no difference, and the number of images that it was taken with.
     """
     value = frechet_distance(x_ND, y_MD)
-    group_N, group_M = dealt(units[0] + units[1]).split([len(x_ND), len(y_MD)])
+    group_N, group_M = torch.split(dealt(units[0] + units[1]), [len(x_ND), len(y_MD)])
     groups = 1 + min(int(group_N.max()), int(group_M.max()))
     spread = jackknife(groups, lambda group: frechet_distance(x_ND[group_N != group], y_MD[group_M != group]))
     details = {

@@ -3,9 +3,10 @@
 Both are weights plus activations, so that they can be laid side by side. Weights are the bytes of the denoiser's own
 storages; activations are what one call adds at its highest point. Measured, that is on CUDA the allocator's own peak,
 and on the CPU the high-water mark of the resident set (the kernel keeps it, nothing is sampled), set back just before
-the call. What would blur it in a long-lived process is taken away first: code that the first call pages in (a warm-up
-at the smallest size, and the least of several calls where time allows) and freed blocks that malloc keeps for later (each is returned at once while the call runs, so the
-mark is what was allocated, as on CUDA, and not how malloc arranged it).
+the call. Two things would blur that in a long-lived process: code that the first call pages in (so there is a warm-up
+at the smallest size, and the least of several calls is taken where time allows), and freed blocks that malloc keeps for
+later (each is returned at once while the call runs, so that the mark is what was allocated, as on CUDA, and not how
+malloc arranged it).
 """
 
 import ctypes
@@ -34,15 +35,15 @@ PROJECTED = (
     "scaled_dot_product_attention fused, workspace inside operators not counted"
 )
 MEASURED = {
-    "cuda": "peak_memory/cuda-v1: weights + rise of max_memory_allocated over one denoiser call, batch 1, least of 1 to 3 calls",
-    "cpu": "peak_memory/cpu-v1: weights + rise of VmHWM over one denoiser call, batch 1, freed blocks returned, least of 1 to 3 calls",
+    "cuda": "peak_memory/cuda-v1: one denoiser call, batch 1, least of some: weights + rise of max_memory_allocated",
+    "cpu": "peak_memory/cpu-v1: one denoiser call, batch 1, least of some: weights + rise of VmHWM, freed blocks returned",
 }
 CLEAR = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
 WARM_UP_TILES = 4
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 """Names of glibc's mallopt."""
-SMALL_BLOCK, LARGE_BLOCK = 2**12, 2**25
+SMALL_BLOCK, LARGE_BLOCK = 2**16, 2**25
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class PeakMemory:
     """
 
     name: str = "peak_memory"
-    seconds: float = 1.0
+    seconds: float = 3.0
     most: int = 3
     needs: ClassVar[str] = "device"
 
@@ -164,7 +165,7 @@ def resident(field: str) -> int:
 
 @contextmanager
 def every_block_returned() -> Iterator[None]:
-    """For a while glibc keeps no freed block of a page or more; afterwards it is as a process of large tensors ends up.
+    """For a while glibc keeps no freed block of 64 KiB or more; afterwards it is as a process of large tensors ends up.
 
     The thresholds are the ceiling that glibc's own adjustment reaches once a block of 32 MiB was freed.
     """
