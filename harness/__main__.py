@@ -39,8 +39,10 @@ def _config_dirs(arguments: list[str]) -> list[str]:
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
 def run(config: DictConfig) -> None:
-    """Do what the configuration describes; leaves by SystemExit, since Hydra drops what a job returns."""
-    raise SystemExit(status_of(lambda: _do(config)))
+    """Do what the configuration describes; a status leaves by SystemExit, since Hydra drops what a job returns."""
+    status = status_of(lambda: _do(config))
+    if status:
+        raise SystemExit(status)
 
 
 def _do(config: DictConfig) -> int:

@@ -23,6 +23,10 @@ NEEDS = ("shapes", "device", "weights")
 """What a metric needs of a model, each including the one before: its shapes, a device to run on, trained weights."""
 
 
+SHAPES = "shapes"
+"""The weights of a case that needs none: no file is read and no network asked."""
+
+
 class Metric(Protocol):
     """Takes readings of a trial."""
 
@@ -106,7 +110,8 @@ class Experiment:
         """A case come alive."""
         model = self.catalog.models[case.model]
         factory = self.factory(case.model, case.variant)
-        student = self.student(case.model, case.variant)
+        on_shapes = case.weights == SHAPES
+        student = Student(case.model, case.variant) if on_shapes else self.student(case.model, case.variant)
         return Trial(case, model, factory, self.catalog.worlds[case.world], student, self.untrained)
 
     def factory(self, model: str, variant: str) -> partial[TokenMixer]:
@@ -147,14 +152,14 @@ class Experiment:
             batch=self.batch,
             dtype=self.dtype,
             device=self.device,
-            weights="shapes",
+            weights=SHAPES,
         )
         return replace(case, weights=self._weights(model, variant, NEEDS[needs]))
 
     def _weights(self, model: Model, variant: str, needs: str) -> str:
         """A name for the weights in force, by what they were made of, so that it is known before they are trained."""
         if needs == "shapes":
-            return "shapes"
+            return SHAPES
         if needs == "device":
             return model.fingerprint()
         student = self.student(model.name, variant)

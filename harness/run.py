@@ -56,7 +56,7 @@ def run_case(experiment: Experiment, case: Case, store: Store) -> Record:
         raise
     except Unavailable as error:
         taken.fail("unavailable", error)
-    except (RuntimeError, ValueError, MemoryError) as error:
+    except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
         taken.fail("out_of_memory" if _is_out_of_memory(error) else "failed", error)
     return Record(
         case=case,

@@ -31,11 +31,14 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Student:
-    """Weights of a variant on a model. `exact`: the variant needs none, it is the teacher itself."""
+    """Weights of a variant on a model. `exact`: the variant needs none, it is the teacher itself.
+
+    Without ingredients it is a student that nobody has trained.
+    """
 
     model: str
     variant: str
-    ingredients: str
+    ingredients: str = ""
     exact: bool = False
 
     @property

@@ -83,7 +83,7 @@ def read_part(layout: Layout, part: str, dtype: torch.dtype) -> nn.Module:
 
 
 def compare(denoiser: nn.Module, layout: Layout, part: str, source: str) -> None:
-    """BadInput where a fetched denoiser is not what the shipped configuration says, so that costs would be another's."""
+    """BadInput where a fetched denoiser is not as the shipped configuration has it: its costs would be another's."""
     with torch.device("meta"):
         said = {name: tensor.shape for name, tensor in built(layout, part).state_dict().items()}
     if said != {name: tensor.shape for name, tensor in denoiser.state_dict().items()}:
