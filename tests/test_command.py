@@ -108,6 +108,28 @@ def test_a_folder_that_is_no_pipeline_is_refused(tmp_path):
     assert "is not a diffusers pipeline" in answer.stderr
 
 
+def test_weights_that_are_cut_short_are_refused_and_named(tmp_path):
+    folder = tiny_pipelines.save("sd", tmp_path / "sd")
+    whole = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    whole.write_bytes(whole.read_bytes()[:1000])
+    answer = done(cheap(folder, tmp_path / "run", "metrics=[latency]"))
+    assert answer.returncode == 2
+    assert whole.name in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_tracking_server_that_does_not_answer_costs_a_sentence_and_no_record(pipeline, tmp_path):
+    out = tmp_path / "run"
+    given = cheap(pipeline, out, "tracker=mlflow", "tracker.uri=http://127.0.0.1:9")
+    answer = done(given)
+    assert answer.returncode == 0, answer.stderr
+    assert "are tracked at the next run" in answer.stderr
+    assert len(records(out)) == 2
+    again = done([*given, "tracker.uri=null"])
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "mlflow.db").exists()
+
+
 def test_a_hub_id_without_network_is_refused_in_a_sentence(tmp_path):
     given = ["models=[sd15]", "resolutions=[512]", "metrics=[latency]", "tracker=none", f"out={tmp_path}"]
     answer = done(command(*given), HF_HOME=str(tmp_path / "empty"))

@@ -183,14 +183,14 @@ class Plain(nn.Module):
 
 def test_a_mixer_that_breaches_its_definition_is_named() -> None:
     assert first_breach(Plain(1.0)) == ""
-    assert breach(Plain(2.0).seat) == (
+    assert breach(Plain(2.0).seat, torch.ones(1)) == (
         "Wrong at block.attn1 is 1.0e+00 off its definition on a 7x13 grid (torch.float32, cpu): "
         "it is not timed until they agree"
     )
 
 
 def test_not_a_number_is_a_breach() -> None:
-    assert "off its definition" in breach(Plain(float("nan")).seat)
+    assert "off its definition" in breach(Plain(float("nan")).seat, torch.ones(1))
 
 
 def trial_of(factor: float) -> SimpleNamespace:

@@ -35,8 +35,8 @@ PROJECTED = (
     "scaled_dot_product_attention fused, workspace inside operators not counted"
 )
 MEASURED = {
-    "cuda": "peak_memory/cuda-v1: one denoiser call, batch 1, least of some: weights + rise of max_memory_allocated",
-    "cpu": "peak_memory/cpu-v1: one denoiser call, batch 1, least of some: weights + rise of VmHWM, freed blocks returned",
+    "cuda": "peak_memory/cuda-v1: one denoiser call, batch 1, least of few: weights + rise of max_memory_allocated",
+    "cpu": "peak_memory/cpu-v1: one denoiser call, batch 1, least of few: weights + rise of VmHWM, no freed block kept",
 }
 CLEAR = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
@@ -66,7 +66,7 @@ class ProjectedMemory:
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """What one denoiser call needed on the case's device: the least of up to `most` calls within `seconds`.
+    """What one denoiser call needed on the case's device: the least of up to `most` calls in `seconds` of its own time.
 
     Peaks repeat to the page; what the first call has on top is paid once in a process, not in a call.
     """
@@ -103,9 +103,9 @@ class PeakMemory:
         )
 
     def _measured(self, work: Callable[[], object], kind: str) -> list[dict[str, int]]:
-        begun = time.monotonic()
+        begun = time.process_time()
         calls = [measure(work, kind)]
-        while len(calls) < self.most and time.monotonic() - begun < self.seconds:
+        while len(calls) < self.most and time.process_time() - begun < self.seconds:
             calls.append(measure(work, kind))
         return calls
 
