@@ -139,7 +139,7 @@ class Model(ABC):
             return self
         if dtype not in DTYPES:
             raise BadInput(f"dtype {dtype!r} is not known: choose from {', '.join(DTYPES)}")
-        self.pipeline, self._denoiser, self._loaded = None, None, None
+        self.unload()
         if device == "meta":
             with quiet(), torch.device("meta"):
                 self._denoiser = built(self.layout, self.part).to(DTYPES[dtype])
@@ -152,6 +152,10 @@ class Model(ABC):
         self._text = TextCache(self._encode if self.encodes else self._draw)
         self._loaded = (device, dtype)
         return self
+
+    def unload(self) -> None:
+        """Let go of everything that `load` brought."""
+        self.pipeline, self._denoiser, self._loaded = None, None, None
 
     def on_meta(self, dtype: str = "fp32") -> "Model":
         """The same model on the meta device, as another object: what is loaded here stays loaded."""
@@ -197,11 +201,9 @@ class Model(ABC):
         """Twelve hex digits over the files of the weights; `random` or `shapes` where there are no files."""
         if self.source is None or (self._loaded is not None and self._loaded[0] == "meta"):
             return "shapes"
-        return (
-            weights.RANDOM
-            if self.source == weights.RANDOM
-            else weights.fingerprint(weights.fetch(self.source, self.name))
-        )
+        if self.source == weights.RANDOM:
+            return weights.RANDOM
+        return weights.fingerprint(weights.fetch(self.source, self.name))
 
     def example(self, resolution: Resolution, batch: int = 1) -> dict[str, Any]:
         """Keyword arguments of one denoiser call on noise, on the loaded device and dtype; the same at every call."""
@@ -248,9 +250,7 @@ class Model(ABC):
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts came with {len(seeds)} seeds: each image needs one of both")
         if self.pipeline is None:
-            raise RuntimeError(
-                f"model {self.name} is on the meta device or not loaded: load it on cpu or cuda to generate"
-            )
+            raise RuntimeError(f"model {self.name} has no weights to generate with: load it on cpu or cuda first")
         if steps < self.least_steps or batch < 1:
             raise BadInput(
                 f"steps={steps} and batch={batch} make no image with {self.name}: "

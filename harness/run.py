@@ -103,6 +103,9 @@ def _take(experiment: Experiment, cases: list[Case], store: Store, console: Cons
 
     def job(case: Case) -> Record:
         console.working(str(case))
+        for name in experiment.models:
+            if name != case.model:
+                experiment.catalog.models[name].unload()
         smaller = full.get((case.model, case.variant))
         if smaller is not None and _is_larger(case, smaller):
             return Record(case, "out_of_memory", f"not tried: {smaller.resolution} was too large for memory already")

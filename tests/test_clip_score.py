@@ -41,14 +41,19 @@ def test_what_is_no_pair_is_refused(shapes: tuple[tuple[int, ...], tuple[int, ..
 
 
 def trial(scores: Tensor, trained: bool = True) -> Any:
-    """A trial whose image i has the given cosine with its prompt."""
+    """A trial whose image i has the given cosine with its prompt, and whose real images fit theirs exactly."""
     image_ND = torch.stack([scores, (1 - scores.square()).sqrt()], dim=1)
     text_ND = torch.tensor([[1.0, 0.0]]).expand(len(scores), 2)
-    clip = SimpleNamespace(protocol="clip@0", images=lambda images: image_ND, texts=lambda prompts: text_ND)
+
+    def embedded(images: Tensor) -> Tensor:
+        return text_ND if images.any() else image_ND
+
+    clip = SimpleNamespace(protocol="clip@0", images=embedded, texts=lambda prompts: text_ND)
     return SimpleNamespace(
         case=SimpleNamespace(n=len(scores), variant="neighborhood", model="tiny_sd"),
         world=SimpleNamespace(name="shapes", clip=clip),
         images=lambda: torch.zeros(len(scores), 3, 2, 2),
+        references=lambda n: torch.ones(n, 3, 2, 2),
         prompts=[str(i) for i in range(len(scores))],
         trained=trained,
         untrained_allowed=False,
@@ -63,6 +68,7 @@ def test_a_reading_holds_every_image_and_a_bootstrap_interval() -> None:
     assert reading.low is not None
     assert reading.high is not None
     assert reading.low < sum(reading.samples) / 50 < reading.high
+    assert reading.details["real"] == pytest.approx(100)
     assert reading.protocol == "clip_score 100*cos>=0 clip@0 n=50"
 
 

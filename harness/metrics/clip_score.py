@@ -29,7 +29,7 @@ def clip_score(image_ND: Tensor, text_ND: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ClipScore:
-    """Mean CLIP score of a trial's images with their prompts, with a bootstrap over prompts."""
+    """Mean CLIP score of a trial's images with their prompts, with a bootstrap over prompts; `real`: that of real images."""
 
     name: str = "clip_score"
     least: int = 8
@@ -41,7 +41,9 @@ class ClipScore:
             yield Reading(self.name, "clip_score", None, "1", "higher", self.name, trial.case.n, reason=why)
             return
         clip, prompts = trial.world.clip, trial.prompts
-        scores = clip_score(clip.images(trial.images()), clip.texts(prompts)).tolist()
+        texts_ND = clip.texts(prompts)
+        scores = clip_score(clip.images(trial.images()), texts_ND).tolist()
+        real = float(clip_score(clip.images(_pictured(trial)), texts_ND).mean())
         low, high = bootstrap_mean(scores, prompts)
         yield Reading(
             metric=self.name,
@@ -54,4 +56,11 @@ class ClipScore:
             low=low,
             high=high,
             samples=tuple(scores),
+            details={"real": real},
         )
+
+
+def _pictured(trial: "Trial") -> Tensor:
+    """The real image of each prompt, as often as the prompt was used."""
+    row = {prompt: i for i, prompt in enumerate(dict.fromkeys(trial.prompts))}
+    return trial.references(len(row))[[row[prompt] for prompt in trial.prompts]]
