@@ -16,12 +16,17 @@ from omegaconf.errors import OmegaConfBaseException
 from harness.case import BadInput
 
 BAD_INPUT, INTERRUPTED = 2, 130
-GROUPS = ("model", "variant", "metric", "world")
+GROUPS = {"model": "models", "variant": "variants", "metric": "metrics", "worlds": "worlds"}
+"""Folder of conf -> its place in the catalogue. A folder `world` would take the setting `world=` for itself."""
 
 
 def catalog(arguments: list[str]) -> dict[str, Any]:
     """A configuration whose defaults are every file of the catalogue's groups, each under its own name."""
-    return {"defaults": [{f"/{group}@{group}s.{name}": name} for group in GROUPS for name in names(group, arguments)]}
+    return {
+        "defaults": [
+            {f"/{group}@{place}.{name}": name} for group, place in GROUPS.items() for name in names(group, arguments)
+        ]
+    }
 
 
 def names(group: str, arguments: list[str]) -> list[str]:

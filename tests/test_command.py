@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,12 @@ def test_what_was_finished_before_a_run_was_stopped_is_kept_and_not_measured_aga
     out = tmp_path / "run"
     sizes = "resolutions=[64,128,192,256,320,384,448,512]"
     with subprocess.Popen(
-        cheap(pipeline, out, sizes), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        cheap(pipeline, out, sizes),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     ) as running:
         deadline = time.monotonic() + 120
         while not records(out) and time.monotonic() < deadline:

@@ -29,7 +29,7 @@ def composed():
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_catalogue_holds_every_file_under_its_own_name(composed, group):
-    held = composed()["catalog"][f"{group}s"]
+    held = composed()["catalog"][GROUPS[group]]
     assert sorted(held) == names(group, []) == sorted(path.stem for path in (ROOT / group).glob("*.yaml"))
 
 
@@ -40,10 +40,10 @@ def test_every_entry_of_the_catalogue_instantiates_without_loading_anything(comp
     assert all(metric.needs in NEEDS for metric in made.catalog.metrics.values())
 
 
-@pytest.mark.parametrize("name", [name for group in ("model", "metric", "world") for name in names(group, [])])
+@pytest.mark.parametrize("name", [name for group in ("model", "metric", "worlds") for name in names(group, [])])
 def test_every_entry_bears_the_name_of_its_file(composed, name):
     groups = composed()["catalog"]
-    entry = next(groups[f"{group}s"][name] for group in ("model", "metric", "world") if name in groups[f"{group}s"])
+    entry = next(groups[place][name] for place in ("models", "metrics", "worlds") if name in groups[place])
     assert entry["name"] == name
 
 

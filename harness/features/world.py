@@ -1,7 +1,7 @@
 """Worlds: prompts, real images and extractors that a quality metric needs. Here, what a world is, and one of real data.
 
 The embedded world is `harness.shapes.world`. The paper (arXiv 2504.21292) evaluates on ten thousand captioned LAION
-images; `conf/world/laion.yaml` reads such a folder with the paper's extractors.
+images; `conf/worlds/laion.yaml` reads such a folder with the paper's extractors.
 """
 
 import json

@@ -29,7 +29,7 @@ def clip_score(image_ND: Tensor, text_ND: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ClipScore:
-    """Mean CLIP score of a trial's images with their prompts, bootstrapped over prompts; `real`: that of real images."""
+    """Mean CLIP score of a trial's images with their prompts, over prompts; `real`: that of real images."""
 
     name: str = "clip_score"
     least: int = 8
