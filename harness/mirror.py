@@ -36,6 +36,9 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
+# Without it MLflow's pages open on traces of language models, not on the runs.
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+
 
 class Mirror:
     """A parent run and its children. `open`, then `log` for each record, then `close`."""
@@ -45,7 +48,8 @@ class Mirror:
         self.client = _client(uri)
         existing = self.client.get_experiment_by_name(experiment)
         location = artifacts.as_uri() if artifacts else None
-        self._experiment = existing.experiment_id if existing else self.client.create_experiment(experiment, location)
+        fresh = None if existing else self.client.create_experiment(experiment, location, KIND)
+        self._experiment = existing.experiment_id if existing else fresh
         self._parent = ""
         self._children: dict[str, str] = {}
 
