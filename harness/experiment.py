@@ -50,7 +50,7 @@ class Experiment:
     """Settings of one run; design section 5 lists them.
 
     resolutions: None lets each model take its own. limits: model -> metric -> the longest image side in pixels at which
-    the metric is taken (0: never); metrics without a limit are taken everywhere. train: the recipe for missing
+    the metric is taken (0: never); None, or no entry: taken everywhere. train: the recipe for missing
     students, or None to train nothing. untrained: let quality be taken of untrained students, which has to be said in
     so many words.
     """
@@ -62,7 +62,7 @@ class Experiment:
     resolutions: Sequence[int | str] | None = None
     name: str = "experiment"
     out: str | Path = "outputs/experiment"
-    limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    limits: Mapping[str, Mapping[str, int]] | None = None
     world: str = "shapes"
     n: int = 64
     steps: int = 20
@@ -135,7 +135,7 @@ class Experiment:
         return list(dict.fromkeys(sizes))
 
     def _case(self, model: Model, variant: str, resolution: Resolution) -> Case:
-        limits = self.limits.get(model.name, {})
+        limits = (self.limits or {}).get(model.name, {})
         longest = max(resolution.width, resolution.height)
         metrics = tuple(name for name in self.metrics if longest <= limits.get(name, longest))
         needs = max((NEEDS.index(self.catalog.metrics[name].needs) for name in metrics), default=0)

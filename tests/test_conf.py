@@ -54,6 +54,13 @@ def test_every_sweep_composes_to_cases(composed, sweep):
     assert experiment.cases()
 
 
+def test_the_limits_of_a_sweep_can_be_lifted_from_the_command_line(composed):
+    chosen = ("+sweep=resolution", "models=[tiny_sd]", "resolutions=[1024]")
+    spared, lifted = (instantiate(composed(*chosen, *more), _convert_="all") for more in ([], ["limits=null"]))
+    assert "latency" not in spared.cases()[0].metrics
+    assert list(lifted.cases()[0].metrics) == list(lifted.metrics)
+
+
 @pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_every_choice_instantiates(composed, group, name):
     instantiate(composed(f"{group}={name}")[group], _convert_="all")
