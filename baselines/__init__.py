@@ -1,6 +1,7 @@
 """The mixers that the ∆ConvBlock is compared with: one file, one mixer."""
 
 from baselines.depthwise import DepthwiseConvolution
+from baselines.door import apply, remove, save
 from baselines.kv_compression import KeyValueCompression
 from baselines.linfusion import LinFusionAttention
 from baselines.neighborhood import NeighborhoodAttention
@@ -20,4 +21,7 @@ __all__ = [
     "SelfAttention",
     "ShiftedWindowAttention",
     "TokenMerging",
+    "apply",
+    "remove",
+    "save",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from harness.mixer import Grid, Site, TokenMixer, as_map, device_of
+from harness.mixer import BadInput, Grid, Site, TokenMixer, as_map, device_of
 
 PLANAR_KERNEL = 9
 """From this size on, the CPU convolves a planar copy of a map faster than the channels-last map itself."""
@@ -20,7 +20,7 @@ class DepthwiseConvolution(TokenMixer):
     def __init__(self, channels: int, kernel_size: int = 13) -> None:
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(
+            raise BadInput(
                 f"kernel_size is {kernel_size}, but the kernel needs a centre: give an odd number such as 13"
             )
         self.spatial = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)

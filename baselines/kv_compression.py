@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from baselines.projections import ProjectedMixer, has_bias, place, softmax_attention
-from harness.mixer import Grid, Site, as_map
+from harness.mixer import BadInput, Grid, Site, as_map
 
 
 class KeyValueCompression(ProjectedMixer):
@@ -21,7 +21,7 @@ class KeyValueCompression(ProjectedMixer):
     def __init__(self, channels: int, heads: int, ratio: int = 2, bias: bool = False) -> None:
         super().__init__(channels, heads, bias)
         if ratio < 1:
-            raise ValueError(
+            raise BadInput(
                 f"ratio is {ratio}: give 1 for none, or the number of tokens along each side of a cell, such as 2"
             )
         self.ratio = ratio

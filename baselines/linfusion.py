@@ -6,18 +6,23 @@
 M is Linear, LayerNorm, LeakyReLU, Linear through `mid_channels`: None is the width C (SD1.5), C // 16 is SDXL's, and
 -1 the identity, so that the map then sees 2x, as in the published code. No 1/sqrt(d), and the cost is linear in N. The
 parameters carry the published names. Shapes: B batch, N tokens, C channels, h heads, d = C / h.
+
+Published files (`Yuanshi/LinFusion-1-5`, `Yuanshi/LinFusion-XL`) number their modules, `0.to_q.weight`, and the
+config.json beside them says in `modules_list` which site each number stands for.
 """
 
+import re
 from collections.abc import Mapping
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
 from baselines.projections import ProjectedMixer, has_bias, place
-from harness.mixer import Grid, Site
+from harness.mixer import BadInput, Grid, Site, fitted
 
 EPSILON = 1e-4
+NUMBERED = re.compile(r"(\d+)\.(.+)")
 
 
 class LinFusionAttention(ProjectedMixer):
@@ -26,7 +31,7 @@ class LinFusionAttention(ProjectedMixer):
     def __init__(self, channels: int, heads: int, mid_channels: int | None = None, bias: bool = False) -> None:
         super().__init__(channels, heads, bias)
         if mid_channels is not None and mid_channels < 1 and mid_channels != -1:
-            raise ValueError(f"mid_channels is {mid_channels}: give a width of at least 1, null for C, or -1 for none")
+            raise BadInput(f"mid_channels is {mid_channels}: give a width of at least 1, null for C, or -1 for none")
         self.mid_channels = channels if mid_channels is None else mid_channels
         self.to_q_ = perceptron(channels, self.mid_channels)
         self.to_k_ = perceptron(channels, self.mid_channels)
@@ -46,7 +51,7 @@ class LinFusionAttention(ProjectedMixer):
         """
         if mid_divisor is not None:
             if mid_channels is not None or mid_divisor < 1 or site.channels % mid_divisor:
-                raise ValueError(
+                raise BadInput(
                     f"mid_divisor is {mid_divisor} at site {site.path} of {site.channels} channels: give a divisor of "
                     "the channels, and no mid_channels beside it"
                 )
@@ -64,6 +69,33 @@ class LinFusionAttention(ProjectedMixer):
         state_Bhdd = (k * root).transpose(-2, -1) @ (v * root)
         norm_BhN1 = q @ k.mean(dim=-2, keepdim=True).transpose(-2, -1) + EPSILON
         return self.merge(q @ state_Bhdd / norm_BhN1)
+
+    @classmethod
+    def locate(cls, name: str, config: Mapping[str, Any]) -> tuple[str, str] | None:
+        """As published, by number, or as in a student of ours (`... .attn1.to_q.weight`)."""
+        found = NUMBERED.fullmatch(name)
+        if found is None:
+            return super().locate(name, config)
+        modules = config.get("modules_list") or []
+        if int(found[1]) >= len(modules):
+            raise BadInput(
+                f"{name} is published by number, but no modules_list says which site that is: give the folder with "
+                "its config.json"
+            )
+        return str(modules[int(found[1])]["module_name"]), found[2]
+
+    @classmethod
+    def settings_of(cls, states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
+        """Width of the perceptrons; BadInput where it is not one share of the channels at all sites."""
+        shares = {divisor(state) for state in states.values()}
+        if len(shares) != 1:
+            raise BadInput("the LinFusion weights have perceptrons of several kinds, which no single setting describes")
+        share = shares.pop()
+        return {"mid_channels": -1} if share is None else {"mid_divisor": share}
+
+    def load_published(self, state: Mapping[str, Tensor]) -> None:
+        """As the function of that name."""
+        load_published(self, state)
 
     def flops(self, grid: Grid) -> int:
         """8 N C^2 for the maps, 8 N C mid for the perceptrons, 4 N C d for the state in and out, 2 N C for the norm."""
@@ -89,23 +121,14 @@ def load_published(mixer: LinFusionAttention, state_dict: Mapping[str, Tensor]) 
     """Overwrite one site with published weights (`to_q.weight`, `to_q_.0.weight`, ..., `to_out.0.bias`).
 
     The published modules have no biases on q, k and v: where the mixer has them, absent ones become zero. Any other
-    missing or left-over name, and any wrong shape, is a ValueError that names it; then nothing has been changed.
+    missing or left-over name, and any wrong shape, is BadInput that names it; then nothing has been changed.
     """
-    own = mixer.state_dict()
     optional = {f"{name}.bias" for name in ("to_q", "to_k", "to_v")}
-    missing = sorted(own.keys() - state_dict.keys() - optional)
-    left_over = sorted(state_dict.keys() - own.keys())
-    if missing:
-        raise ValueError(f"the LinFusion weights lack {', '.join(missing)}: give all of one site, without a prefix")
-    if left_over:
-        raise ValueError(
-            f"the LinFusion weights hold {', '.join(left_over)}, unknown to this mixer: check mid_channels and bias"
-        )
-    for name, value in state_dict.items():
-        if value.shape != own[name].shape:
-            raise ValueError(
-                f"{name} of the LinFusion weights is {tuple(value.shape)}, not {tuple(own[name].shape)}: it is for "
-                "another site, or mid_channels differs"
-            )
-    mixer.load_state_dict({name: state_dict.get(name, torch.zeros_like(value)) for name, value in own.items()})
+    mixer.load_state_dict(fitted(mixer.state_dict(), state_dict, "LinFusion", optional, "mid_channels or bias"))
     return mixer
+
+
+def divisor(state: Mapping[str, Tensor]) -> int | None:
+    """Channels over the width of a site's perceptrons; None where it has none."""
+    narrow = state.get("to_q_.0.weight")
+    return None if narrow is None else narrow.shape[1] // narrow.shape[0]

@@ -4,35 +4,50 @@ Along an axis of length L, query i sees the k keys that start at clamp(i - k // 
 shifts inward, so that there are always k keys; an even k sees one key more before the query than after it. With
 dilation D the same holds inside each residue class of positions mod D. Where k D exceeds the grid, both are clamped.
 
-`forward` works tile by tile: the queries of a tile share the union of their windows, so the work is O(N k^2) and no
-buffer outgrows one row of tiles. `definition` gathers each query's own keys.
+`definition` gathers each query's own keys. `forward` has three backends that do the same, none with an N x N mask:
+- `tiled`: plain torch on any device, tile by tile, O(N k^2) work;
+- `flex`: FlexAttention, compiled at the first call, on CUDA;
+- `natten`: the authors' kernels, where that package is installed;
+- `auto`: natten on CUDA where its kernels can do it, else tiled; `note` says which.
+On the meta device, where costs are counted, all of them are taken for `tiled`.
 Shapes: B batch, H x W grid, C channels, h heads, d = C / h.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
+from baselines import neighborhood_flex, neighborhood_natten, neighborhood_tiled
 from baselines.projections import ProjectedMixer, has_bias, place, softmax_attention
-from harness.mixer import Grid, Site, as_map
+from harness.mixer import BadInput, Grid, Site, Unavailable, as_map
 
-TILE = 8
-"""Side of a tile of queries: a tile of t reads (t + k - 1)^2 keys, (1 + (t - 1) / k)^2 times what its queries need."""
+BACKENDS = ("auto", "tiled", "flex", "natten")
+Pair = tuple[int, int]
 
 
 class NeighborhoodAttention(ProjectedMixer):
     """y = W_o softmax(q k^T / sqrt(d)) v + b_o over the k x k neighbours of each token; inherits a teacher's maps."""
 
-    def __init__(self, channels: int, heads: int, kernel_size: int, dilation: int = 1, bias: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        kernel_size: int,
+        dilation: int = 1,
+        bias: bool = False,
+        backend: str = "auto",
+    ) -> None:
         super().__init__(channels, heads, bias)
         if kernel_size < 1:
-            raise ValueError(f"kernel_size is {kernel_size}: a window has at least 1 key along each side")
+            raise BadInput(f"kernel_size is {kernel_size}: a window has at least 1 key along each side")
         if dilation < 1:
-            raise ValueError(f"dilation is {dilation}: give 1 for dense windows or more for spread ones")
+            raise BadInput(f"dilation is {dilation}: give 1 for dense windows or more for spread ones")
+        if backend not in BACKENDS:
+            raise BadInput(f"backend {backend!r} is not known: choose from {', '.join(BACKENDS)}")
         self.kernel_size = kernel_size
         self.dilation = dilation
+        self.backend = backend
 
     @classmethod
     def for_site(
@@ -41,35 +56,50 @@ class NeighborhoodAttention(ProjectedMixer):
         attention: nn.Module,
         kernel_size: int | Mapping[str, int] = 13,
         dilation: int | Mapping[str, int] = 1,
+        backend: str = "auto",
     ) -> "NeighborhoodAttention":
         """Kernel and dilation may map path patterns to sizes."""
         kernel_size, dilation = site.pick(kernel_size, "kernel_size"), site.pick(dilation, "dilation")
         with place(site, attention):
-            mixer = cls(site.channels, site.heads, kernel_size, dilation, bias=has_bias(attention))
+            mixer = cls(site.channels, site.heads, kernel_size, dilation, has_bias(attention), backend)
         return mixer.inherit(attention)
 
-    def window(self, length: int) -> tuple[int, int]:
-        """(kernel, dilation) along an axis of this length, after clamping."""
-        dilation = min(self.dilation, length)
-        return min(self.kernel_size, length // dilation), dilation
+    def window(self, grid: Grid) -> tuple[Pair, Pair]:
+        """Kernel and dilation along both axes, after clamping."""
+        dilation = min(self.dilation, grid[0]), min(self.dilation, grid[1])
+        kernel = min(self.kernel_size, grid[0] // dilation[0]), min(self.kernel_size, grid[1] // dilation[1])
+        return kernel, dilation
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        (rows, row_step), (columns, column_step) = self.window(grid[0]), self.window(grid[1])
+        """Raises Unavailable where the backend that was asked for cannot run."""
+        kernel, dilation = self.window(grid)
         q, k, v = self.maps(tokens_BNC, grid)
-        if row_step == column_step == 1:
-            return self.close(tiled_attention(q, k, v, (rows, columns)))
-        mixed_BHWhd = torch.empty_like(q)
-        for row in range(row_step):
-            for column in range(column_step):
-                part = (slice(None), slice(row, None, row_step), slice(column, None, column_step))
-                mixed_BHWhd[part] = tiled_attention(q[part], k[part], v[part], (rows, columns))
-        return self.close(mixed_BHWhd)
+        backend = self.backend_on(q.device.type, q.dtype, kernel)
+        if backend == "natten":
+            return self.close(neighborhood_natten.attend(q, k, v, kernel, dilation))
+        attend = neighborhood_flex.attend if backend == "flex" else neighborhood_tiled.attend
+        return self.close(dilated(attend, q, k, v, kernel, dilation))
+
+    def backend_on(self, device: str, dtype: torch.dtype, kernel: Pair) -> str:
+        """The backend that works on a device; Unavailable for one that was asked for and cannot."""
+        if device == "meta":
+            return "tiled"
+        if self.backend == "auto":
+            size = self.channels // self.heads
+            return "natten" if device == "cuda" and neighborhood_natten.serves(size, kernel, dtype) else "tiled"
+        if self.backend == "flex" and (device != "cuda" or dtype == torch.float64):
+            raise Unavailable(
+                f"backend flex is fused on CUDA in 16 or 32 bits alone, not on {device} in {str(dtype)[6:]}, where it "
+                "would hold all N x N scores: take backend=tiled"
+            )
+        return self.backend
 
     def definition(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
         """Every query with its own k x k keys, one row of queries at a time (k^2 copies of a row, not of the map)."""
         q, k, v = self.maps(tokens_BNC, grid)
-        row_keys_Hk = neighbours(grid[0], *self.window(grid[0]), device=q.device)
-        column_keys_Wk = neighbours(grid[1], *self.window(grid[1]), device=q.device)
+        kernel, dilation = self.window(grid)
+        row_keys_Hk = neighbours(grid[0], kernel[0], dilation[0], q.device)
+        column_keys_Wk = neighbours(grid[1], kernel[1], dilation[1], q.device)
         mixed = []
         for row in range(grid[0]):
             q_BWh1d = q[:, row].unsqueeze(-2)
@@ -96,16 +126,36 @@ class NeighborhoodAttention(ProjectedMixer):
 
     def flops(self, grid: Grid) -> int:
         """8 N C^2 for the maps, 4 N k^2 C for scores and sums, k^2 as clamped; what tiles overlap is not counted."""
-        window = self.window(grid[0])[0] * self.window(grid[1])[0]
-        return self.projection_flops(grid) + 4 * grid[0] * grid[1] * window * self.channels
+        (rows, columns), _ = self.window(grid)
+        return self.projection_flops(grid) + 4 * grid[0] * grid[1] * rows * columns * self.channels
 
     def note(self, grid: Grid) -> str:
-        """The clamped window, if it is."""
-        (rows, row_step), (columns, column_step) = self.window(grid[0]), self.window(grid[1])
-        if (rows, columns, row_step, column_step) == (*[self.kernel_size] * 2, *[self.dilation] * 2):
-            return ""
-        asked = f"kernel {self.kernel_size}x{self.kernel_size} dilation {self.dilation}"
-        return f"{asked} clamped to {rows}x{columns} dilation {row_step}x{column_step} on a {grid[0]}x{grid[1]} grid"
+        """The backend, and the clamped window if it is."""
+        kernel, dilation = self.window(grid)
+        said = [f"backend {self.backend}"]
+        if self.backend == "auto":
+            cuda = self.backend_on("cuda", next(self.parameters()).dtype, kernel)
+            said = ["backend tiled" if cuda == "tiled" else f"backend {cuda} on cuda, tiled elsewhere"]
+        if (kernel, dilation) != ((self.kernel_size,) * 2, (self.dilation,) * 2):
+            said.append(
+                f"kernel {self.kernel_size}x{self.kernel_size} dilation {self.dilation} clamped to "
+                f"{kernel[0]}x{kernel[1]} dilation {dilation[0]}x{dilation[1]} on a {grid[0]}x{grid[1]} grid"
+            )
+        return "; ".join(said)
+
+
+def dilated(
+    attend: Callable[[Tensor, Tensor, Tensor, Pair], Tensor], q: Tensor, k: Tensor, v: Tensor, kernel: Pair, step: Pair
+) -> Tensor:
+    """Dilation by attention inside each residue class of positions, which is a dense grid of its own."""
+    if step == (1, 1):
+        return attend(q, k, v, kernel)
+    mixed_BHWhd = torch.empty_like(q)
+    for row in range(step[0]):
+        for column in range(step[1]):
+            part = (slice(None), slice(row, None, step[0]), slice(column, None, step[1]))
+            mixed_BHWhd[part] = attend(q[part], k[part], v[part], kernel)
+    return mixed_BHWhd
 
 
 def neighbours(length: int, kernel: int, dilation: int, device: torch.device) -> Tensor:
@@ -115,73 +165,3 @@ def neighbours(length: int, kernel: int, dilation: int, device: torch.device) ->
     members = (length - residue + dilation - 1) // dilation
     first = torch.minimum((position // dilation - kernel // 2).clamp(min=0), members - kernel)
     return (first[:, None] + torch.arange(kernel, device=device)) * dilation + residue[:, None]
-
-
-def first_key(query: int, length: int, kernel: int) -> int:
-    """Where the window of a query starts along an axis, undilated."""
-    return min(max(query - kernel // 2, 0), length - kernel)
-
-
-def tiled_attention(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int]) -> Tensor:
-    """Neighborhood attention of (B, H, W, h, d) maps, undilated, one row of tiles at a time."""
-    batch, height, width = q.shape[:3]
-    columns_Twu = column_windows(width, kernel[1], q.device)
-    masks: dict[tuple[int, ...], Tensor] = {}
-    bands = []
-    for top in range(0, height, TILE):
-        bottom = min(top + TILE, height)
-        first = first_key(top, height, kernel[0])
-        last = first_key(bottom - 1, height, kernel[0]) + kernel[0]
-        starts = tuple(first_key(row, height, kernel[0]) - first for row in range(top, bottom))
-        if starts not in masks:
-            rows_tu = within(torch.tensor(starts, device=q.device), last - first, kernel[0])
-            mask_Tqs = (rows_tu[None, :, None, :, None] & columns_Twu[:, None, :, None, :]).flatten(3).flatten(1, 2)
-            masks[starts] = mask_Tqs.repeat_interleave(batch, dim=0).unsqueeze(1)
-        bands.append(tiled_band(q[:, top:bottom], k[:, first:last], v[:, first:last], masks[starts], kernel[1]))
-    return torch.cat(bands, dim=1)
-
-
-def within(starts: Tensor, extent: int, kernel: int) -> Tensor:
-    """(..., extent): which of `extent` keys lie in the window that begins at each start."""
-    key = torch.arange(extent, device=starts.device)
-    return (key >= starts[..., None]) & (key < starts[..., None] + kernel)
-
-
-def column_windows(width: int, kernel: int, device: torch.device) -> Tensor:
-    """(T, w, u): which of the u columns of a tile's keys each of its w columns of queries sees."""
-    wide = min(TILE, width)
-    reach = min(wide + kernel - 1, width)
-    starts = []
-    for left in range(0, width, wide):
-        base = min(max(left - kernel // 2, 0), width - reach)
-        queries = range(min(left, width - wide), min(left, width - wide) + wide)
-        starts.append([first_key(column, width, kernel) - base for column in queries])
-    return within(torch.tensor(starts, device=device), reach, kernel)
-
-
-def tiled_band(q: Tensor, k: Tensor, v: Tensor, mask_T1qs: Tensor, kernel: int) -> Tensor:
-    """One row of tiles: (B, t, W, h, d) queries against the (B, u, W, h, d) keys that they need."""
-    batch, tall, width, heads, size = q.shape
-    wide = min(TILE, width)
-    reach = min(wide + kernel - 1, width)
-    tiles = -(-width // wide)
-    q_Thqd = spans(q, 0, wide, tiles).transpose(1, 2)
-    k_Thsd, v_Thsd = (spans(source, kernel // 2, reach, tiles).transpose(1, 2) for source in (k, v))
-    mixed_Thqd = scaled_dot_product_attention(q_Thqd, k_Thsd, v_Thsd, attn_mask=mask_T1qs)
-    mixed = mixed_Thqd.transpose(1, 2).reshape(tiles, batch, tall, wide, heads, size).permute(1, 2, 0, 3, 4, 5)
-    whole = mixed[:, :, :-1].flatten(2, 3)
-    return torch.cat([whole, mixed[:, :, -1, wide * tiles - width :]], dim=2)
-
-
-def spans(source: Tensor, before: int, extent: int, tiles: int) -> Tensor:
-    """(T B, u extent, h, d): for each tile the columns from `before` its left edge on, shifted inward at a border."""
-    width, step = source.shape[2], min(TILE, source.shape[2])
-    last = width - extent
-    clamped = min(-(-before // step), tiles)
-    regular = max(0, min((last + before - 1) // step + 1, tiles) - clamped)
-    parts = [source[:, :, :extent].unsqueeze(0).expand(clamped, -1, -1, -1, -1, -1)]
-    if regular:
-        moving = source[:, :, clamped * step - before :].unfold(2, extent, step)[:, :, :regular]
-        parts.append(moving.permute(2, 0, 1, 5, 3, 4))
-    parts.append(source[:, :, last:].unsqueeze(0).expand(tiles - clamped - regular, -1, -1, -1, -1, -1))
-    return torch.cat(parts).flatten(0, 1).flatten(1, 2)

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from harness.mixer import Grid, Site, TokenMixer, as_map, device_of
+from harness.mixer import BadInput, Grid, Site, TokenMixer, as_map, device_of
 
 UNREAD = ("norm_q", "norm_k", "group_norm", "spatial_norm")
 """Parts of a diffusers attention that these mixers would have to ignore."""
@@ -21,7 +21,7 @@ class ProjectedMixer(TokenMixer):
     def __init__(self, channels: int, heads: int, bias: bool = False) -> None:
         super().__init__()
         if heads < 1 or channels < 1 or channels % heads:
-            raise ValueError(f"{heads} heads do not divide {channels} channels: choose a divisor of {channels}")
+            raise BadInput(f"{heads} heads do not divide {channels} channels: choose a divisor of {channels}")
         self.channels = channels
         self.heads = heads
         self.to_q = nn.Linear(channels, channels, bias=bias)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from baselines.projections import ProjectedMixer, has_bias, place, softmax_attention
-from harness.mixer import Grid, Site, as_map
+from harness.mixer import BadInput, Grid, Site, as_map
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -25,9 +25,9 @@ class ShiftedWindowAttention(ProjectedMixer):
     def __init__(self, channels: int, heads: int, window_size: int = 8, shift: int = 0, bias: bool = False) -> None:
         super().__init__(channels, heads, bias)
         if window_size < 1:
-            raise ValueError(f"window_size is {window_size}: a window has at least 1 token along each side")
+            raise BadInput(f"window_size is {window_size}: a window has at least 1 token along each side")
         if not 0 <= shift < window_size:
-            raise ValueError(f"shift is {shift}: give 0 to {window_size - 1} for windows of {window_size}")
+            raise BadInput(f"shift is {shift}: give 0 to {window_size - 1} for windows of {window_size}")
         self.window_size = window_size
         self.shift = shift
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
 from baselines.projections import ProjectedMixer, has_bias, place, softmax_attention
-from harness.mixer import Grid, Site
+from harness.mixer import BadInput, Grid, Site
 
 CELL = 2
 
@@ -27,7 +27,7 @@ class TokenMerging(ProjectedMixer):
     def __init__(self, channels: int, heads: int, ratio: float = 0.5, bias: bool = False) -> None:
         super().__init__(channels, heads, bias)
         if not 0 <= ratio < 1:
-            raise ValueError(f"ratio is {ratio:g}: give the share of tokens to merge, from 0 to below 1")
+            raise BadInput(f"ratio is {ratio:g}: give the share of tokens to merge, from 0 to below 1")
         self.ratio = ratio
 
     @classmethod
@@ -124,7 +124,8 @@ def corners(grid: Grid, device: torch.device) -> tuple[Tensor, Tensor]:
     """Positions of the destinations (first token of each whole cell) and of all other tokens."""
     height, width = grid
     tall, broad = min(CELL, height), min(CELL, width)
-    chosen_HW = torch.zeros(height, width, dtype=torch.bool, device="cpu")
-    chosen_HW[: height // tall * tall : tall, : width // broad * broad : broad] = True
-    chosen_N = chosen_HW.flatten()
-    return chosen_N.nonzero().flatten().to(device), (~chosen_N).nonzero().flatten().to(device)
+    chosen_HW = torch.zeros(height, width, dtype=torch.int8, device=device)
+    chosen_HW[: height // tall * tall : tall, : width // broad * broad : broad] = 1
+    order_N = chosen_HW.flatten().argsort(stable=True)  # unlike nonzero, of a length that a compiler knows
+    targets = (height // tall) * (width // broad)
+    return order_N[-targets:], order_N[:-targets]

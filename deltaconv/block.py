@@ -16,67 +16,46 @@ Shapes: B batch, N tokens, C channels, H x W grid, m reduced width.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, cast
+from fractions import Fraction
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from harness.mixer import Grid, Site, TokenMixer, as_map, device_of
+from deltaconv import kernels, published
+from deltaconv.gate import GatedConvolution
+from deltaconv.kernels import Backend
+from harness.mixer import BadInput, Grid, Site, TokenMixer, Unavailable, as_map, device_of
 
 Gate = Literal["scaled", "sigmoid"]
 Form = Literal["released", "paper"]
-
-
-PLANAR_KERNEL = 9
-"""From this size on, the CPU convolves a planar copy of a map faster than the channels-last map itself (2.6x at 13)."""
-
-
-class GatedConvolution(nn.Module):
-    """One stage of the pyramid: a depthwise convolution whose one half of the channels gates the other."""
-
-    def __init__(self, channels: int, kernel_size: int, gain: float | None) -> None:
-        """`gain` multiplies the product of the halves; None gates with a sigmoid instead."""
-        super().__init__()
-        self.gain = gain
-        self.conv_spatial = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
-        bound = (6 / (kernel_size * channels)) ** 0.5
-        nn.init.uniform_(self.conv_spatial.weight, -bound, bound)
-        nn.init.zeros_(self.conv_spatial.bias)  # type: ignore[arg-type]
-
-    def forward(self, map_BmHW: Tensor) -> Tensor:
-        """Half the channels of a channels-last map, channels-last again."""
-        planar = map_BmHW.device.type == "cpu" and self.conv_spatial.kernel_size[0] >= PLANAR_KERNEL
-        gated = self.gate(self.conv_spatial(map_BmHW.contiguous() if planar else map_BmHW))
-        return gated.contiguous(memory_format=torch.channels_last)
-
-    def gate(self, map_BmHW: Tensor) -> Tensor:
-        """The first half of the channels, gated by the second."""
-        a, b = map_BmHW.chunk(2, dim=1)
-        gated: Tensor = a * torch.sigmoid(b) if self.gain is None else a * (b * self.gain)
-        return gated
 
 
 class DeltaConvBlock(TokenMixer):
     """A pyramid of gated depthwise convolutions plus a mapped global mean.
 
     For ablations: one scale is `scales=(1.0,)`, no pyramid `scales=()`, no pooling branch `pooling=False`.
+    backend: `torch` operators, fused `triton` kernels, or `auto`, the kernels wherever `kernels.fused` lets them.
     """
 
     def __init__(
         self,
         channels: int,
         kernel_size: int = 13,
-        scales: Sequence[float] = (1.0, 0.5),
+        scales: Sequence[float | str] = (1.0, 0.5),
         gate: Gate = "scaled",
         form: Form = "released",
         pooling: bool = True,
+        backend: Backend = "auto",
     ) -> None:
         super().__init__()
-        check_settings(kernel_size, scales, gate, form, pooling)
+        self.scales = tuple(number(scale) for scale in scales)
+        check_settings(kernel_size, self.scales, gate, form, pooling)
+        kernels.check_backend(backend)
+        self.backend = backend
         self.channels = channels
         self.kernel_size = kernel_size
-        self.scales = tuple(float(scale) for scale in scales)
         self.form = form
         self.norm = nn.LayerNorm(channels) if form == "paper" else None
         self.gates = nn.ModuleList()
@@ -98,14 +77,18 @@ class DeltaConvBlock(TokenMixer):
         site: Site,
         attention: nn.Module,
         kernel_size: int | Mapping[str, int] = 13,
-        scales: Sequence[float] = (1.0, 0.5),
+        scales: Sequence[float | str] = (1.0, 0.5),
         gate: Gate = "scaled",
         form: Form = "released",
         pooling: bool = True,
+        backend: Backend = "auto",
     ) -> "DeltaConvBlock":
-        """`kernel_size` may map path patterns to sizes, as the published lists do level by level."""
+        """`kernel_size` may map path patterns to sizes, as the published lists do level by level.
+
+        A scale is a number, or a fraction in words: `1/3` is the third that no decimal is.
+        """
         with device_of(attention):
-            return cls(site.channels, site.pick(kernel_size, "kernel_size"), scales, gate, form, pooling)
+            return cls(site.channels, site.pick(kernel_size, "kernel_size"), scales, gate, form, pooling, backend)
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
         """As `definition`; the closing map of a reduced scale comes before its resize, with which it commutes."""
@@ -113,19 +96,24 @@ class DeltaConvBlock(TokenMixer):
         if self.norm is not None:
             tokens_BNC = self.norm(tokens_BNC)
         mixed_BNC = self.flat(tokens_BNC)
-        if self.conv_up is None:
+        if self.conv_up is None or self.conv_out is None:
             return mixed_BNC.expand_as(tokens_BNC)
-        map_BmHW = as_map(self.conv_up(tokens_BNC), grid).permute(0, 3, 1, 2)
+        reduced_BNm = self.conv_up(tokens_BNC)
+        if kernels.fused(self.backend, reduced_BNm, self.kernel_size):
+            joined_BNj, gain = self.joined(reduced_BNm, grid)
+            return add_product(mixed_BNC, joined_BNj, self.conv_out.weight.t(), gain)
+        map_BmHW = as_map(reduced_BNm, grid).permute(0, 3, 1, 2)
         for scale, stage, weight_gC in sorted(self.stages(), key=lambda each: each[0]):
             size = scaled(grid, scale)
             gated = stage(map_BmHW if scale == 1 else adaptive_avg_pool2d(map_BmHW, size))
-            gated_Bng = gated.permute(0, 2, 3, 1).flatten(1, 2)
+            gated_Bng, gain = gated.permute(0, 2, 3, 1).flatten(1, 2), stage.open_gain(gated.dtype)
             if scale == 1:
-                mixed_BNC = add_product(mixed_BNC, gated_Bng, weight_gC)
+                mixed_BNC = add_product(mixed_BNC, gated_Bng, weight_gC, gain)
             elif mixed_BNC.shape[1] == 1:
-                mixed_BNC = resized(add_product(mixed_BNC, gated_Bng, weight_gC), size, grid)
+                mixed_BNC = resized(add_product(mixed_BNC, gated_Bng, weight_gC, gain), size, grid)
             else:
-                mixed_BNC = mixed_BNC + resized(gated_Bng @ weight_gC, size, grid)
+                nothing_111 = mixed_BNC.new_zeros(1, 1, 1)
+                mixed_BNC = mixed_BNC + resized(add_product(nothing_111, gated_Bng, weight_gC, gain), size, grid)
         return mixed_BNC
 
     def definition(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
@@ -139,7 +127,7 @@ class DeltaConvBlock(TokenMixer):
             gated = []
             for scale, stage, _ in self.stages():
                 small = map_BmHW if scale == 1 else adaptive_avg_pool2d(map_BmHW, scaled(grid, scale))
-                small = stage.gate(stage.conv_spatial(small))
+                small = stage.gate(stage.conv_spatial(small), stage.gain)
                 gated.append(small if scale == 1 else interpolate(small, size=grid, mode="bilinear"))
             joined = torch.cat(gated, dim=1) if self.form == "released" else torch.stack(gated).sum(dim=0)
             mixed_BNC = mixed_BNC + self.conv_out(joined.flatten(2).transpose(1, 2))
@@ -153,6 +141,16 @@ class DeltaConvBlock(TokenMixer):
         if self.conv_pool is not None:
             flat_B1C = self.conv_pool(tokens_BNC.mean(dim=1, keepdim=True))
         return flat_B1C if self.conv_out is None else flat_B1C + self.conv_out.bias
+
+    def joined(self, reduced_BNm: Tensor, grid: Grid) -> tuple[Tensor, float]:
+        """(B, N, j): what the closing map reads, by the fused kernels, and the factor that is still missing from it."""
+        stages = [cast(GatedConvolution, stage) for stage in self.gates]
+        convolutions = [stage.conv_spatial for stage in stages]
+        weights, biases = [each.weight for each in convolutions], [cast(Tensor, each.bias) for each in convolutions]
+        sizes = [scaled(grid, scale) for scale in self.scales]
+        kept, side_by_side = stages[0].kept_gain(reduced_BNm.dtype), self.form == "released"
+        joined_BNj = kernels.pyramid(reduced_BNm, weights, biases, grid, sizes, kept, side_by_side)
+        return joined_BNj, stages[0].open_gain(reduced_BNm.dtype)
 
     def stages(self) -> Iterator[tuple[float, GatedConvolution, Tensor]]:
         """Scale, convolution and share of the closing map (its transpose) of each stage."""
@@ -179,21 +177,42 @@ class DeltaConvBlock(TokenMixer):
             total += 2 * self.channels**2
         return total
 
+    @classmethod
+    def locate(cls, name: str, config: Mapping[str, Any]) -> tuple[str, str] | None:
+        """As published (`... .conv1.conv_up.weight`), or as in a student of ours (`... .attn1.conv_up.weight`)."""
+        return published.locate(name) or super().locate(name, config)
+
+    @classmethod
+    def settings_of(cls, states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
+        """As `deltaconv.published.settings_of`."""
+        return published.settings_of(states)
+
+    def load_published(self, state: Mapping[str, Tensor]) -> None:
+        """As `deltaconv.published.load_published`."""
+        published.load_published(self, state)
+
     def note(self, grid: Grid) -> str:
-        """Which of the forms and gates this is, and where the kernel reaches beyond the map."""
+        """Which of the forms this is, where the kernel reaches beyond the map, and what computes it."""
         said = [f"{self.form} form"]
         small = [scaled(grid, scale) for scale in self.scales if min(scaled(grid, scale)) < self.kernel_size]
         if small:
             maps = ", ".join(f"{height}x{width}" for height, width in small)
             said.append(f"kernel {self.kernel_size} larger than the map ({maps}), the rest is zero padding")
+        if self.conv_up is not None and (self.backend != "auto" or device_of(self).type != "cpu"):
+            said.append(kernels.rule(self.backend, self.conv_up.weight.dtype, self.kernel_size))
         return "; ".join(said)
 
 
-def add_product(base_BnC: Tensor, rows_Bng: Tensor, weight_gC: Tensor) -> Tensor:
-    """base + rows @ weight in one pass, the base broadcast over the rows where it is one row."""
+def add_product(base_BnC: Tensor, rows_Bng: Tensor, weight_gC: Tensor, gain: float) -> Tensor:
+    """base + gain (rows @ weight) in one pass, the base broadcast; the sums are scaled before they are rounded.
+
+    A base of full size is overwritten, not copied, where nothing records gradients: hand over one that nobody needs.
+    """
     batch, rows, _ = rows_Bng.shape
-    base_BnC = base_BnC.expand(batch, rows, weight_gC.shape[1])
-    return torch.baddbmm(base_BnC, rows_Bng, weight_gC.expand(batch, *weight_gC.shape))
+    whole, weight_BgC = (batch, rows, weight_gC.shape[1]), weight_gC.expand(batch, *weight_gC.shape)
+    if base_BnC.shape == whole and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return torch.baddbmm(base_BnC, rows_Bng, weight_BgC, alpha=gain, out=base_BnC)
+    return torch.baddbmm(base_BnC.expand(whole), rows_Bng, weight_BgC, alpha=gain)
 
 
 def resized(tokens_BnC: Tensor, size: Grid, grid: Grid) -> Tensor:
@@ -202,11 +221,19 @@ def resized(tokens_BnC: Tensor, size: Grid, grid: Grid) -> Tensor:
     return interpolate(map_BChw, size=grid, mode="bilinear").permute(0, 2, 3, 1).flatten(1, 2)
 
 
+def number(scale: float | str) -> float:
+    """A scale as a number; BadInput for what is none."""
+    try:
+        return float(Fraction(scale)) if isinstance(scale, str) else float(scale)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise BadInput(f"scale {scale!r} is no number: give numbers such as 1.0, 0.5 or 1/3") from error
+
+
 def scaled(grid: Grid, scale: float) -> Grid:
-    """Size of the map at a scale, floored as published; ValueError where nothing is left of it."""
+    """Size of the map at a scale, floored as published; Unavailable where nothing is left of it."""
     height, width = int(grid[0] * scale), int(grid[1] * scale)
     if not height or not width:
-        raise ValueError(
+        raise Unavailable(
             f"scale {scale:g} empties a map of {grid[0]} x {grid[1]} tokens: choose larger scales or a larger image"
         )
     return height, width
@@ -216,26 +243,26 @@ def reduced_width(channels: int, stages: int, form: Form) -> int:
     """m: half the channels as released, C / (2 n) in the paper; it must be even, because the gate halves it."""
     divisor = 2 if form == "released" else 2 * stages
     if channels < 1 or channels % (2 * divisor):
-        raise ValueError(
+        raise BadInput(
             f"a {form} ∆ConvBlock of {stages} scales cannot have {channels} channels: give a multiple of {2 * divisor}"
         )
     return channels // divisor
 
 
 def check_settings(kernel_size: int, scales: Sequence[float], gate: str, form: str, pooling: bool) -> None:
-    """ValueError in one sentence for settings that make no block."""
+    """BadInput in one sentence for settings that make no block."""
     if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(
+        raise BadInput(
             f"kernel_size is {kernel_size}, but the kernel needs a centre: give an odd number such as 7 or 13"
         )
     wrong = [scale for scale in scales if not 0 < scale <= 1]
     if wrong:
-        raise ValueError(
+        raise BadInput(
             f"scale {wrong[0]:g} is not a reduction: give numbers above 0 and at most 1, such as 1.0 and 0.5"
         )
     if gate not in ("scaled", "sigmoid"):
-        raise ValueError(f"gate {gate!r} is unknown: choose scaled or sigmoid")
+        raise BadInput(f"gate {gate!r} is unknown: choose scaled or sigmoid")
     if form not in ("released", "paper"):
-        raise ValueError(f"form {form!r} is unknown: choose released or paper")
+        raise BadInput(f"form {form!r} is unknown: choose released or paper")
     if not scales and not pooling:
-        raise ValueError("no scales and no pooling leave nothing of a ∆ConvBlock: keep one of the two")
+        raise BadInput("no scales and no pooling leave nothing of a ∆ConvBlock: keep one of the two")

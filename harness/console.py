@@ -9,17 +9,23 @@ import sys
 import time
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from harness.case import Case
 from harness.gate import Verdict
 from harness.record import Reading, Record
-from reports.units import duration, human
+from reports.units import DASH, duration, human
+
+if TYPE_CHECKING:
+    from harness.forecast import Forecast
 
 IDENTITY_WIDTHS = {"model": 11, "variant": 14, "resolution": 10}
+SETTING_WIDTHS = {"dtype": 5, "batch": 5, "steps": 5}
+"""Settings that a sweep may vary; they are shown where it does."""
 STYLES = {"ok": "green", "unavailable": "yellow", "out_of_memory": "yellow", "timeout": "yellow", "failed": "bold red"}
 READING_WIDTH = 11
 STATUS_WIDTH = 13
@@ -34,18 +40,22 @@ class Console:
         self._out = RichConsole(file=stdout or sys.stdout, highlight=False, soft_wrap=True)
         self._err = RichConsole(file=stderr or sys.stderr, highlight=False, soft_wrap=True)
         self._columns: tuple[str, ...] = ()
+        self._varying: tuple[str, ...] = ()
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._pace = _Pace(0)
 
-    def start(self, total: int, metrics: Sequence[str] = ()) -> None:
+    def start(self, total: int, metrics: Sequence[str] = (), varying: Sequence[str] = ()) -> None:
         """Print the head of the table: a column for each metric, filled by the reading that bears its name.
+
+        varying: settings that tell cases of one model, variant and resolution apart.
 
         A terminal that is too narrow gets the first of them; a file or a pipe gets all.
         """
+        self._varying = tuple(varying)
         self._columns = self._fitting(metrics) if self._out.is_terminal else tuple(metrics)
         self._pace = _Pace(total)
-        head = [f"{name:<{width}}" for name, width in IDENTITY_WIDTHS.items()]
+        head = _head(varying)
         head += [f"{name:>{_width(name)}}" for name in self._columns]
         head += [f"{'status':<{STATUS_WIDTH}}", f"{'seconds':>{SECONDS_WIDTH}}"]
         self._out.print(Text(GAP.join(head), style="bold"))
@@ -77,6 +87,21 @@ class Console:
         """A sentence on stderr."""
         self._err.print(Text(text))
 
+    def forecasts(self, found: "Sequence[Forecast]") -> None:
+        """A table of what would be taken: predicted time and memory, where the prediction is from, and the metrics."""
+        varying = varied([one.case for one in found])
+        head = _head(varying)
+        head += [f"{'time':>{READING_WIDTH}}", f"{'memory':>{READING_WIDTH}}", "predicted from"]
+        self._out.print(Text(GAP.join(head), style="bold"))
+        for one in found:
+            time, memory = duration(one.seconds) if one.case.metrics else DASH, _plain(one.memory, "byte")
+            said = ": ".join(part for part in (one.basis, ", ".join(one.case.metrics)) if part)
+            line = [*_identity(one.case, varying), *(f"{text:>{READING_WIDTH}}" for text in (time, memory)), said]
+            self._out.print(Text(GAP.join(line)))
+        rest = [one for one in found if one.case.metrics]
+        total = duration(sum(one.seconds for one in rest))
+        self.notice(f"predicted, nothing was measured: {len(rest)} of {len(found)} cases to take, about {total}")
+
     def verdicts(self, verdicts: Sequence[Verdict]) -> None:
         """On stderr: each verdict that is not a pass, then how many there are of each."""
         for verdict in verdicts:
@@ -102,9 +127,7 @@ class Console:
 
     def _line(self, record: Record, seconds: str) -> None:
         self._pace.seen += 1
-        case = record.case
-        identity = {"model": case.model, "variant": case.variant, "resolution": str(case.resolution)}
-        line = Text(GAP.join(f"{identity[name]:<{width}}" for name, width in IDENTITY_WIDTHS.items()))
+        line = Text(GAP.join(_identity(record.case, self._varying)))
         for name in self._columns:
             line.append(f"{GAP}{cell(record.reading(name)):>{_width(name)}}")
         line.append(GAP).append(f"{record.status:<{STATUS_WIDTH}}", style=STYLES[record.status])
@@ -117,6 +140,7 @@ class Console:
 
     def _fitting(self, metrics: Sequence[str]) -> tuple[str, ...]:
         room = self._out.width - sum(IDENTITY_WIDTHS.values()) - STATUS_WIDTH - SECONDS_WIDTH - 4 * len(GAP)
+        room -= sum(len(GAP) + SETTING_WIDTHS[name] for name in self._varying)
         ends = accumulate(len(GAP) + _width(name) for name in metrics)
         return tuple(name for name, end in zip(metrics, ends, strict=True) if end <= room)
 
@@ -150,7 +174,28 @@ class _Pace:
 
 def cell(reading: Reading | None) -> str:
     """A reading as `1.23 GFLOPs`; a dash where there is no number. Plain blanks, so that `grep` finds it."""
-    return human(reading.value if reading else None, reading.unit if reading else "1").replace("\u00a0", " ")
+    return _plain(reading.value if reading else None, reading.unit if reading else "1")
+
+
+def _plain(value: float | int | None, unit: str) -> str:
+    return human(value, unit).replace("\u00a0", " ")
+
+
+def varied(cases: Sequence[Case]) -> tuple[str, ...]:
+    """The settings of which these cases have more than one value."""
+    return tuple(name for name in SETTING_WIDTHS if len({getattr(case, name) for case in cases}) > 1)
+
+
+def _head(varying: Sequence[str]) -> list[str]:
+    names = [f"{name:<{width}}" for name, width in IDENTITY_WIDTHS.items()]
+    return names + [f"{name:>{SETTING_WIDTHS[name]}}" for name in varying]
+
+
+def _identity(case: Case, varying: Sequence[str]) -> list[str]:
+    """What names a case, in the widths of the first columns."""
+    shown = {"model": case.model, "variant": case.variant, "resolution": str(case.resolution)}
+    names = [f"{shown[name]:<{width}}" for name, width in IDENTITY_WIDTHS.items()]
+    return names + [f"{getattr(case, name):>{SETTING_WIDTHS[name]}}" for name in varying]
 
 
 def _width(column: str) -> int:

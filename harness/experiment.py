@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
+from harness import checkpoint
 from harness.case import BadInput, Case, Resolution
 from harness.distillation.recipe import Recipe
 from harness.distillation.student import Student, ingredients
@@ -18,10 +19,13 @@ from harness.model import DTYPES, Model
 from harness.record import Reading
 from harness.track import Tracker
 from harness.trial import Trial
+from harness.weights import at_hand
 
 NEEDS = ("shapes", "device", "weights")
 """What a metric needs of a model, each including the one before: its shapes, a device to run on, trained weights."""
 
+
+Value = TypeVar("Value", int, str)
 
 SHAPES = "shapes"
 """The weights of a case that needs none: no file is read and no network asked."""
@@ -49,10 +53,10 @@ class Catalog:
 class Experiment:
     """Settings of one run; design section 5 lists them.
 
-    resolutions: None lets each model take its own. limits: model -> metric -> the longest image side in pixels at which
-    the metric is taken (0: never); None, or no entry: taken everywhere. train: the recipe for missing
-    students, or None to train nothing. untrained: let quality be taken of untrained students, which has to be said in
-    so many words.
+    resolutions: None lets each model take its own. steps, batch, dtype: one value, or a list for a case each.
+    cpu_limits: model -> metric -> the longest image side in pixels at which the metric is taken on a CPU (0: never);
+    None, no entry, or another device: taken everywhere. train: the recipe for missing students, or None to train
+    nothing. untrained: let quality be taken of untrained students, which has to be said in so many words.
     """
 
     catalog: Catalog
@@ -62,14 +66,14 @@ class Experiment:
     resolutions: Sequence[int | str] | None = None
     name: str = "experiment"
     out: str | Path = "outputs/experiment"
-    limits: Mapping[str, Mapping[str, int]] | None = None
+    cpu_limits: Mapping[str, Mapping[str, int]] | None = None
     world: str = "shapes"
     n: int = 64
-    steps: int = 20
+    steps: int | Sequence[int] = 20
     guidance: float = 4.0
     seeds: Sequence[int] = (0,)
-    batch: int = 16
-    dtype: str = "fp32"
+    batch: int | Sequence[int] = 16
+    dtype: str | Sequence[str] = "fp32"
     device: str = "cpu"
     train: Recipe | None = None
     untrained: bool = False
@@ -83,28 +87,36 @@ class Experiment:
         _known("model", self.models, self.catalog.models)
         _known("variant", self.variants, self.catalog.variants)
         _known("metric", self.metrics, self.catalog.metrics)
+        if self.resolutions is not None:
+            _listed("resolutions", self.resolutions)
+            if not self.resolutions:
+                raise BadInput("resolutions=[] leaves nothing to do: give sizes, or null for each model's own")
         _known("world", [self.world], self.catalog.worlds)
         for setting in ("n", "steps", "batch"):
-            value = getattr(self, setting)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise BadInput(f"{setting}={value} is not possible: give a whole number of at least 1")
+            for value in _each(setting, getattr(self, setting)):
+                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                    raise BadInput(f"{setting}={value} is not possible: give a whole number of at least 1")
+        _listed("seeds", self.seeds)
         if not self.seeds or any(
             isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in self.seeds
         ):
             raise BadInput(f"seeds={list(self.seeds)} is not possible: give whole numbers of at least 0, such as [0,1]")
-        if self.dtype not in DTYPES:
-            raise BadInput(f"dtype {self.dtype!r} is not known: choose from {', '.join(DTYPES)}")
-        _check_device(self.device)
+        for dtype in _each("dtype", self.dtype):
+            if dtype not in DTYPES:
+                raise BadInput(f"dtype {dtype!r} is not known: choose from {', '.join(DTYPES)}")
+            _check_device(self.device, dtype)
 
     def cases(self) -> list[Case]:
-        """Every case with at least one metric to take; the slow things (model, variant) change last."""
-        grid = itertools.product(self.models, self.variants)
+        """Every case with at least one metric to take; the slow things (model, dtype, variant) change last."""
         cases = [
-            self._case(self.catalog.models[model], variant, resolution)
-            for model, variant in grid
+            replace(case, batch=batch, steps=steps)
+            for model, dtype, variant in itertools.product(self.models, _each("dtype", self.dtype), self.variants)
             for resolution in self._resolutions(self.catalog.models[model])
+            if (case := self._case(self.catalog.models[model], variant, resolution, dtype)).metrics
+            for batch in _each("batch", self.batch)
+            for steps in _each("steps", self.steps)
         ]
-        return [case for case in cases if case.metrics]
+        return list(dict.fromkeys(cases))
 
     def trial(self, case: Case) -> Trial:
         """A case come alive."""
@@ -115,16 +127,27 @@ class Experiment:
         return Trial(case, model, factory, self.catalog.worlds[case.world], student, self.untrained)
 
     def factory(self, model: str, variant: str) -> partial[TokenMixer]:
-        """What makes the variant's mixers on that model: the catalogue's factory with the model's presets for it."""
+        """What makes the variant's mixers on that model: the catalogue's factory with the model's presets for it.
+
+        `published` among its settings says where its weights are, and is no setting of a mixer.
+        """
         chosen = self.catalog.variants[variant]
-        presets = self.catalog.models[model].presets.get(variant, {})
-        return partial(chosen.func, *chosen.args, **{**chosen.keywords, **presets})
+        settings = {name: value for name, value in self._settings(model, variant).items() if name != "published"}
+        return partial(chosen.func, *chosen.args, **settings)
+
+    def _settings(self, model: str, variant: str) -> dict[str, Any]:
+        return {**self.catalog.variants[variant].keywords, **self.catalog.models[model].presets.get(variant, {})}
 
     def student(self, model: str, variant: str) -> Student:
         """The student that stands for the variant on that model, trained or not."""
-        factory = self.factory(model, variant)
+        factory, published = self.factory(model, variant), self._settings(model, variant).get("published")
         if _is_exact(factory):
+            if published is not None:
+                raise BadInput(f"{variant} is the teacher's own attention and takes no weights: leave out published=")
             return Student(model, variant, "", exact=True)
+        if published is not None:
+            made_of = ingredients(None, checkpoint.digest(published), factory, "published")
+            return Student(model, variant, made_of, published=str(published))
         fingerprint = self.catalog.models[model].fingerprint()
         return Student(model, variant, ingredients(self.train, fingerprint, factory, self.world))
 
@@ -134,8 +157,9 @@ class Experiment:
             model.check(size)
         return list(dict.fromkeys(sizes))
 
-    def _case(self, model: Model, variant: str, resolution: Resolution) -> Case:
-        limits = (self.limits or {}).get(model.name, {})
+    def _case(self, model: Model, variant: str, resolution: Resolution, dtype: str) -> Case:
+        """The case at the first batch and steps."""
+        limits = (self.cpu_limits or {}).get(model.name, {}) if self.device.startswith("cpu") else {}
         longest = max(resolution.width, resolution.height)
         metrics = tuple(name for name in self.metrics if longest <= limits.get(name, longest))
         needs = max((NEEDS.index(self.catalog.metrics[name].needs) for name in metrics), default=0)
@@ -146,11 +170,11 @@ class Experiment:
             metrics=metrics,
             world=self.world,
             n=self.n,
-            steps=self.steps,
+            steps=_each("steps", self.steps)[0],
             guidance=float(self.guidance),
             seeds=tuple(self.seeds),
-            batch=self.batch,
-            dtype=self.dtype,
+            batch=_each("batch", self.batch)[0],
+            dtype=dtype,
             device=self.device,
             weights=SHAPES,
         )
@@ -160,6 +184,9 @@ class Experiment:
         """A name for the weights in force, by what they were made of, so that it is known before they are trained."""
         if needs == "shapes":
             return SHAPES
+        published = self._settings(model.name, variant).get("published")
+        if self.dry_run and not (at_hand(model.source) and (published is None or checkpoint.local(published))):
+            return "not fetched"
         if needs == "device":
             return model.fingerprint()
         student = self.student(model.name, variant)
@@ -167,6 +194,7 @@ class Experiment:
 
 
 def _known(kind: str, given: Sequence[str], known: Mapping[str, object]) -> None:
+    _listed(f"{kind}s", given)
     if not given:
         raise BadInput(f"no {kind} was given: choose from {', '.join(sorted(known))}")
     for name in given:
@@ -174,10 +202,24 @@ def _known(kind: str, given: Sequence[str], known: Mapping[str, object]) -> None
             raise BadInput(f"{kind} {name!r} is not known: choose from {', '.join(sorted(known))}")
 
 
-def _check_device(name: str) -> None:
-    from harness.models.opening import device_of
+def _listed(setting: str, given: object) -> None:
+    """Raise BadInput for a single value where a list belongs: a name would be taken letter by letter."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise BadInput(f"{setting}={given} is not a list: write {setting}=[{given}]")
 
-    device_of(name)
+
+def _each(setting: str, value: Value | Sequence[Value]) -> Sequence[Value]:
+    """The values of a setting that is one value or a list of them; BadInput for an empty list."""
+    values: Sequence[Value] = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if not values:
+        raise BadInput(f"{setting}=[] leaves nothing to do: give one value or a list of them")
+    return values
+
+
+def _check_device(name: str, dtype: str) -> None:
+    from harness.models.opening import device_of, require
+
+    require(device_of(name), DTYPES[dtype])
 
 
 def _is_exact(factory: partial[TokenMixer]) -> bool:

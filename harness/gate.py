@@ -1,9 +1,11 @@
 """The gate: a run against a committed baseline. Prices exactly, timings as ratios within a run, scores by intervals.
 
 - A price (FLOPs, parameters, projected bytes) passes if it is equal.
-- What was measured (ms, bytes) is divided by the reference variant of the same run, on either side, because two runs of
-  the same code differ by tens of percent. It passes if the ratio rose by no more than `tolerance`; it is a regression
-  if the 95 % interval of the rise lies beyond that, the machine was quiet, and it is of the baseline's make.
+- What was measured is judged as a ratio, because two runs of the same code differ by tens of percent. Where a metric
+  took the ratio itself (latency_ratio: variant and teacher in alternation), by that; otherwise (bytes, other
+  latencies) the value is divided by the reference variant of the same run, on either side. It passes if the ratio rose
+  by no more than `tolerance`; it is a regression if the 95 % interval of the rise lies beyond that, the machine was
+  quiet, and it is of the baseline's make.
 - A score is compared image by image (or jackknife group by group): it passes if the upper end of its loss is within
   `margin` of the baseline, is a regression if the lower end is not, and is inconclusive between. A score that was kept
   without raw values passes if its loss is within `margin`, and is a regression only if the whole interval is not.
@@ -27,6 +29,7 @@ Outcome = Literal["pass", "regression", "inconclusive"]
 PRICES = ("FLOP", "parameter")
 PROJECTED = ("projected_memory",)
 MEASURED = ("ms", "byte")
+RATIO = "x"
 RENEW = "if that is meant, gate.update=true writes it down"
 
 
@@ -111,8 +114,11 @@ class Gate:
             return [_price(name, now, then)]
         if differing := _differing(run.cases[name], baseline.cases[name]):
             return [_unsure(reading, name, f"the settings differ ({differing}): {RENEW}", now, then)]
+        if now.unit == RATIO:
+            return [self._rise(name, (now,), (then,), run, baseline)]
         if now.unit in MEASURED:
-            return self._measured(name, now, then, run, baseline)
+            taken = all(f"{now.name}_ratio" in side.cases[name].readings for side in (run, baseline))
+            return [] if taken else self._measured(name, now, then, run, baseline)
         return [] if now.better == "neither" else [_score(name, now, then, self.margin)]
 
     def _measured(self, name: str, now: Reading, then: Reading, run: Baseline, baseline: Baseline) -> list[Verdict]:
@@ -129,10 +135,10 @@ class Gate:
         return [self._rise(name, (now, references[0]), (then, references[1]), run, baseline)]
 
     def _rise(
-        self, name: str, now: tuple[Reading, Reading], then: tuple[Reading, Reading], run: Baseline, baseline: Baseline
+        self, name: str, now: tuple[Reading, ...], then: tuple[Reading, ...], run: Baseline, baseline: Baseline
     ) -> Verdict:
-        """Judge how much the ratio of the first to the second rose."""
-        given, expected = _value(now[0]) / _value(now[1]), _value(then[0]) / _value(then[1])
+        """Judge how much a ratio rose: a reading that is one, or a first reading over a second."""
+        given, expected = (math.prod((_value(first), *(1 / _value(r) for r in rest))) for first, *rest in (now, then))
         rise = math.log(given / expected)
         half = math.hypot(*(_log_half_width(reading) for reading in (*now, *then)))
         limit = math.log1p(self.tolerance)
@@ -220,7 +226,7 @@ def _value(reading: Reading) -> float:
 def _log_half_width(reading: Reading) -> float:
     """Half of the interval on a log scale; unbounded for a timing without one, nothing for bytes, which hardly vary."""
     if reading.low is None or reading.high is None or reading.low <= 0:
-        return math.inf if reading.unit == "ms" else 0.0
+        return 0.0 if reading.unit == "byte" else math.inf
     return math.log(reading.high / reading.low) / 2
 
 

@@ -3,15 +3,19 @@
 Shapes: B batch, N = height * width tokens in row-major order, C channels.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-Setting = TypeVar("Setting", int, float)
+from harness.case import BadInput
+
+__all__ = ["BadInput", "Grid", "Site", "TokenMixer", "Unavailable", "as_map", "device_of", "fitted"]
+
+Setting = TypeVar("Setting", int, float, str)
 
 Grid = tuple[int, int]
 """(height, width) of the tokens at a site; always handed over, never guessed by a square root."""
@@ -23,26 +27,39 @@ class Unavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class Site:
-    """One self-attention layer of a denoiser: where it is and how wide it is."""
+    """One self-attention layer of a denoiser: where it is and how wide it is. among: paths of all, where known."""
 
     path: str
     channels: int
     heads: int
+    among: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def pick(self, setting: Setting | Mapping[str, Setting], name: str) -> Setting:
-        """The value of a setting at this site: one number for all sites, or the first pattern that fits the path.
+        """The value of a setting at this site: one value for all sites, or the first pattern that fits the path.
 
-        A pattern is a prefix of the path (`down_blocks.0`, at a dot) or a shell pattern (`*` for the rest).
+        A pattern is a prefix of the path (`down_blocks.0`, at a dot) or a shell pattern (`*` for the rest), or several
+        of them with `|` between. BadInput for one that fits no site at all, and for a site that none fits.
         """
         if not isinstance(setting, Mapping):
             return setting
+        for pattern in setting:
+            if self.among and not any(fits(path, pattern) for path in self.among):
+                raise BadInput(
+                    f"{name} has the pattern {pattern!r}, which fits no site of this model: "
+                    f"its {len(self.among)} sites run from {self.among[0]} to {self.among[-1]}"
+                )
         for pattern, value in setting.items():
-            if self.path == pattern or self.path.startswith(f"{pattern}.") or fnmatchcase(self.path, pattern):
+            if fits(self.path, pattern):
                 return value
         known = ", ".join(map(str, setting))
-        raise ValueError(
+        raise BadInput(
             f"{name} says nothing about site {self.path}: its patterns are {known}; add one, or '*' for the rest"
         )
+
+
+def fits(path: str, pattern: str) -> bool:
+    """Whether a site's path begins with a pattern, at a dot, or matches it; `|` stands between alternatives."""
+    return any(path == part or path.startswith(f"{part}.") or fnmatchcase(path, part) for part in pattern.split("|"))
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -85,3 +102,42 @@ class TokenMixer(nn.Module):
     def note(self, grid: Grid) -> str:
         """What the record must say about this mixer on this grid (a clamped kernel, a backend); empty if nothing."""
         return ""
+
+    @classmethod
+    def locate(cls, name: str, config: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Site path and parameter of one tensor in a file of weights; None where it belongs to no site.
+
+        Here the names of our own students; a mixer whose weights are published knows those names as well. config: the
+        config.json beside the file, or nothing.
+        """
+        path, mark, parameter = name.partition(".attn1.")
+        return (f"{path}.attn1", parameter) if mark else None
+
+    @classmethod
+    def settings_of(cls, states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
+        """Keywords of `for_site` that published weights of all sites imply by their shapes."""
+        return {}
+
+    def load_published(self, state: Mapping[str, Tensor]) -> None:
+        """Overwrite the parameters by those of one site of a file of weights; BadInput names what does not fit."""
+        self.load_state_dict(fitted(self.state_dict(), state, type(self).__name__))
+
+
+def fitted(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], kind: str, optional: Container[str] = (), hint: str = ""
+) -> dict[str, Tensor]:
+    """One site's weights under all of its own names; an optional one that is absent is zero. BadInput for a misfit."""
+    missing = sorted(name for name in own.keys() - state.keys() if name not in optional)
+    if missing:
+        raise BadInput(f"the {kind} weights lack {', '.join(missing)}: give all of one site, without a prefix")
+    hint = hint or "its settings"
+    left_over = sorted(state.keys() - own.keys())
+    if left_over:
+        raise BadInput(f"the {kind} weights hold {', '.join(left_over)}, unknown to this mixer: check {hint}")
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            raise BadInput(
+                f"{name} of the {kind} weights is {tuple(value.shape)}, not {tuple(own[name].shape)}: they are for "
+                f"another site, or {hint} differ"
+            )
+    return {name: state[name] if name in state else torch.zeros_like(value) for name, value in own.items()}

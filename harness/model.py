@@ -58,6 +58,7 @@ class Model(ABC):
         self.pipeline: Any = None
         self._denoiser: nn.Module | None = None
         self._loaded: tuple[str, str] | None = None
+        self._twins: dict[str, Model] = {}
         self._text = TextCache(self._encode)
 
     @property
@@ -158,8 +159,10 @@ class Model(ABC):
         self.pipeline, self._denoiser, self._loaded = None, None, None
 
     def on_meta(self, dtype: str = "fp32") -> "Model":
-        """The same model on the meta device, as another object: what is loaded here stays loaded."""
-        return type(self)(self.name, self.source, self.config, self.resolutions, self.presets).load("meta", dtype)
+        """The same model on the meta device, as another object, built once: what is loaded here stays loaded."""
+        if dtype not in self._twins:
+            self._twins[dtype] = type(self)(self.name, self.source, self.config, self.resolutions, self.presets)
+        return self._twins[dtype].load("meta", dtype)
 
     def _opened(self, device: torch.device, dtype: torch.dtype) -> Any:
         from diffusers import DPMSolverMultistepScheduler
@@ -269,10 +272,7 @@ class Model(ABC):
         (self.pipeline.vae.enable_slicing if many else self.pipeline.vae.disable_slicing)()
         unconditional = [self._text(None)] * len(prompts) if guidance > 1 else None
         images: Tensor = self.pipeline(
-            **self._call(
-                self.text_states(prompts),
-                self._placed(batched(unconditional)) if unconditional else None,
-            ),
+            **self._call(self.text_states(prompts), self._placed(batched(unconditional)) if unconditional else None),
             latents=torch.cat([self.noise(seed, resolution) for seed in seeds]).to(next(self.denoiser.parameters())),
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             height=resolution.height,

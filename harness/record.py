@@ -17,8 +17,8 @@ class Reading:
     """One number with its unit, direction, n, interval and protocol; or a dash (value None) with its reason.
 
     metric: the catalogue's metric that took it (`flops`); name: what it is (`flops_mixers`). unit: FLOP, byte, ms,
-    parameter, or 1 for scores. low, high: a 95 % interval. samples: raw values (per image, per repetition).
-    details: whatever belongs beside the number (a noise floor, a break-down), as JSON values.
+    parameter, x (a ratio of costs), share, or 1 for scores. low, high: a 95 % interval. samples: raw values (per image,
+    per repetition). details: whatever belongs beside the number (a noise floor, a break-down), as JSON values.
     """
 
     metric: str

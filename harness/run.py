@@ -5,13 +5,15 @@ import time
 import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 
 import reports
 from harness.case import BadInput, Case
-from harness.console import Console
+from harness.console import Console, varied
 from harness.experiment import Experiment
+from harness.forecast import forecasts
 from harness.gate import exit_status
 from harness.machine import describe
 from harness.mixer import Unavailable
@@ -19,21 +21,21 @@ from harness.record import Reading, Record, SiteAccount, Status
 from harness.store import Store
 from harness.surgery import Seat
 from harness.trial import Trial
+from harness.weights import RANDOM
+from reports.units import human
 
 FAILED = 1
-FINAL = ("out_of_memory", "timeout")
-"""How a case can end so that trying it again on the same machine would end the same."""
 KEPT_IMAGES = 8
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 
 def run(experiment: Experiment, console: Console) -> int:
     """Take every case that is not done, then track, gate and report; returns the exit status."""
-    cases = experiment.cases()
     if experiment.dry_run:
-        return _list(cases, console)
+        return _forecast(experiment, console)
+    cases = experiment.cases()
     store = Store(experiment.out, console.notice)
-    console.start(len(cases), experiment.metrics)
+    console.start(len(cases), experiment.metrics, varied(cases))
     try:
         _take(experiment, cases, store, console)
     finally:
@@ -64,6 +66,7 @@ def run_case(experiment: Experiment, case: Case, store: Store) -> Record:
         reason=taken.reason,
         readings=tuple(taken.readings),
         sites=_accounts(trial, taken.readings),
+        notes=trial.notes(),
         artifacts=taken.images,
         machine=machine,
         started=started.isoformat(timespec="seconds"),
@@ -91,15 +94,13 @@ def _take(experiment: Experiment, cases: list[Case], store: Store, console: Cons
     """Show what the store has, measure the rest, and keep each record before the next case begins."""
     todo = []
     for case in cases:
-        done = store.done(case)
-        missing = tuple(name for name in case.metrics if name not in done)
-        kept = store.get(case)
-        if kept is not None and (not missing or (kept.status in FINAL and set(case.metrics) <= set(kept.case.metrics))):
+        missing, kept = store.missing(case), store.get(case)
+        if kept is not None and not missing:
             console.skipped(kept)
         else:
             todo.append(replace(case, metrics=missing))
 
-    full: dict[tuple[str, str], Case] = {}
+    full: dict[tuple[str, str], Record] = {}
 
     def job(case: Case) -> Record:
         console.working(str(case))
@@ -107,11 +108,12 @@ def _take(experiment: Experiment, cases: list[Case], store: Store, console: Cons
             if name != case.model:
                 experiment.catalog.models[name].unload()
         smaller = full.get((case.model, case.variant))
-        if smaller is not None and _is_larger(case, smaller):
-            return Record(case, "out_of_memory", f"not tried: {smaller.resolution} was too large for memory already")
+        if smaller is not None and _is_larger(case, smaller.case):
+            reason = f"not tried: {smaller.case.resolution} was too large for memory already"
+            return Record(case, "out_of_memory", reason, machine=smaller.machine)
         record = run_case(experiment, case, store)
         if record.status == "out_of_memory":
-            full[case.model, case.variant] = case
+            full[case.model, case.variant] = record
         return record
 
     for record in experiment.executor.map(job, todo):
@@ -121,7 +123,7 @@ def _take(experiment: Experiment, cases: list[Case], store: Store, console: Cons
 def _is_larger(case: Case, other: Case) -> bool:
     """Whether it asks for no less of anything, and so needs no less memory."""
     sides = case.resolution.width >= other.resolution.width and case.resolution.height >= other.resolution.height
-    return sides and set(case.metrics) >= set(other.metrics)
+    return sides and case.batch >= other.batch and case.dtype == other.dtype and set(case.metrics) >= set(other.metrics)
 
 
 def _train_if_missing(experiment: Experiment, trial: Trial) -> None:
@@ -132,6 +134,7 @@ def _train_if_missing(experiment: Experiment, trial: Trial) -> None:
         not asked
         or trial.trained
         or trial.untrained_allowed
+        or trial.model.source == RANDOM
         or experiment.train is None
         or not experiment.train.on_demand
     ):
@@ -205,9 +208,23 @@ def _close(experiment: Experiment, cases: list[Case], store: Store, console: Con
     return FAILED if "failed" in statuses else exit_status(verdicts)
 
 
-def _list(cases: list[Case], console: Console) -> int:
-    """Say what would be measured, and measure nothing."""
-    for case in cases:
-        console.notice(f"{case}: {', '.join(case.metrics)}")
-    console.finish({"dry_run": True, "cases": len(cases)})
+def _forecast(experiment: Experiment, console: Console) -> int:
+    """Say what would be taken, and predict its time and memory; measure nothing and write nothing."""
+    folder = Path(experiment.out)
+    found = forecasts(experiment, Store(folder, console.notice) if (folder / "records").is_dir() else None)
+    console.forecasts(found)
+    memory = max((one.memory for one in found if one.memory is not None), default=None)
+    machine = describe(experiment.device)
+    room = machine["gpu_memory"] or machine["memory"]
+    if memory is not None and memory > room:
+        console.notice(f"predicted: {human(memory, 'byte')} at most, and {experiment.device} has {human(room, 'byte')}")
+    console.finish(
+        {
+            "dry_run": True,
+            "cases": len(found),
+            "kept": sum(not one.case.metrics for one in found),
+            "predicted_s": round(sum(one.seconds for one in found), 1),
+            "predicted_memory": memory,
+        }
+    )
     return 0

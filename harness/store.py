@@ -18,6 +18,9 @@ import psutil
 from harness.case import BadInput, Case
 from harness.record import Record
 
+FINAL = ("out_of_memory", "timeout")
+"""How a case can end so that trying it again on the same machine would end the same."""
+
 
 def to_stderr(text: str) -> None:
     """Say it on stderr."""
@@ -75,6 +78,13 @@ class Store:
             return set()
         dashes = set() if record.status == "ok" else {r.metric for r in record.readings if r.value is None}
         return {r.metric for r in record.readings} - dashes
+
+    def missing(self, case: Case) -> tuple[str, ...]:
+        """The metrics of a case that are still to be taken; none where trying again would end the same."""
+        kept, done = self.get(case), self.done(case)
+        if kept is not None and kept.status in FINAL and set(case.metrics) <= set(kept.case.metrics):
+            return ()
+        return tuple(name for name in case.metrics if name not in done)
 
     def images(self, case: Case) -> Path:
         """The folder of that case's images, made on first use."""

@@ -10,6 +10,7 @@ Shapes: B batch, N = height * width tokens in row-major order, C channels.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -49,6 +50,7 @@ class Seat(nn.Module):
         self.mixer = mixer
         self.room = room
         self.grid: Grid | None = None
+        self.seating: Seating | None = None
 
     def forward(
         self,
@@ -104,40 +106,75 @@ def sites(denoiser: nn.Module) -> list[Site]:
             f"{type(denoiser).__name__} has no self-attention layer named attn1: give a UNet or a PixArt transformer"
         )
     order = {stage: index for index, stage in enumerate(STAGES)}
-    return sorted(found, key=lambda site: order.get(site.path.partition(".")[0], 0))
+    ordered = sorted(found, key=lambda site: order.get(site.path.partition(".")[0], 0))
+    return [replace(site, among=tuple(other.path for other in ordered)) for site in ordered]
+
+
+class Seating:
+    """A variant in the place of every self-attention layer of a denoiser, and the way back.
+
+    New mixers get the device, dtype and training mode of the attention that they replace. Every forward of the denoiser
+    is checked to have passed through every seat.
+    """
+
+    def __init__(self, denoiser: nn.Module, factory: Factory) -> None:
+        """Seat the factory's mixers; an exception leaves the denoiser as it was."""
+        if seating_of(denoiser) is not None:
+            raise ValueError(f"a variant is seated in this {type(denoiser).__name__} already: leave its context first")
+        self.denoiser, self.factory = denoiser, factory
+        weight = next(denoiser.parameters())
+        self.origin = (weight.device, weight.dtype)
+        self.layers = {site: denoiser.get_submodule(site.path) for site in sites(denoiser)}
+        self.seats: dict[str, Seat] = {}
+        self._training = [(module, module.training) for module in denoiser.modules()]
+        self._trainable = [(weight, weight.requires_grad) for weight in denoiser.parameters()]
+        self._hooks: list[RemovableHandle] = []
+        try:
+            self._seat_all()
+        except BaseException:
+            self.undo()
+            raise
+
+    def _seat_all(self) -> None:
+        rooms: dict[str, Room] = {}
+        for site, attention in self.layers.items():
+            room = _room(self.denoiser, site.path, rooms, self._hooks)
+            seat = Seat(site, _mixer(self.factory, site, attention), room).train(attention.training)
+            seat.seating = self
+            self.seats[site.path] = seat
+            _put(self.denoiser, site.path, seat)
+        self._hooks += _proof(self.denoiser, self.seats)
+
+    def undo(self) -> None:
+        """Modules, hooks and flags are back bit for bit; the seats go free."""
+        for hook in self._hooks:
+            hook.remove()
+        for site, attention in self.layers.items():
+            _put(self.denoiser, site.path, attention)
+        for module, flag in self._training:
+            module.training = flag
+        for weight, flag in self._trainable:
+            weight.requires_grad_(flag)
+        for seat in self.seats.values():
+            seat.seating = None
+
+
+def seating_of(denoiser: nn.Module) -> Seating | None:
+    """What is seated in a denoiser, if anything is."""
+    return next((module.seating for module in denoiser.modules() if isinstance(module, Seat)), None)
 
 
 @contextmanager
 def seated(denoiser: nn.Module, factory: Factory) -> Iterator[dict[str, Seat]]:
-    """Replace every site by the factory's mixer; on the way out modules, hooks and flags are back bit for bit.
+    """Replace every site by the factory's mixer while the context is open, also past an exception.
 
-    New mixers get the device, dtype and training mode of the attention that they replace. Every forward of the denoiser
-    is checked to have passed through every seat. Move the denoiser to its device before, not inside.
+    Move the denoiser to its device before, not inside.
     """
-    if any(isinstance(module, Seat) for module in denoiser.modules()):
-        raise ValueError(f"a variant is seated in this {type(denoiser).__name__} already: leave its context first")
-    layers = {site: denoiser.get_submodule(site.path) for site in sites(denoiser)}
-    training = [(module, module.training) for module in denoiser.modules()]
-    trainable = [(weight, weight.requires_grad) for weight in denoiser.parameters()]
-    rooms: dict[str, Room] = {}
-    hooks: list[RemovableHandle] = []
-    seats: dict[str, Seat] = {}
+    seating = Seating(denoiser, factory)
     try:
-        for site, attention in layers.items():
-            room = _room(denoiser, site.path, rooms, hooks)
-            seats[site.path] = Seat(site, _mixer(factory, site, attention), room).train(attention.training)
-            _put(denoiser, site.path, seats[site.path])
-        hooks += _proof(denoiser, seats)
-        yield seats
+        yield seating.seats
     finally:
-        for hook in hooks:
-            hook.remove()
-        for site, attention in layers.items():
-            _put(denoiser, site.path, attention)
-        for module, flag in training:
-            module.training = flag
-        for weight, flag in trainable:
-            weight.requires_grad_(flag)
+        seating.undo()
 
 
 def _mixer(factory: Factory, site: Site, attention: nn.Module) -> TokenMixer:

@@ -1,4 +1,4 @@
-"""The one training loop: AdamW, warm-up, cosine decay, moving average of the weights, checkpoint and resume.
+"""The one training loop: AdamW and Muon, warm-up, cosine decay, moving average of the weights, checkpoint and resume.
 
 A step's data is a function of the step's number, so a run that was stopped and resumed sees what an unbroken one sees.
 Checkpoints are safetensors like everything else that is loaded here.
@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,16 +18,24 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from harness.muon import Muon, matrices
+
 Loss = Callable[[int], Tensor]
 """The loss of one step, drawn from the step's number alone."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: `average` is the decay of the moving average, `precision` fp32 or bf16 (autocast)."""
+    """How long and how fast: `average` is the decay of the moving average, `precision` fp32 or bf16 (autocast).
+
+    AdamW trains at `learning_rate`. Where `matrix_rate` is given, Muon trains the matrices, at that rate. Rates decay
+    over `steps`; a run that is good enough before ends at step `until`.
+    """
 
     steps: int
     learning_rate: float
+    matrix_rate: float | None = None
+    until: int | None = None
     warmup: int = 100
     weight_decay: float = 0.01
     average: float = 0.998
@@ -35,12 +43,28 @@ class Schedule:
     precision: str = "bf16"
     save_every: int = field(default=200, repr=False)
 
-    def rate(self, step: int) -> float:
-        """Learning rate at a step: linear warm-up, then half a cosine down to a fiftieth."""
+    @property
+    def last(self) -> int:
+        """How many steps are taken."""
+        return self.steps if self.until is None else min(self.until, self.steps)
+
+    def share(self, step: int) -> float:
+        """Share of the learning rates at a step: linear warm-up, then half a cosine down to a fiftieth."""
         if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
+            return (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+
+    def optimizers(self, module: nn.Module) -> list[torch.optim.Optimizer]:
+        """AdamW for all that is trained, or Muon for the matrices and AdamW for the rest."""
+        inner = matrices(module) if self.matrix_rate is not None else {}
+        rest = [value for key, value in module.named_parameters() if value.requires_grad and key not in inner]
+        found: list[torch.optim.Optimizer] = []
+        if rest:
+            found.append(torch.optim.AdamW(rest, self.learning_rate, weight_decay=self.weight_decay))
+        if inner and self.matrix_rate is not None:
+            found.append(Muon(inner.values(), self.matrix_rate, self.weight_decay))
+        return found
 
 
 class Progress:
@@ -66,25 +90,27 @@ def train(module: nn.Module, loss: Loss, schedule: Schedule, name: str, checkpoi
     With a checkpoint path the state is kept there, and a run that finds one goes on from it; it is removed at the end.
     """
     parameters = {key: value for key, value in module.named_parameters() if value.requires_grad}
-    optimizer = torch.optim.AdamW(parameters.values(), schedule.learning_rate, weight_decay=schedule.weight_decay)
+    optimizers = schedule.optimizers(module)
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     average = {key: value.detach().clone() for key, value in parameters.items()}
-    first = _restore(checkpoint, parameters, average, optimizer)
-    progress, begun, smooth = Progress(name, schedule.steps), time.monotonic(), math.nan
+    first = _restore(checkpoint, parameters, average, optimizers)
+    progress, begun, smooth = Progress(name, schedule.last), time.monotonic(), math.nan
     device = next(iter(parameters.values())).device.type
-    for step in range(first, schedule.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
+    for step in range(first, schedule.last):
+        for optimizer, rate in zip(optimizers, rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * schedule.share(step)
         with _precision(device, schedule.precision):
             value = loss(step)
         torch.autograd.backward(value)
         nn.utils.clip_grad_norm_(parameters.values(), schedule.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         _follow(average, parameters, min(schedule.average, (step + 1) / (step + 10)))
         smooth = float(value.detach()) if math.isnan(smooth) else 0.98 * smooth + 0.02 * float(value.detach())
         progress.show(step + 1, smooth, time.monotonic() - begun, first)
         if checkpoint is not None and (step + 1) % schedule.save_every == 0:
-            _save(checkpoint, step + 1, parameters, average, optimizer)
+            _save(checkpoint, step + 1, parameters, average, optimizers)
     with torch.no_grad():
         for key, value in parameters.items():
             value.copy_(average[key])
@@ -127,26 +153,31 @@ def _save(
     step: int,
     parameters: dict[str, nn.Parameter],
     average: dict[str, Tensor],
-    optimizer: torch.optim.AdamW,
+    optimizers: Sequence[torch.optim.Optimizer],
 ) -> None:
     from safetensors.torch import save_file
 
     tensors = {f"average/{key}": value for key, value in average.items()}
+    tensors |= {f"value/{key}": value.detach() for key, value in parameters.items()}
     for key, value in parameters.items():
-        state = optimizer.state[value]
-        tensors |= {
-            f"value/{key}": value.detach(),
-            f"first/{key}": state["exp_avg"],
-            f"second/{key}": state["exp_avg_sq"],
-        }
+        state = _state(value, optimizers)
+        tensors |= {f"{name}/{key}": state[name] for name in state if name != "step"}
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".part")
     save_file({key: value.contiguous() for key, value in tensors.items()}, fresh, {"step": str(step)})
     os.replace(fresh, path)
 
 
+def _state(value: nn.Parameter, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """What whichever optimizer trains the parameter remembers of it."""
+    return next((optimizer.state[value] for optimizer in optimizers if value in optimizer.state), {})
+
+
 def _restore(
-    path: Path | None, parameters: dict[str, nn.Parameter], average: dict[str, Tensor], optimizer: torch.optim.AdamW
+    path: Path | None,
+    parameters: dict[str, nn.Parameter],
+    average: dict[str, Tensor],
+    optimizers: Sequence[torch.optim.Optimizer],
 ) -> int:
     """Load a checkpoint where there is one; returns the number of steps done."""
     from safetensors import safe_open
@@ -158,9 +189,10 @@ def _restore(
         for key, value in parameters.items():
             value.copy_(file.get_tensor(f"value/{key}"))
             average[key].copy_(file.get_tensor(f"average/{key}"))
-            optimizer.state[value] = {
-                "step": torch.tensor(float(step)),
-                "exp_avg": file.get_tensor(f"first/{key}").to(value),
-                "exp_avg_sq": file.get_tensor(f"second/{key}").to(value),
-            }
+        names = {id(value): key for key, value in parameters.items()}
+        for optimizer in optimizers:
+            kinds = ("momentum",) if isinstance(optimizer, Muon) else ("exp_avg", "exp_avg_sq")
+            for value in optimizer.param_groups[0]["params"]:
+                state = {kind: file.get_tensor(f"{kind}/{names[id(value)]}").to(value) for kind in kinds}
+                optimizer.state[value] = {"step": torch.tensor(float(step))} | state
     return step

@@ -7,10 +7,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from harness.case import Case, Resolution
-from harness.distillation.student import Student, with_weights
+from harness.checkpoint import Weighted, account
+from harness.distillation.student import Student
 from harness.features.world import World
 from harness.model import Model
 from harness.surgery import Factory, Seat, seated
+from harness.weights import RANDOM
 
 
 class Trial:
@@ -36,19 +38,24 @@ class Trial:
 
     @property
     def trained(self) -> bool:
-        """False where the variant has parameters that nothing has trained."""
-        return self._student.available or self._student.exact
+        """False where the variant has parameters that nothing has trained, or the model's own are random."""
+        return self.model.source != RANDOM and (self._student.available or self._student.exact)
 
     @property
     def factory(self) -> Factory:
         """Makes the variant's mixers, with the student's weights where there are any."""
-        return with_weights(self._factory, self._student.tensors()) if self._student.available else self._factory
+        return Weighted(self._factory, self._student.checkpoint()) if self._student.available else self._factory
+
+    @property
+    def bare_factory(self) -> Factory:
+        """Makes the variant's mixers as they are before any training."""
+        return self._factory
 
     @contextmanager
-    def denoiser(self) -> Iterator[nn.Module]:
-        """The denoiser on the case's device, the variant seated with its weights."""
+    def denoiser(self, factory: Factory | None = None) -> Iterator[nn.Module]:
+        """The denoiser on the case's device, seated by a factory: by default the variant's, with its weights."""
         self.model.load(self.case.device, self.case.dtype)
-        with seated(self.model.denoiser, self.factory):
+        with seated(self.model.denoiser, factory or self.factory):
             yield self.model.denoiser
 
     @contextmanager
@@ -62,6 +69,13 @@ class Trial:
         """The seat of each site, on the meta device."""
         with seated(self.model.on_meta(self.case.dtype).denoiser, self._factory) as seats:
             return dict(seats)
+
+    def notes(self) -> tuple[str, ...]:
+        """What the record must say of published weights: what was loaded, what is missing, what is left over."""
+        if self._student.published is None:
+            return ()
+        mixers = {path: seat.mixer for path, seat in self.seats().items()}
+        return (f"published weights, {account(self._student.checkpoint(), mixers)}",)
 
     @property
     def prompts(self) -> list[str]:

@@ -56,6 +56,15 @@ def _existing(folder: Path, source: str) -> Path:
     return folder
 
 
+def at_hand(source: str | None) -> bool:
+    """Whether nothing has to be downloaded: a local folder, or a hub id that the hub's cache knows."""
+    if source is None or source == RANDOM or local(source) is not None:
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(source, "model_index.json"), str)
+
+
 def fetch(source: str, name: str) -> Path:
     """The folder of a source, downloaded where it is a hub id that the hub's cache lacks; BadInput if unreachable."""
     folder = local(source)

@@ -7,12 +7,13 @@ in every chart of every report: the known ones by a fixed table, others by a has
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reports.axes import cost_axis, error_bars, hover, hover_lost, layout, plain, score_axis, size_axis
-from reports.compare import REFERENCE, Group, Point, Series, distinction, lost, variant_order
+from reports.compare import REFERENCE, Group, GroupKey, Point, Series, distinction, lost, variant_order
+from reports.laws import Fit
 from reports.read import Record
 from reports.units import human, spoken
 
@@ -32,6 +33,7 @@ SYMBOLS = (
 )
 GLYPHS = "●■◆▲▼★✚✖◀▶"
 """The markers as characters, in the same order."""
+LAW_STEPS = 24
 LEVELS = ("floor", "ceiling", "real", "chance")
 """Details of a score that are drawn as a level beside its bar."""
 
@@ -64,18 +66,30 @@ def palette(variants: Iterable[str]) -> Palette:
     return chosen
 
 
-def cost_charts(found: Sequence[Group], records: Sequence[Record], colours: Palette) -> list[Chart]:
-    """Cost against resolution, log-log: one chart a comparable group that has more to say than one size."""
+def cost_charts(
+    found: Sequence[Group],
+    records: Sequence[Record],
+    colours: Palette,
+    laws: Mapping[GroupKey, Mapping[Series, Fit]] | None = None,
+) -> list[Chart]:
+    """Cost against resolution, log-log, one chart a comparable group; the laws, where given, are dotted lines."""
     charts = []
     for group in found:
         if not group.is_cost or group.unit == "parameter":
             continue
         rivals = [g for g in found if (g.model, g.name) == (group.model, group.name)]
-        charts.append(_cost_chart(group, lost(group, records), colours, distinction(group, rivals)))
+        fits = (laws or {}).get(group.key, {})
+        charts.append(_cost_chart(group, lost(group, records), colours, distinction(group, rivals), fits))
     return charts
 
 
-def _cost_chart(group: Group, missing: Sequence[tuple[Record, str]], colours: Palette, subtitle: str) -> Chart:
+def _cost_chart(
+    group: Group,
+    missing: Sequence[tuple[Record, str]],
+    colours: Palette,
+    subtitle: str,
+    fits: Mapping[Series, Fit],
+) -> Chart:
     traces, growth = [], []
     for series, points in group.series.items():
         taken = [p for p in points if p.reading.value]
@@ -98,8 +112,12 @@ def _cost_chart(group: Group, missing: Sequence[tuple[Record, str]], colours: Pa
         if slope := _growth(taken):
             growth.append((series.variant, slope))
     values = [p.reading.value for p in group.points if p.reading.value]
+    shown = [*(p.record for p in group.points), *(record for record, _ in missing)]
+    lines = _dotted(fits, max(record.pixels for record in shown), colours)
+    traces += lines
+    values += [line["y"][-1] for line in lines]
     frame = layout() | {
-        "xaxis": size_axis([*(p.record for p in group.points), *(record for record, _ in missing)]),
+        "xaxis": size_axis(shown),
         "yaxis": cost_axis(values, group.unit),
         "hovermode": "x unified",
     }
@@ -108,6 +126,29 @@ def _cost_chart(group: Group, missing: Sequence[tuple[Record, str]], colours: Pa
     return Chart(
         spoken(group.name), subtitle, (group.protocol,), {"data": traces, "layout": frame}, growth=tuple(growth)
     )
+
+
+def _dotted(fits: Mapping[Series, Fit], largest: int, colours: Palette) -> list[dict[str, Any]]:
+    """The laws as dotted lines, from the first size that they hold at to the right edge of the chart."""
+    lines = []
+    for series, fit in fits.items():
+        if fit.law is None:
+            continue
+        first = fit.points[0].record.pixels
+        pixels = [first * (largest / first) ** (step / LAW_STEPS) for step in range(LAW_STEPS + 1)]
+        lines.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": plain(series.variant),
+                "meta": series.variant,
+                "x": [math.sqrt(n) for n in pixels],
+                "y": [fit.law.at(n) for n in pixels],
+                "line": {"color": f"--series-{colours[series.variant]}", "width": 1.5, "dash": "dot"},
+                "hoverinfo": "skip",
+            }
+        )
+    return lines
 
 
 def _crosses(missing: Sequence[tuple[Record, str]], colours: Palette, axis: dict[str, Any]) -> list[dict[str, Any]]:

@@ -52,6 +52,9 @@ class Series:
     weights: str = ""
 
 
+GroupKey = tuple[str, str, str, tuple[str, ...]]
+
+
 @dataclass(frozen=True)
 class Group:
     """Readings of one model and name that may be compared, the latest where one point was taken twice."""
@@ -63,6 +66,11 @@ class Group:
     protocol: str
     settings: tuple[str, ...]
     points: tuple[Point, ...]
+
+    @property
+    def key(self) -> GroupKey:
+        """What names the group among all others."""
+        return (self.model, self.name, self.protocol, self.settings)
 
     @property
     def is_cost(self) -> bool:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports import charts, pareto, pictures, provenance, read, sites, tables, units
+from reports import charts, pareto, pictures, provenance, reach, read, roofline, sites, tables, units
 from reports.compare import REFERENCE, Group, groups, name_order, variant_order
+from reports.lawbook import lawbook
+from reports.laws import laws
 
 if TYPE_CHECKING:
     import jinja2
@@ -67,6 +69,7 @@ def _context(store: read.Store, blocks: Sequence[tables.Block]) -> dict[str, Any
         "remarks": provenance.remarks(records),
         "protocols": marks,
         "marks": {p.text: p.mark for p in marks},
+        "devices": roofline.devices(),
         "machines": provenance.machines(records),
         "commands": provenance.commands(store.folder.resolve().name, records),
         "notices": store.notices,
@@ -129,11 +132,16 @@ def _model(
     largest = max(mine, key=lambda b: (b.layer == 0, b.filled > 0, b.pixels), default=None)
     first = [b for b in dict.fromkeys((fullest, largest)) if b is not None]
     own = [g for g in found if g.model == name]
+    held = [r for r in records if r.model == name]
+    fitted = laws(own)
     return {
         "name": name,
         "blocks": first,
         "other_blocks": [b for b in mine if b not in first],
-        "costs": charts.cost_charts(own, records, colours),
+        "costs": charts.cost_charts(own, records, colours, fitted),
+        "reach": reach.terrains(held),
+        "laws": lawbook(own, fitted),
+        "on_devices": roofline.device_tables(held),
         "scores": charts.score_charts(own, colours),
         "tradeoffs": pareto.tradeoff_charts(own, colours),
     }

@@ -38,7 +38,7 @@ class Reading:
     low: float | None
     high: float | None
     reason: str
-    samples: int
+    samples: tuple[float, ...]
     details: dict[str, Any]
 
 
@@ -175,7 +175,7 @@ def _reading(data: dict[str, Any]) -> Reading:
         low=_optional(data, "low"),
         high=_optional(data, "high"),
         reason=reason,
-        samples=len(_take(data, "samples", list)),
+        samples=_samples(_take(data, "samples", list)),
         details=_take(data, "details", dict),
     )
 
@@ -226,6 +226,12 @@ def _optional(data: dict[str, Any], name: str) -> float | int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
         raise ValueError(f"field {name!r} is {value!r:.60}, not a finite number")
     return value
+
+
+def _samples(values: list[Any]) -> tuple[float, ...]:
+    if any(isinstance(v, bool) or not isinstance(v, int | float) or not abs(v) < LARGEST for v in values):
+        raise ValueError("field 'samples' holds something that is not a finite number")
+    return tuple(float(v) for v in values)
 
 
 def _no_constant(name: str) -> float:

@@ -183,7 +183,7 @@ def readings(store: Store) -> "pd.DataFrame":
         tail |= {"started": record.started, "key": record.key}
         for r in record.readings:
             number = {"metric": r.metric, "reading": r.name, "value": r.value, "unit": r.unit, "better": r.better}
-            number |= {"low": r.low, "high": r.high, "n": r.n, "samples": r.samples, "reason": r.reason}
+            number |= {"low": r.low, "high": r.high, "n": r.n, "samples": len(r.samples), "reason": r.reason}
             rows.append(case | number | {"protocol": r.protocol, "details": json.dumps(r.details)} | tail)
         if not record.readings:
             rows.append(case | {"reason": record.reason} | tail)

@@ -78,7 +78,10 @@ BAD = [
     (["+sweep=everything"], "Could not find 'sweep/everything'"),
     (["resolutions=[65]"], "multiples of"),
     (["resolutions=[0]"], "has no pixels"),
+    (["resolutions=[64x0]"], "has no pixels"),
     (["resolutions=[big]"], "is not a size"),
+    (["resolutions=64"], "resolutions=64 is not a list: write resolutions=[64]"),
+    (["models=tiny_sd"], "models=tiny_sd is not a list: write models=[tiny_sd]"),
     (["n=0"], "n=0 is not possible"),
     (["dtype=fp8"], "dtype 'fp8' is not known"),
     (["device=tpu7"], "device"),
@@ -139,10 +142,18 @@ def test_a_hub_id_without_network_is_refused_in_a_sentence(tmp_path):
     assert "Traceback" not in answer.stderr
 
 
-def test_a_dry_run_lists_the_cases_and_measures_nothing(pipeline, tmp_path):
-    answer = done(cheap(pipeline, tmp_path / "run", "dry_run=true"))
-    assert answer.returncode == 0
-    assert "tiny_sd neighborhood 64: flops" in answer.stderr
+def test_a_dry_run_predicts_every_case_and_measures_nothing(pipeline, tmp_path):
+    sizes = ["resolutions=[64,128]", "metrics=[flops,latency]", "dry_run=true"]
+    answer = done(cheap(pipeline, tmp_path / "run", *sizes))
+    assert answer.returncode == 0, answer.stderr
+    *rows, last = answer.stdout.splitlines()
+    summary = json.loads(last)
+    assert (summary["dry_run"], summary["cases"], summary["kept"]) == (True, 4, 0)
+    assert summary["predicted_s"] > 0
+    assert summary["predicted_memory"] > 0
+    assert rows[1].split()[:3] == ["tiny_sd", "self_attention", "64"]
+    assert all("assumed: half the rate of a matrix product now): flops, latency" in row for row in rows[1:])
+    assert "predicted, nothing was measured: 4 of 4 cases to take" in answer.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -54,9 +54,11 @@ def test_every_sweep_composes_to_cases(composed, sweep):
     assert experiment.cases()
 
 
-def test_the_limits_of_a_sweep_can_be_lifted_from_the_command_line(composed):
+@pytest.mark.parametrize("lifted_by", ["cpu_limits=null", "device=cuda"])
+def test_the_limits_that_spare_a_laptop_are_lifted_by_a_setting_and_by_another_device(composed, lifted_by, monkeypatch):
+    monkeypatch.setattr("harness.experiment._check_device", lambda device, dtype: None)
     chosen = ("+sweep=resolution", "models=[tiny_sd]", "resolutions=[1024]")
-    spared, lifted = (instantiate(composed(*chosen, *more), _convert_="all") for more in ([], ["limits=null"]))
+    spared, lifted = (instantiate(composed(*chosen, *more), _convert_="all") for more in ([], [lifted_by]))
     assert "latency" not in spared.cases()[0].metrics
     assert list(lifted.cases()[0].metrics) == list(lifted.metrics)
 

@@ -8,7 +8,7 @@ from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate, layer_
 
 from deltaconv import DeltaConvBlock
 from deltaconv.published import load_published
-from harness.mixer import Grid, Site
+from harness.mixer import BadInput, Grid, Site, Unavailable
 
 Weights = dict[str, torch.Tensor]
 
@@ -149,12 +149,12 @@ def test_biases_that_a_release_lacks_are_zero() -> None:
             {"gates.2.conv_spatial.weight": (8, 1, 5, 5)},
             r"the ∆ConvBlock weights hold gates.2.conv_spatial.weight, unk",
         ),
-        ({"gates.1.conv_spatial.weight": (8, 1, 7, 7)}, r"gates.1.conv_spatial.weight of .* is \(8, 1, 7, 7\), which"),
+        ({"gates.1.conv_spatial.weight": (8, 1, 7, 7)}, r"gates.1.conv_spatial.weight of .* is \(8, 1, 7, 7\), not"),
         (
             {"gates.1.conv_spatial.weight": (7, 7, 8)},
-            r"gates.1.conv_spatial.weight of .* is \(7, 7, 8\), which does not",
+            r"gates.1.conv_spatial.weight of .* is \(8, 1, 7, 7\), not \(8, 1, 5, 5\): they are for another",
         ),
-        ({"conv_out.bias": (8,)}, r"conv_out.bias of the ∆ConvBlock weights is \(8,\), which does not fit \(16,\)"),
+        ({"conv_out.bias": (8,)}, r"conv_out.bias of the ∆ConvBlock weights is \(8,\), not \(16,\): they are for"),
     ],
 )
 def test_weights_of_another_block_are_refused_by_name_and_change_nothing(
@@ -228,20 +228,53 @@ def test_what_makes_no_block_is_refused_in_a_sentence(settings: dict[str, object
 def test_a_scale_that_leaves_an_empty_map_is_refused_when_run_and_when_priced() -> None:
     block = DeltaConvBlock(16, 3)
     for call in (lambda: block(torch.zeros(1, 9, 16), (1, 9)), lambda: block.flops((1, 9))):
-        with pytest.raises(ValueError, match=r"^scale 0.5 empties a map of 1 x 9 tokens: choose larger scales"):
+        with pytest.raises(Unavailable, match=r"^scale 0.5 empties a map of 1 x 9 tokens: choose larger scales"):
             call()
 
 
 @pytest.mark.parametrize(
-    ("gate", "form", "finite"),
-    [("scaled", "released", False), ("scaled", "paper", True), ("sigmoid", "released", True)],
+    ("gate", "form", "last"),
+    [("scaled", "released", 85.0), ("scaled", "paper", 910.0), ("sigmoid", "released", 65504.0)],
 )
 @torch.no_grad()
-def test_the_released_scale_overflows_half_precision_where_the_papers_does_not(
-    gate: str, form: str, finite: bool
+def test_the_range_of_each_gate_in_half_precision_ends_where_the_docstring_says(
+    gate: str, form: str, last: float
 ) -> None:
     stage = DeltaConvBlock(320, 3, (1.0,), gate, form).gates[0]  # type: ignore[arg-type]
-    # 600 * 600 alone is beyond the 65504 of fp16; sqrt(80) makes it 3.2 million, 1 / sqrt(160) 28 thousand.
-    gated = stage.gate(torch.full((1, 160, 2, 2), 600.0, dtype=torch.float16))
-    assert gated.isfinite().all() == finite
-    assert stage.gate(torch.full((1, 160, 2, 2), 600.0, dtype=torch.bfloat16)).isfinite().all()
+
+    def gated(value: float, dtype: torch.dtype = torch.float16) -> torch.Tensor:
+        made: torch.Tensor = stage.gate(torch.full((1, 160, 1, 1), value, dtype=dtype), stage.gain)
+        return made
+
+    assert gated(last).isfinite().all()
+    assert gate == "sigmoid" or gated(last * 1.01).isinf().all()
+    assert gated(1e9, torch.bfloat16).isfinite().all()
+
+
+@pytest.mark.parametrize(("form", "loud"), [("released", 500), ("paper", 200)])
+@pytest.mark.parametrize("scales", [(1.0, 0.5), (1.0,), (1.0, 0.5, 0.25)])
+@torch.no_grad()
+def test_the_block_keeps_half_precision_where_the_formula_overflows(
+    form: str, loud: float, scales: tuple[float, ...]
+) -> None:
+    torch.manual_seed(0)
+    grid, x_BNC = (12, 10), loud * torch.randn(1, 120, 96)
+    block = DeltaConvBlock(96, 3, scales, form=form, pooling=False)  # type: ignore[arg-type]
+    if block.norm is not None:
+        block.norm.weight.mul_(loud)
+    for name, weight in block.named_parameters():
+        weight.copy_((weight * (2e-4 if name == "conv_out.weight" else 1)).half())
+    exact = block.double().definition(x_BNC.half().double(), grid)
+    half = block.half()(x_BNC.half(), grid)
+    assert block.definition(x_BNC.half(), grid).isfinite().all() == (form == "paper")
+    # Products of up to 1e6, rounded to 11 bits a few times over.
+    assert (half.double() - exact).norm() < 0.01 * exact.norm()
+
+
+def test_a_scale_may_be_a_fraction_in_words() -> None:
+    block = DeltaConvBlock(16, 3, ("1", "1/2", "1/3"))
+    assert block.scales == (1.0, 1 / 2, 1 / 3)
+    x_BNC = torch.randn(1, 9 * 6, 16)
+    torch.testing.assert_close(block(x_BNC, (9, 6)), block.definition(x_BNC, (9, 6)))
+    with pytest.raises(BadInput, match=r"^scale 'half' is no number: give numbers such as 1.0, 0.5 or 1/3"):
+        DeltaConvBlock(16, 3, ("half",))

@@ -9,9 +9,10 @@ import torch
 
 from baselines import LinFusionAttention
 from harness.case import Resolution
+from harness.checkpoint import Checkpoint, Weighted
 from harness.distillation import student as students
 from harness.distillation.recipe import Recipe, build
-from harness.distillation.student import Student, ingredients, with_weights
+from harness.distillation.student import Student, ingredients
 from harness.models.dit import PixArtModel
 from harness.models.unet import UNetModel
 from harness.surgery import seated
@@ -65,7 +66,7 @@ def test_a_student_is_kept_and_is_nearer_to_its_teacher_than_an_untrained_one(mo
     assert student.available
     torch.manual_seed(RECIPE.seed)
     untrained = gap(model, FACTORY)
-    assert gap(model, with_weights(FACTORY, student.tensors())) < untrained
+    assert gap(model, Weighted(FACTORY, student.checkpoint())) < untrained
 
 
 def test_distillation_leaves_the_teacher_as_it_was(model):
@@ -105,7 +106,7 @@ def test_every_mixer_of_a_student_gets_its_own_weights(model):
     model.load()
     mixers = build(model.denoiser, FACTORY)
     tensors = {f"{path}.{name}": value for path, mixer in mixers.items() for name, value in mixer.state_dict().items()}
-    with seated(model.denoiser, with_weights(FACTORY, tensors)) as seats:
+    with seated(model.denoiser, Weighted(FACTORY, Checkpoint("memory", tensors))) as seats:
         for path, seat in seats.items():
             own = seat.mixer.state_dict()
             assert all(torch.equal(own[name], value) for name, value in mixers[path].state_dict().items())

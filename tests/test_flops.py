@@ -1,27 +1,27 @@
-"""FLOPs: closed forms, the published sums of SD1.5, and that nothing is free by mistake."""
+"""FLOPs of a call and of an image: the published sums, what they are made of, and what the metric says."""
 
 import itertools
 import json
-from collections.abc import Callable
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import LinFusionAttention, NeighborhoodAttention, SelfAttention
 from deltaconv import DeltaConvBlock
-from harness.case import BadInput, Resolution
-from harness.metrics.flops import Bill, Body, Disagreement, Flops, bill, body_of, count
-from harness.metrics.layer_flops import LayerFlops, paper_self_attention, token_grid
-from harness.metrics.operators import PRICES, Unpriced, aten
-from harness.mixer import Grid, TokenMixer
+from harness.case import Resolution
+from harness.metrics.components import decoder_flops, encodings, text_flops
+from harness.metrics.counters import Definition, count
+from harness.metrics.flops import Bill, Flops, bill, body_of
 from harness.models.dit import PixArtModel
+from harness.models.layout import Layout
 from harness.models.unet import UNetModel
+from harness.record import Reading
 from harness.surgery import Factory, seated
 
 GOLDEN = Path(__file__).parent / "golden" / "flops.json"
@@ -47,50 +47,14 @@ def pixart() -> PixArtModel:
     return model
 
 
+@cache
 def own_bill(model: UNetModel | PixArtModel, size: int | str) -> Bill:
-    """Of the model as it is, with its own attention or with what is seated."""
+    """Of the model as it is, with its own attention."""
     return bill(model.denoiser, body_of(model.denoiser, model.example(Resolution.parse(size))))
 
 
 def giga(flops: int) -> float:
     return round(flops / 1e9, 2)
-
-
-# Closed forms
-
-
-def test_a_linear_map_costs_two_a_multiply_add() -> None:
-    assert count(nn.Linear(7, 5, device="meta"), torch.empty(2, 11, 7, device="meta")) == 2 * 2 * 11 * 7 * 5
-
-
-@pytest.mark.parametrize("groups", [1, 3, 12])
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_convolution_costs_its_window_at_every_output(groups: int, bias: bool) -> None:
-    layer = nn.Conv2d(12, 24, (3, 5), stride=2, padding=1, groups=groups, bias=bias, device="meta")
-    output = layer(torch.empty(2, 12, 13, 7, device="meta"))
-    assert count(layer, torch.empty(2, 12, 13, 7, device="meta")) == 2 * output.numel() * 12 // groups * 15
-
-
-def test_a_transposed_convolution_costs_its_window_at_every_input() -> None:
-    layer = nn.ConvTranspose2d(6, 4, 3, stride=2, device="meta")
-    assert count(layer, torch.empty(1, 6, 5, 9, device="meta")) == 2 * 6 * 5 * 9 * 4 * 9
-
-
-class Attend(nn.Module):
-    """Attention alone, 7 queries on 11 keys."""
-
-    def forward(self, query: Tensor, key: Tensor) -> Tensor:
-        return scaled_dot_product_attention(query, key, key)
-
-
-def test_attention_costs_two_products_and_is_never_free() -> None:
-    shapes = torch.empty(2, 3, 7, 5, device="meta"), torch.empty(2, 3, 11, 5, device="meta")
-    assert count(Attend(), *shapes) == 4 * 2 * 3 * 7 * 11 * 5
-
-
-def test_attention_at_16k_tokens_squared_is_counted_without_overflow() -> None:
-    tokens = torch.empty(1, 8, 2048 * 2048, 40, device="meta")
-    assert count(Attend(), tokens, tokens) == 4 * (2048 * 2048) ** 2 * 320
 
 
 # The published sums
@@ -121,9 +85,9 @@ def test_the_body_is_the_same_whatever_is_seated(pixart: PixArtModel, variant: s
     """Self-attention also costs the same in a seat as where diffusers has it."""
     own = own_bill(pixart, "512x256")
     with seated(pixart.denoiser, FACTORIES[variant]):
-        other = own_bill(pixart, "512x256")
-    assert other.body == own.body
-    assert (other == own) == (variant == "self_attention")
+        other = bill(pixart.denoiser, body_of(pixart.denoiser, pixart.example(Resolution.parse("512x256"))))
+    assert other.body.kinds == own.body.kinds
+    assert (other.sites == own.sites) == (variant == "self_attention")
 
 
 def test_prices_equal_the_golden_text(sd15: UNetModel, pixart: PixArtModel) -> None:
@@ -139,17 +103,6 @@ def test_prices_equal_the_golden_text(sd15: UNetModel, pixart: PixArtModel) -> N
     assert found == json.loads(GOLDEN.read_text())
 
 
-class Definition(nn.Module):
-    """A mixer by its formula: what its price counts, while a fast path may do less (∆Conv) or more (tiles)."""
-
-    def __init__(self, mixer: TokenMixer) -> None:
-        super().__init__()
-        self.mixer = mixer
-
-    def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        return self.mixer.definition(tokens_BNC, grid)
-
-
 @pytest.mark.parametrize("variant", FACTORIES)
 def test_a_mixer_asks_what_its_definition_costs(sd15: UNetModel, variant: str) -> None:
     with seated(sd15.denoiser, FACTORIES[variant]) as seats:
@@ -158,87 +111,50 @@ def test_a_mixer_asks_what_its_definition_costs(sd15: UNetModel, variant: str) -
         assert count(Definition(seat.mixer), tokens, (14, 18)) == seat.mixer.flops((14, 18))
 
 
-# What must be caught
+# What a call and an image are made of
 
 
-class Fourier(nn.Module):
-    """Heavy, and neither a matrix product nor on the list of light operators."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.fft.fft(x)
-
-
-def test_an_operator_that_nobody_priced_is_an_error_with_its_name() -> None:
-    with pytest.raises(Unpriced, match=r"aten\._fft_r2c\S* has no price: add a formula to PRICES"):
-        count(Fourier(), torch.empty(4, 8, device="meta"))
+def test_the_parts_of_a_diffusion_transformer_cost_their_closed_forms(pixart: PixArtModel) -> None:
+    """28 blocks of 1152 channels on 1024 tokens and 300 of text, feed-forward four times as wide."""
+    kinds = own_bill(pixart, 512).kinds
+    tokens, text, wide = 1024, 300, 1152
+    assert kinds["cross_attention"] == 28 * (4 * (tokens + text) * wide**2 + 4 * tokens * text * wide)
+    assert kinds["feed_forward"] == 28 * 16 * tokens * wide**2
+    assert kinds["convolution"] == 2 * tokens * wide * 4 * 2 * 2  # the patches of 2 x 2 latents
 
 
-def test_a_custom_operator_is_never_free() -> None:
-    with torch.library._scoped_library("deltabench_test", "DEF") as library:
-        library.define("fast_attention(Tensor x) -> Tensor")
-        library.impl("fast_attention", lambda x: torch.empty_like(x), "Meta")
-        operator = torch.ops.deltabench_test.fast_attention
-
-        class Planted(nn.Module):
-            def forward(self, x: Tensor) -> Tensor:
-                return operator(x)
-
-        with pytest.raises(Unpriced, match=r"deltabench_test\.fast_attention"):
-            count(Planted(), torch.empty(4, 8, device="meta"))
-
-
-def test_an_operator_that_only_one_counter_prices_is_an_error() -> None:
-    class Vectors(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.mv(x, x[0])
-
-    with pytest.raises(Disagreement, match="our counter finds 128 FLOPs, torch's 0: one of them is wrong"):
-        count(Vectors(), torch.empty(8, 8, device="meta"))
+def test_the_parts_of_a_unet_are_those_that_torch_finds_in_its_modules(sd15: UNetModel) -> None:
+    kinds = own_bill(sd15, 512).kinds
+    counter = FlopCounterMode(display=False, depth=None)
+    with torch.no_grad(), counter:
+        sd15.denoiser(**sd15.example(Resolution(512, 512)))
+    found = {path.partition(".")[2]: sum(work.values()) for path, work in counter.get_flop_counts().items()}
+    for kind, name in {"self_attention": "attn1", "cross_attention": "attn2", "feed_forward": "ff"}.items():
+        assert kinds[kind] == sum(flops for path, flops in found.items() if path.rpartition(".")[2] == name)
+    convolutions = [path for path, module in sd15.denoiser.named_modules() if isinstance(module, nn.Conv2d)]
+    assert kinds["convolution"] == sum(found[path] for path in convolutions)
+    assert sum(kinds.values()) == counter.get_total_flops()
 
 
-def test_a_double_count_is_caught_by_the_second_counter(sd15: UNetModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    def twice(price: Callable[..., int]) -> Callable[..., int]:
-        return lambda args, out: 2 * price(args, out)
-
-    doubled = {**PRICES, aten.convolution: twice(PRICES[aten.convolution])}
-    monkeypatch.setattr("harness.metrics.operators.PRICES", doubled)
-    with pytest.raises(Disagreement, match="one of them is wrong"):
-        own_bill(sd15, 512)
+def test_a_text_encoder_costs_its_closed_form(sd15: UNetModel) -> None:
+    """CLIP-L: 12 layers of 768 channels on 77 tokens, four maps, an MLP four times as wide, and attention."""
+    assert text_flops(sd15) == 12 * (24 * 77 * 768**2 + 4 * 77**2 * 768)
 
 
-def test_a_site_that_the_call_never_visits_is_an_error(sd15: UNetModel) -> None:
-    with pytest.raises(
-        Disagreement, match=r"the body never visited down_blocks\S+attn1: its work would not be counted"
-    ):
-        bill(sd15.denoiser, Body(1, ()))
+def test_a_decoder_is_linear_in_its_pixels_but_for_one_attention_of_512_channels(sd15: UNetModel) -> None:
+    one, two = (decoder_flops(sd15, Resolution.parse(size)) for size in ("256", "512x256"))
+    assert two - 2 * one == 4 * 512 * (2048**2 - 2 * 1024**2)
 
 
-class Priceless(TokenMixer):
-    """A mixer whose author forgot its price."""
-
-    def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        return tokens_BNC
-
-
-def test_a_mixer_without_a_price_is_an_error(sd15: UNetModel) -> None:
-    with (
-        seated(sd15.denoiser, lambda site, attention: Priceless()),
-        pytest.raises(NotImplementedError, match="Priceless has no price"),
-    ):
-        own_bill(sd15, 512)
-
-
-def test_counting_leaves_the_denoiser_as_it_was(sd15: UNetModel) -> None:
-    before = {name: dict(vars(module)) for name, module in sd15.denoiser.named_modules()}
-    own_bill(sd15, 512)
-    assert all(vars(module).keys() == before[name].keys() for name, module in sd15.denoiser.named_modules())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in sd15.denoiser.modules())
+def test_unconditional_text_is_encoded_unless_zeros_stand_for_it() -> None:
+    assert [encodings(Layout.shipped("sd15"), guidance) for guidance in (1.0, 7.5)] == [1, 2]
+    assert [encodings(Layout.shipped("sdxl"), guidance) for guidance in (1.0, 7.5)] == [1, 1]
 
 
 # The metrics
 
 
-def trial_of(model: UNetModel | PixArtModel, variant: str, size: str, metric: str = "flops") -> SimpleNamespace:
+def trial_of(model: UNetModel | PixArtModel, variant: str, size: str, guidance: float = 4.0) -> SimpleNamespace:
     resolution = Resolution.parse(size)
 
     @contextmanager
@@ -246,14 +162,22 @@ def trial_of(model: UNetModel | PixArtModel, variant: str, size: str, metric: st
         with seated(model.denoiser, FACTORIES[variant]):
             yield model.denoiser, model.example(resolution)
 
-    case = SimpleNamespace(resolution=resolution, variant=variant, dtype="fp32")
+    case = SimpleNamespace(resolution=resolution, variant=variant, dtype="fp32", steps=20, guidance=guidance)
     return SimpleNamespace(model=model, case=case, factory=FACTORIES[variant], meta_denoiser=meta_denoiser)
 
 
-def test_the_metric_reads_calls_and_parameters_and_follows_a_body_once(sd15: UNetModel) -> None:
-    metric = Flops()
-    first = {reading.name: reading for reading in metric(trial_of(sd15, "self_attention", "512"))}  # type: ignore[arg-type]
-    second = {reading.name: reading for reading in metric(trial_of(sd15, "deltaconv", "512"))}  # type: ignore[arg-type]
+def taken(metric: Flops, *trial: object) -> dict[str, Reading]:
+    return {reading.name: reading for reading in metric(trial_of(*trial))}  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def metric() -> Flops:
+    return Flops()
+
+
+def test_the_metric_reads_calls_and_parameters_and_follows_a_body_once(sd15: UNetModel, metric: Flops) -> None:
+    first = taken(metric, sd15, "self_attention", "512")
+    second = taken(metric, sd15, "deltaconv", "512")
     assert len(metric.bodies) == 1
     assert first["parameters"].value == 859_520_964
     assert first["parameters_mixers"].value == 49_574_080
@@ -261,40 +185,17 @@ def test_the_metric_reads_calls_and_parameters_and_follows_a_body_once(sd15: UNe
     assert second["flops"].details["body"] == first["flops"].details["body"]
     assert len(second["flops_mixers"].details["sites"]) == 16
     assert isinstance(second["flops"].value, int)
+    assert first["flops"].details["counters"] == ["prices", "torch", "fvcore at 512"]
+    assert first["flops"].details["macs"] * 2 == first["flops"].value == sum(first["flops"].details["kinds"].values())
 
 
-@pytest.mark.parametrize(("size", "printed"), [("512", 49.67), ("1024", 714.08)])
-def test_table_1_of_the_paper_is_reproduced_to_the_printed_digits(sd15: UNetModel, size: str, printed: float) -> None:
-    (reading,) = LayerFlops()(trial_of(sd15, "self_attention", size))  # type: ignore[arg-type]
-    assert isinstance(reading.value, int)
-    assert giga(reading.value) == printed
-    assert "paper" in reading.protocol
-
-
-def test_table_1_holds_at_any_width_and_height() -> None:
-    assert token_grid(Resolution.parse("512x1024")) == (128, 64)
-    assert paper_self_attention((128, 64)) == paper_self_attention((64, 128))
-    tokens = 128 * 64
-    assert paper_self_attention((128, 64)) == 4 * tokens * 640**2 + 4 * tokens**2 * 640 + 4 * tokens * 640
-
-
-def test_our_count_of_self_attention_is_the_papers_but_for_scaling_and_softmax(sd15: UNetModel) -> None:
-    """What makes our reading of the table's C = 640 (the top layer of SD1.5 at guidance batch 2) the coherent one."""
-    (reading,) = LayerFlops(teacher="nobody")(trial_of(sd15, "self_attention", "512"))  # type: ignore[arg-type]
-    assert reading.value == paper_self_attention((64, 64)) - 4 * 4096 * 640
-    assert "ours" in reading.protocol
-
-
-def test_every_other_variant_has_our_count_of_the_same_layer(sd15: UNetModel) -> None:
-    (linfusion,) = LayerFlops()(trial_of(sd15, "linfusion", "512"))  # type: ignore[arg-type]
-    assert isinstance(linfusion.value, int)
-    assert giga(linfusion.value) == 13.85  # facts: C = 320, mid = C, guidance batch 2; the paper prints 17.03
-    (block,) = LayerFlops()(trial_of(sd15, "deltaconv", "512"))  # type: ignore[arg-type]
-    assert block.value == 2 * (2 * 4096 * 320**2 + 5 * 4096 * 320 * 13**2 // 4 + 2 * 320**2)
-
-
-def test_a_layer_of_half_a_token_is_refused_in_one_sentence() -> None:
-    with pytest.raises(
-        BadInput, match="resolution 516x512 has no whole number of tokens: give sides in multiples of 8"
-    ):
-        token_grid(Resolution.parse("516x512"))
+def test_an_image_is_its_calls_its_texts_and_one_decoding(sd15: UNetModel, metric: Flops) -> None:
+    guided = taken(metric, sd15, "self_attention", "512", 4.0)
+    plain = taken(metric, sd15, "self_attention", "512", 1.0)
+    call, text, pixels = guided["flops"].value, text_flops(sd15), decoder_flops(sd15, Resolution(512, 512))
+    assert call is not None
+    assert guided["flops_image"].value == 40 * call + 2 * text + pixels
+    assert plain["flops_image"].value == 20 * call + text + pixels
+    details = guided["flops_image"].details
+    assert (details["calls"], details["kinds"]["text_encoder"], details["kinds"]["vae"]) == (40, 2 * text, pixels)
+    assert details["macs"] * 2 == guided["flops_image"].value

@@ -108,6 +108,60 @@ def test_a_slow_down_is_inconclusive_on_another_machine_or_under_noise_or_withou
         assert exit_status(verdicts) == 3
 
 
+def paired(value, half=0.02, protocol="latency_ratio/v1"):
+    """A ratio that was taken in alternation."""
+    return Reading(
+        "latency", "latency_ratio", value, "x", "lower", protocol, 50, value * (1 - half), value * (1 + half)
+    )
+
+
+def with_ratio(records, value, **more):
+    teacher, student = records
+    ratios = (paired(1.0), paired(value, **more))
+    return [replace(r, readings=(*r.readings, ratio)) for r, ratio in zip((teacher, student), ratios, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "outcome"), [(1.3, "pass"), (1.61, "pass"), (1.64, "inconclusive"), (1.8, "regression")]
+)
+def test_where_a_ratio_was_taken_in_alternation_it_is_judged_and_the_latency_is_not(gate, run, ratio, outcome):
+    """1.3 and a quarter more is 1.625. The latency doubled between two cases, which says nothing."""
+    replace(gate, update=True)(with_ratio(run(), 1.3))
+    verdicts = gate(with_ratio(run(latency_ms=20.0), ratio))
+    assert {v.case.split()[1]: v.outcome for v in verdicts if v.name == "latency_ratio"} == {
+        "self_attention": "pass",
+        "linfusion": outcome,
+    }
+    assert [v for v in verdicts if v.name == "latency"] == []
+    if outcome == "regression":
+        (verdict,) = [v for v in verdicts if v.outcome == outcome]
+        assert verdict.reason.startswith("latency_ratio is 1.8 x self_attention, the baseline 1.3 x: +38.5% (+")
+
+
+def test_a_ratio_is_judged_on_a_busy_machine_and_not_on_another(gate, run):
+    """What disturbs variant and teacher alike has cancelled; another processor has not."""
+    replace(gate, update=True)(with_ratio(run(), 1.3))
+    busy = changing(run(), "latency", details={"noisy": "other work kept 2.0 cores busy"})
+    assert changed(gate(with_ratio(busy, 2.0))) == {("linfusion", "latency_ratio"): "regression"}
+    elsewhere = run(machine={"cpu": "another", "threads": 2, "gpu": None})
+    assert changed(gate(with_ratio(elsewhere, 2.0))) == {("linfusion", "latency_ratio"): "inconclusive"}
+
+
+def test_a_ratio_without_an_interval_is_no_regression(gate, run):
+    replace(gate, update=True)(with_ratio(run(), 1.3))
+    teacher, student = with_ratio(run(), 2.0)
+    bare = tuple(replace(r, low=None, high=None) if r.name == "latency_ratio" else r for r in student.readings)
+    verdicts = gate([teacher, replace(student, readings=bare)])
+    assert changed(verdicts) == {("linfusion", "latency_ratio"): "inconclusive"}
+    assert "too few samples for an interval" in next(v.reason for v in verdicts if v.outcome == "inconclusive")
+
+
+def test_a_baseline_from_before_the_ratio_still_judges_the_latency_and_says_what_it_lacks(gate, run):
+    verdicts = gate(with_ratio(run(latency_ms=14), 1.3))
+    assert {v.outcome for v in verdicts if v.name == "latency"} == {"regression"}
+    assert {v.outcome for v in verdicts if v.name == "latency_ratio"} == {"inconclusive"}
+
+
 def test_a_latency_without_its_reference_in_the_run_is_inconclusive(gate, run):
     verdicts = gate(run()[1:])
     assert changed(verdicts)["linfusion", "latency"] == "inconclusive"

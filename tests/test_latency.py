@@ -1,9 +1,6 @@
-"""Latency: a sleep is found, slow work ends, a noisy machine is said, and what is wrong is not timed."""
+"""Latency: what is wrong is not timed, raw samples are kept, and the teacher is timed beside."""
 
-import itertools
-import re
 import statistics
-import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -11,141 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.case import Resolution
+from harness.case import BadInput, Resolution
 from harness.metrics.conformance import breach, first_breach
-from harness.metrics.latency import (
-    ImageLatency,
-    Latency,
-    Timing,
-    bootstrap,
-    noise,
-    percentile,
-    repeat,
-    summary,
-)
-from harness.metrics.load import Load
-from harness.mixer import Grid, TokenMixer
-
-QUIET = {"other_cores": 0.0, "stolen": 0.0, "drift": 0.0, "spread": 0.0}
-
-
-def scripted(durations_ms: list[float]):  # type: ignore[no-untyped-def]
-    """A clock that reads off a script, then repeats its last entry."""
-    script = itertools.chain(durations_ms, itertools.repeat(durations_ms[-1]))
-    return lambda work: next(script)
-
-
-def test_a_sleep_is_found() -> None:
-    """A loaded machine oversleeps and never undersleeps, so the bound above is loose."""
-    timing = repeat(lambda: time.sleep(0.01), seconds=0.3, least=7)
-    assert 10.0 <= min(timing.samples_ms) < 15.0
-    assert len(timing.samples_ms) >= 7
-
-
-def test_warm_up_goes_on_until_three_agree_and_is_thrown_away() -> None:
-    timing = repeat(lambda: None, seconds=1.0, least=5, clock=scripted([90, 40, 20, 10, 10.1, 10.2, 10]))
-    assert timing.warm_up_ms == (90, 40, 20, 10, 10.1, 10.2)
-    assert timing.stable
-    assert set(timing.samples_ms) == {10}
-
-
-def test_a_warm_up_that_never_settles_ends_and_is_said() -> None:
-    timing = repeat(lambda: None, seconds=1.0, least=5, clock=scripted([100, 50] * 200))
-    assert not timing.stable
-    assert sum(timing.warm_up_ms) < 1e3 / 3 + 100
-
-
-@pytest.mark.parametrize(
-    ("call_ms", "samples"),
-    [
-        (1.0, 667),  # fast: two thirds of a second are full
-        (120.0, 7),  # slower: the least is reached
-        (400.0, 5),  # slower still: past twice the budget
-        (1900.0, 2),
-        (2001.0, 1),  # one call has eaten it all
-    ],
-)
-def test_the_number_of_samples_follows_the_budget(call_ms: float, samples: int) -> None:
-    timing = repeat(lambda: None, seconds=1.0, least=7, clock=scripted([call_ms]))
-    assert len(timing.samples_ms) == samples
-
-
-def test_a_call_that_eats_the_budget_runs_once_and_is_cold() -> None:
-    calls: list[int] = []
-
-    def clock(work: object) -> float:
-        calls.append(1)
-        return 60_000.0
-
-    timing = repeat(lambda: None, seconds=1.0, least=7, clock=clock)
-    assert (timing.samples_ms, timing.warm_up_ms, timing.stable) == ((60_000.0,), (), False)
-    assert len(calls) == 1
-    assert timing.interval_ms() == (None, None)
-    assert "cold" in noise(summary(timing) | {"other_cores": 0.0, "stolen": 0.0})
-
-
-def test_too_few_samples_have_no_interval() -> None:
-    assert Timing((1.0,) * 5, (), True).interval_ms() == (None, None)
-    assert Timing((1.0,) * 6, (), True).interval_ms() == (1.0, 1.0)
-
-
-def test_the_bootstrap_interval_covers_the_median_as_often_as_it_says() -> None:
-    """60 draws of 25 from a skewed population: 95 % of 60 is 57; fewer than 50 has odds below one in a thousand."""
-    generator = torch.Generator().manual_seed(0)
-    population = torch.empty(60, 25).exponential_(generator=generator)
-    truth = float(torch.log(torch.tensor(2.0)))
-    covered = 0
-    for sample in population.tolist():
-        low, high = bootstrap(sample, statistics.median, draws=300)
-        covered += low <= truth <= high
-    assert covered >= 50
-
-
-def test_the_interval_is_the_same_at_every_call() -> None:
-    samples = [1.0, 5.0, 2.0, 8.0, 3.0, 9.0]
-    assert bootstrap(samples, statistics.median) == bootstrap(samples, statistics.median)
-
-
-def test_percentiles_by_hand() -> None:
-    assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
-    assert percentile([0.0, 10.0], 0.9) == 9.0
-    assert percentile([4.0], 0.9) == 4.0
-
-
-def test_a_quiet_machine_is_not_called_noisy() -> None:
-    assert noise(summary(Timing((10.0,) * 20, (10.0,) * 3, True)) | {"other_cores": 0.0, "stolen": 0.0}) == ""
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"other_cores": 1.4}, "other work kept 1.4 cores busy"),
-        ({"stolen": 0.07}, "the host took 7% of the time"),
-        ({"drift": 0.25}, r"the second half of the samples is \+25% off the first"),
-        ({"spread": 0.3}, "the middle half of the samples spreads over 30%"),
-    ],
-)
-def test_a_noisy_machine_is_said_so(change: dict[str, float], said: str) -> None:
-    details = summary(Timing((10.0,) * 20, (10.0,) * 3, True)) | QUIET | change
-    assert re.fullmatch(said, noise(details))
-
-
-def test_drift_is_what_the_second_half_adds() -> None:
-    assert summary(Timing((10.0,) * 4 + (12.0,) * 4, (), True))["drift"] == pytest.approx(0.2)
-
-
-def test_own_work_is_not_taken_for_a_strangers() -> None:
-    """Busy for 0.3 s here; strangers may be busy too, so what is compared is the sum."""
-    load = Load.begin()
-    own = time.process_time()
-    while time.process_time() - own < 0.3:
-        pass
-    seen = load.end()
-    assert seen["threads"] == torch.get_num_threads()
-    assert 0 <= seen["other_cores"] < 64
-
-
-# What is wrong is not timed
+from harness.metrics.latency import ImageLatency, Latency
+from harness.metrics.mixer_bench import MixerBench
+from harness.metrics.mixers_latency import MixersLatency
+from harness.mixer import Grid, Site, TokenMixer
+from harness.record import Reading
+from harness.surgery import Room, Seat
 
 
 class Wrong(TokenMixer):
@@ -170,9 +40,6 @@ class Plain(nn.Module):
 
     def __init__(self, factor: float) -> None:
         super().__init__()
-        from harness.mixer import Site
-        from harness.surgery import Room, Seat
-
         room = Room(SimpleNamespace(config={}))
         room.grid = (2, 3)
         self.seat = Seat(Site("block.attn1", 4, 1), Wrong(factor), room)
@@ -183,38 +50,76 @@ class Plain(nn.Module):
 
 def test_a_mixer_that_breaches_its_definition_is_named() -> None:
     assert first_breach(Plain(1.0)) == ""
-    assert breach(Plain(2.0).seat, torch.ones(1)) == (
+    assert first_breach(Plain(2.0)) == (
         "Wrong at block.attn1 is 1.0e+00 off its definition on a 7x13 grid (torch.float32, cpu): "
         "it is not timed until they agree"
     )
 
 
 def test_not_a_number_is_a_breach() -> None:
-    assert "off its definition" in breach(Plain(float("nan")).seat, torch.ones(1))
+    assert "off its definition" in breach(Wrong(float("nan")), Site("block.attn1", 4, 1), torch.ones(1))
 
 
-def trial_of(factor: float) -> SimpleNamespace:
+SITE = Site("block.attn1", 4, 1)
+
+
+def trial_of(factor: float, batch: int = 3) -> SimpleNamespace:
+    """A trial whose denoiser is one seat; the teacher's attention there is the identity."""
+
     @contextmanager
-    def denoiser():  # type: ignore[no-untyped-def]
-        yield Plain(factor)
+    def denoiser(factory=None):  # type: ignore[no-untyped-def]
+        plain = Plain(factor)
+        if factory is not None:
+            plain.seat.mixer = factory(SITE, nn.Identity())
+        yield plain
 
-    case = SimpleNamespace(device="cpu", resolution=Resolution(8, 8), steps=1, guidance=1.0, seeds=(0,))
-    model = SimpleNamespace(
-        example=lambda size: {"x": torch.ones(1, 6, 4)}, generate=lambda *given: torch.ones(1, 3, 8, 8)
+    case = SimpleNamespace(
+        model="plain",
+        device="cpu",
+        dtype="fp32",
+        resolution=Resolution(8, 8),
+        steps=1,
+        guidance=1.0,
+        seeds=(0,),
+        batch=batch,
     )
-    return SimpleNamespace(case=case, model=model, denoiser=denoiser, prompts=["a red circle"])
+    model = SimpleNamespace(
+        example=lambda size, batch=1: {"x": torch.ones(batch, 6, 4)}, generate=lambda *given: torch.ones(1, 3, 8, 8)
+    )
+    return SimpleNamespace(
+        case=case,
+        model=model,
+        denoiser=denoiser,
+        prompts=["a red circle"],
+        factory=lambda site, attention: Wrong(factor),
+    )
+
+
+def teacher_alone(latency: Latency, moved: float) -> Reading:
+    """The latency of a run whose first case saw a teacher that was faster by a factor."""
+    latency.paces.clear()
+    first = next(iter(latency(trial_of(1.0))))  # type: ignore[arg-type]
+    for key in latency.paces:
+        latency.paces[key] = first.details["teacher"]["median"] / moved
+    return next(iter(latency(trial_of(1.0))))  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def quick_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.metrics.latency.matrix_rate", lambda device, dtype: 1e9)
 
 
 @pytest.mark.parametrize("metric", [Latency(seconds=0.05), ImageLatency(seconds=0.05)])
 def test_a_breach_is_a_dash_with_its_reason(metric: Latency | ImageLatency) -> None:
-    (reading,) = metric(trial_of(2.0))  # type: ignore[arg-type]
-    assert reading.value is None
-    assert "it is not timed until they agree" in reading.reason
+    readings = list(metric(trial_of(2.0)))  # type: ignore[arg-type]
+    assert [reading.name for reading in readings][:1] == [metric.name]
+    assert all(reading.value is None for reading in readings)
+    assert all("it is not timed until they agree" in reading.reason for reading in readings)
 
 
 @pytest.mark.parametrize("metric", [Latency(seconds=0.05), ImageLatency(seconds=0.05)])
 def test_a_reading_keeps_its_raw_samples_and_what_the_machine_did(metric: Latency | ImageLatency) -> None:
-    (reading,) = metric(trial_of(1.0))  # type: ignore[arg-type]
+    reading = next(iter(metric(trial_of(1.0))))  # type: ignore[arg-type]
     assert reading.name == metric.name
     assert reading.value == statistics.median(reading.samples)
     assert reading.n == len(reading.samples) >= 6
@@ -224,13 +129,42 @@ def test_a_reading_keeps_its_raw_samples_and_what_the_machine_did(metric: Latenc
     assert {"p90", "threads", "load_average", "other_cores", "noisy", "first_call"} <= set(reading.details)
 
 
-@pytest.mark.gpu
-def test_cuda_events_time_what_the_stream_does() -> None:
-    from harness.metrics.latency import cuda_clock
+def test_the_ratio_to_the_teacher_is_a_reading_of_its_own() -> None:
+    latency, ratio = Latency(seconds=0.05)(trial_of(1.0))  # type: ignore[arg-type]
+    assert (ratio.metric, ratio.name, ratio.unit, ratio.better) == ("latency", "latency_ratio", "x", "lower")
+    assert ratio.n == len(ratio.samples) == len(ratio.details["teacher_ms"])
+    assert ratio.low < ratio.value < ratio.high  # type: ignore[operator]
+    assert latency.details["teacher"]["median"] == statistics.median(ratio.details["teacher_ms"])
+    assert latency.details["teacher"]["moved"] == 0
 
-    square = torch.ones(4096, 4096, device="cuda")
-    one, four = (
-        statistics.median(cuda_clock(lambda times=times: [square @ square for _ in range(times)]) for _ in range(20))  # type: ignore[misc]
-        for times in (1, 4)
-    )
-    assert four / one == pytest.approx(4, rel=0.5)
+
+def test_a_teacher_that_is_too_slow_for_its_share_is_not_called() -> None:
+    """Six tokens of four channels are 1344 FLOPs: at a rate of one a second they take 22 minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.metrics.latency.matrix_rate", lambda device, dtype: 1.0)
+        latency, ratio = Latency(seconds=0.05)(trial_of(1.0))  # type: ignore[arg-type]
+    assert latency.value is not None
+    assert "teacher" not in latency.details
+    assert ratio.value is None
+    assert ratio.reason.startswith("the teacher's call needs at least 1.3e+03 s beside ")
+    assert ratio.reason.endswith(" s, too long for 6 pairs in seconds=0.05")
+
+
+def test_a_teacher_that_changed_its_pace_within_the_run_is_said() -> None:
+    told = teacher_alone(Latency(seconds=0.05), moved=100.0)
+    assert told.details["teacher"]["moved"] > 10
+    assert "the teacher's own call is +" in told.details["noisy"]
+    assert "off the first case of this run" in told.details["noisy"]
+
+
+@pytest.mark.parametrize(("batch", "said"), [(1, "batch 1,"), (2, "batch 2,"), (None, "batch 3,")])
+def test_a_call_has_one_image_unless_told_otherwise(batch: int | None, said: str) -> None:
+    latency, ratio = Latency(seconds=0.02, batch=batch)(trial_of(1.0))  # type: ignore[arg-type]
+    assert said in latency.protocol
+    assert said in ratio.protocol
+
+
+@pytest.mark.parametrize("metric", [Latency, MixersLatency, MixerBench])
+def test_a_batch_without_images_is_refused(metric: type) -> None:
+    with pytest.raises(BadInput, match=r"batch=0 is not possible: give at least 1, or null for the case's"):
+        metric(batch=0)

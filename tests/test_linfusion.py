@@ -90,10 +90,10 @@ def test_biases_of_the_projections_are_kept_and_zero_where_the_weights_lack_them
             {"to_q_.1.weight": None},
             r"the LinFusion weights lack to_q_.1.weight: give all of one site, without a prefix",
         ),
-        ({"to_q.bias": (32,)}, r"the LinFusion weights hold to_q.bias, unknown to this mixer: check mid_channels and"),
+        ({"to_q.bias": (32,)}, r"the LinFusion weights hold to_q.bias, unknown to this mixer: check mid_channels or"),
         (
             {"to_k_.0.weight": (4, 32)},
-            r"to_k_.0.weight of the LinFusion weights is \(4, 32\), not \(2, 32\): it is for",
+            r"to_k_.0.weight of the LinFusion weights is \(4, 32\), not \(2, 32\): they are for",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Memory: what lives at once, counted by hand on toys; the kernel's mark found for blocks of known size."""
+"""Projected memory: what lives at once, counted by hand on toys, and the peak of a call made of body and mixers."""
 
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -8,14 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines import SelfAttention
 from deltaconv import DeltaConvBlock
 from harness.case import Resolution
 from harness.metrics import memory
 from harness.metrics.footprint import body_of, footprint, rise_of, storages
-from harness.metrics.memory import PeakMemory, ProjectedMemory, measure, resident_rise
-from harness.mixer import Grid, TokenMixer, Unavailable
+from harness.metrics.memory import ProjectedMemory
+from harness.metrics.norms import answered
+from harness.mixer import Grid, TokenMixer
 from harness.models.dit import PixArtModel
 from harness.surgery import Factory, seated
 
@@ -39,6 +41,19 @@ class Toy(nn.Module):
 
 def rise(function: Callable[..., Tensor], *tensors: Tensor) -> int:
     return rise_of(Toy(function), *tensors).size
+
+
+class Outputs(TorchDispatchMode):
+    """What norms return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Tensor] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        made = answered(func, args, kwargs or {})
+        self.found += made if "norm" in str(func) else ()
+        return made
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +98,34 @@ def test_fused_attention_holds_no_scores() -> None:
     tokens = empty(1, 2, 1000, 8)
     output, sums = 4 * 2 * 1000 * 8, 4 * 2 * 1000
     assert rise(lambda q: scaled_dot_product_attention(q, q, q), tokens) == output + sums
+
+
+def test_a_mask_of_booleans_becomes_one_of_numbers() -> None:
+    tokens, mask = empty(1, 2, 100, 8), empty(100, 100, dtype=torch.bool)
+    plain = rise(lambda q: scaled_dot_product_attention(q, q, q), tokens)
+    assert rise(lambda q, m: scaled_dot_product_attention(q, q, q, attn_mask=m), tokens, mask) == plain + 4 * 100 * 100
+
+
+def test_a_convolution_holds_the_larger_of_its_copies_and_its_weights_while_it_runs() -> None:
+    """Input 4 x 900 floats, output 8 x 900."""
+    layer = nn.Conv2d(4, 8, 3, padding=1, bias=False, device="meta")
+    peak = rise_of(layer, empty(1, 4, 30, 30))
+    assert peak.workspace == 4 * (8 * 900 + 8 * 4 * 9)
+    assert peak.size == 4 * 8 * 900 + peak.workspace
+    assert rise_of(nn.Conv2d(4, 8, 1, device="meta"), empty(1, 4, 30, 30)).workspace == 0
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(4, 8), nn.LayerNorm([8, 6, 5]), nn.LayerNorm(5)], ids=str)
+def test_norms_answered_at_once_are_those_of_the_kernels(norm: nn.Module) -> None:
+    """On a map, on a view of one whose sides are swapped, and on one whose channels come last."""
+    maps = torch.ones(2, 8, 6, 5), torch.ones(2, 8, 5, 6).transpose(2, 3), torch.ones(2, 6, 5, 8).permute(0, 3, 1, 2)
+    for x in maps:
+        seen = []
+        for device in ("cpu", "meta"):
+            with torch.no_grad(), Outputs() as outputs:
+                norm.to_empty(device=device)(x.to(device))
+            seen.append([(out.shape, out.stride(), out.dtype) for out in outputs.found])
+        assert seen[0] == seen[1]
 
 
 def test_unfused_attention_holds_its_scores() -> None:
@@ -133,7 +176,7 @@ def test_a_body_and_its_mixers_make_the_peak_of_the_whole_call(tiny: PixArtModel
         seen = footprint(tiny.denoiser, body_of(tiny.denoiser, given))
         whole = rise_of(Call(tiny.denoiser, given)).size
     inputs = {leaf.untyped_storage()._cdata: leaf.untyped_storage().nbytes() for leaf in tensors(given)}
-    assert seen.activations == whole + sum(inputs.values())
+    assert seen.activations + seen.workspace == whole + sum(inputs.values())
 
 
 class Call(nn.Module):
@@ -188,74 +231,6 @@ def test_the_metric_says_weights_and_activations(tiny: PixArtModel) -> None:
     case = SimpleNamespace(resolution=Resolution(512, 512), dtype="fp16")
     metric = ProjectedMemory()
     (reading,) = metric(SimpleNamespace(model=tiny, case=case, meta_denoiser=meta_denoiser))  # type: ignore[arg-type]
-    assert reading.value == reading.details["weights"] + reading.details["activations"]
+    assert reading.value == sum(reading.details[part] for part in ("weights", "activations", "workspace"))
     assert reading.details["weights"] >= 2 * 610_856_096
     assert isinstance(reading.value, int)
-
-
-# Measured
-
-needs_mark = pytest.mark.skipif(not memory.CLEAR.exists(), reason="the kernel keeps no mark that can be set back")
-
-
-@needs_mark
-@pytest.mark.parametrize("size", [4 * MIB, 64 * MIB])
-def test_the_rise_of_a_block_is_its_size(size: int) -> None:
-    assert resident_rise(lambda: torch.ones(size // 4).sum()) == pytest.approx(size, abs=MIB)
-
-
-@needs_mark
-def test_blocks_that_were_freed_before_do_not_hide_a_peak() -> None:
-    """Of heap size: glibc would keep these resident, and their second use would look free."""
-
-    def work() -> None:
-        blocks = [torch.ones(25_000) for _ in range(320)]
-        del blocks
-
-    work()
-    assert resident_rise(work) == pytest.approx(32_000_000, rel=0.1)
-
-
-@needs_mark
-def test_a_peak_inside_the_call_is_found_after_it_is_gone() -> None:
-    assert resident_rise(lambda: (torch.ones(16 * MIB), torch.ones(1))[1]) == pytest.approx(64 * MIB, abs=MIB)
-
-
-def test_a_system_without_the_mark_gives_a_dash_with_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(memory, "CLEAR", tmp_path / "nowhere" / "clear_refs")
-    with pytest.raises(Unavailable, match="projected_memory works everywhere"):
-        resident_rise(lambda: None)
-    with pytest.raises(Unavailable, match="use device=cpu or device=cuda"):
-        measure(lambda: None, "mps")
-
-
-class Block(nn.Module):
-    """Doubles an input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(MIB))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x * 2).sum()
-
-
-@needs_mark
-def test_the_metric_adds_weights_to_the_rise_of_one_call() -> None:
-    @contextmanager
-    def denoiser():  # type: ignore[no-untyped-def]
-        yield Block()
-
-    case = SimpleNamespace(device="cpu", resolution=Resolution(4096, 4096))
-    model = SimpleNamespace(multiple=8, example=lambda size: {"x": torch.ones(size.height, size.width)})
-    (reading,) = PeakMemory()(SimpleNamespace(model=model, case=case, denoiser=denoiser))  # type: ignore[arg-type]
-    assert reading.value is not None
-    assert reading.value == pytest.approx((4 + 64) * MIB, abs=MIB)
-    assert reading.details["weights"] == 4 * MIB
-
-
-@pytest.mark.gpu
-def test_on_cuda_the_allocators_peak_is_the_reading() -> None:
-    seen = measure(lambda: torch.ones(16 * MIB, device="cuda").sum(), "cuda")
-    assert seen["activations"] == pytest.approx(64 * MIB, abs=MIB)
-    assert seen["reserved"] >= seen["activations"]

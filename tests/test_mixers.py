@@ -5,6 +5,7 @@ Tolerances: 1e-10 in fp64 and 1e-5 in fp32 leave a few hundred roundings of outp
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import conf
+from baselines.projections import ProjectedMixer
 from harness.mixer import Grid, Site, TokenMixer
+from harness.surgery import Room, Seat
 
 VARIANTS = sorted(path.stem for path in Path(next(iter(conf.__path__))).glob("variant/*.yaml"))
 GRIDS = [(7, 13), (17, 17), (8, 8), (1, 19), (20, 26)]
@@ -34,9 +37,15 @@ class Teacher(nn.Module):
 def factory(variant: str, grid: Grid = (8, 8)) -> Any:
     """The variant's factory; on a single row without the scales and cells that would leave nothing of it."""
     made = instantiate(OmegaConf.load(Path(next(iter(conf.__path__))) / "variant" / f"{variant}.yaml"))
-    if min(grid) == 1 and "scales" in made.keywords:
+    return narrow(made) if min(grid) == 1 else made
+
+
+def narrow(made: Any) -> Any:
+    if isinstance(made, partial) and "choices" in made.keywords:
+        return partial(made, choices={name: narrow(choice) for name, choice in made.keywords["choices"].items()})
+    if made.func.__qualname__ == "DeltaConvBlock.for_site":
         return partial(made, scales=(1.0,))
-    if min(grid) == 1 and variant == "kv_compression":
+    if made.func.__qualname__ == "KeyValueCompression.for_site":
         return partial(made, ratio=1)
     return made
 
@@ -66,8 +75,9 @@ def test_a_forward_equals_its_definition(variant: str, grid: Grid) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_price_is_that_of_the_traced_definition(variant: str, grid: Grid) -> None:
     mixer = build(variant, grid).to("meta")
+    x_BNC = torch.empty(1, grid[0] * grid[1], 24, device="meta", dtype=torch.float64)
     with FlopCounterMode(display=False) as counter:
-        mixer.definition(torch.empty(1, grid[0] * grid[1], 24, device="meta", dtype=torch.float64), grid)
+        mixer.definition(x_BNC, grid)
     assert type(mixer.flops(grid)) is int
     assert mixer.flops(grid) == counter.get_total_flops()
 
@@ -115,6 +125,28 @@ def test_an_image_does_not_depend_on_its_batch(variant: str) -> None:
 def test_tokens_that_do_not_fill_the_grid_are_refused_in_a_sentence(variant: str) -> None:
     with pytest.raises(ValueError, match=r"^63 tokens do not fill a grid of 8 x 8 = 64: hand over the grid"):
         build(variant)(tokens((7, 9)), (8, 8))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_attention_mask_is_refused_in_a_sentence(variant: str) -> None:
+    room = Room(SimpleNamespace(config={}))
+    room.grid = (8, 8)
+    seat, x_BNC = Seat(SITE, build(variant), room), tokens((8, 8))
+    with pytest.raises(
+        ValueError, match=r"^the seat at down_blocks.0.* was given attention_mask, which a mixer cannot"
+    ):
+        seat(x_BNC, attention_mask=torch.zeros(2, 1, 64))
+    torch.testing.assert_close(seat(x_BNC), seat.mixer(x_BNC, (8, 8)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_heads_that_do_not_divide_the_channels_are_refused_where_there_are_heads(variant: str) -> None:
+    site = Site(SITE.path, channels=24, heads=5)
+    if isinstance(build(variant), ProjectedMixer):
+        with pytest.raises(ValueError, match=r"^5 heads do not divide 24 channels: choose a divisor of 24$"):
+            factory(variant)(site, Teacher(24))
+    else:
+        assert not hasattr(factory(variant)(site, Teacher(24)), "heads")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -1,12 +1,14 @@
 """Neighborhood Attention against loops over single queries and keys, written from NATTEN's rule alone."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from baselines import NeighborhoodAttention
-from baselines.neighborhood import TILE, neighbours
+from baselines.neighborhood import neighbours
+from baselines.neighborhood_tiled import TILE
 from harness.mixer import Grid, Site
 
 
@@ -63,7 +65,7 @@ def test_both_ways_equal_a_loop_over_queries(grid: Grid, kernel: int, dilation: 
     expected = torch.stack([brute_force(mixer, x, grid, (kernel, kernel), (dilation, dilation)) for x in x_BNC])
     torch.testing.assert_close(mixer(x_BNC, grid), expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(mixer.definition(x_BNC, grid), expected, rtol=0, atol=1e-12)
-    assert mixer.note(grid) == ""
+    assert mixer.note(grid) == "backend tiled"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_a_window_larger_than_the_grid_is_clamped_and_says_so(
     x_BNC = torch.randn(1, grid[0] * grid[1], 8, dtype=torch.float64)
     expected = brute_force(mixer, x_BNC[0], grid, seen, step)
     torch.testing.assert_close(mixer(x_BNC, grid)[0], expected, rtol=0, atol=1e-12)
-    assert mixer.note(grid) == note
+    assert mixer.note(grid) == f"backend tiled; {note}"
     assert mixer.flops(grid) == 8 * x_BNC.shape[1] * 64 + 4 * x_BNC.shape[1] * seen[0] * seen[1] * 8
 
 
@@ -159,8 +161,9 @@ def test_a_site_that_no_pattern_names_is_refused() -> None:
         ((10, 0, 5), "0 heads do not divide 10 channels: choose a divisor of 10"),
         ((8, 2, 0), "kernel_size is 0: a window has at least 1 key along each side"),
         ((8, 2, 3, 0), "dilation is 0: give 1 for dense windows or more for spread ones"),
+        ((8, 2, 3, 1, False, "fast"), "backend 'fast' is not known: choose from auto, tiled, flex, natten"),
     ],
 )
-def test_what_makes_no_window_is_refused_in_a_sentence(arguments: tuple[int, ...], sentence: str) -> None:
+def test_what_makes_no_window_is_refused_in_a_sentence(arguments: tuple[Any, ...], sentence: str) -> None:
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         NeighborhoodAttention(*arguments)

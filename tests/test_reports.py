@@ -151,6 +151,17 @@ def test_failures_dashes_and_site_notes_are_told_with_their_reasons(page: Page) 
     assert "python -m harness name=resolution 'models=[tiny_sd]'" in text
 
 
+def test_laws_devices_and_how_far_each_variant_came_have_their_places(page: Page) -> None:
+    text = " ".join(page.text.split())
+    assert {"laws", "devices"} <= {values.get("id", "") for tag, values in page.tags if tag == "section"}
+    assert "tiny_sd: FLOPs; FLOPs, mixers only; Projected memory; Latency" in text
+    assert "3 sizes always lie on a law" in text
+    assert "tiny_sd in fp32: the largest size asked for that fits" in text
+    assert "NVIDIA Ada GPU Architecture whitepaper" in text
+    assert "How far sd15 came" in text
+    assert "1024x1536 pxout of memory: needed 9.1 GiB, had <7>" in text
+
+
 def test_every_figure_is_one_that_plotly_accepts(page: Page) -> None:
     from plotly.graph_objects import Figure
 

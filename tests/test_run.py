@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pytest
@@ -119,6 +119,7 @@ def test_a_size_that_is_too_large_for_memory_spares_the_larger_ones(made, tmp_pa
     reasons = [record.reason for record in Store(tmp_path / "out").records()]
     assert reasons[:2] == ["", "full"]
     assert all("64" in reason for reason in reasons[2:])
+    assert all(record.machine for record in Store(tmp_path / "out").records())
 
 
 def test_the_first_images_are_kept_with_their_prompts(made, tmp_path):
@@ -163,12 +164,43 @@ def test_an_image_does_not_depend_on_the_batch_that_it_was_made_in(made):
     torch.testing.assert_close(images[0], images[1], atol=1e-4, rtol=0)
 
 
-def test_metrics_stop_at_their_limits_and_cases_without_metrics_are_left_out(made):
+def test_metrics_stop_at_the_limits_of_a_cpu_and_cases_without_metrics_are_left_out(made):
     metrics = {"brightness": Brightness(), "fails": Fails(RuntimeError())}
-    cases = made(metrics, limits={"tiny": {"brightness": 32, "fails": 32}}).cases()
+    cases = made(metrics, cpu_limits={"tiny": {"brightness": 32, "fails": 32}}).cases()
     assert [str(case.resolution) for case in cases] == ["32"]
-    cases = made(metrics, limits={"tiny": {"brightness": 32}}).cases()
+    cases = made(metrics, cpu_limits={"tiny": {"brightness": 32}}).cases()
     assert [case.metrics for case in cases] == [("brightness", "fails"), ("fails",)]
+
+
+def test_the_limits_of_a_cpu_are_none_of_another_device(made, monkeypatch):
+    monkeypatch.setattr("harness.experiment._check_device", lambda device, dtype: None)
+    metrics = {"brightness": Brightness(), "fails": Fails(RuntimeError())}
+    cases = made(metrics, cpu_limits={"tiny": {"brightness": 0, "fails": 0}}, device="cuda:0").cases()
+    assert [case.metrics for case in cases] == [("brightness", "fails")] * 2
+
+
+def test_random_weights_have_no_quality_and_teach_no_student(made):
+    schedule = Schedule(steps=2, learning_rate=1e-3, warmup=1, precision="fp32")
+    recipe = Recipe(schedule, schedule, 32, images=4, batch=2)
+    variants = ["self_attention", "linfusion"]
+    experiment = made({"brightness": Brightness()}, variants=variants, resolutions=[32], train=recipe)
+    model = UNetModel("tiny", source="random", config="sd15")
+    random = replace(experiment, catalog=replace(experiment.catalog, models={"tiny": model}))
+    assert [random.trial(case).trained for case in experiment.cases()] == [False, False]
+    assert all(experiment.trial(case).trained == (case.variant == variants[0]) for case in experiment.cases())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "sentence"),
+    [
+        ("models", "tiny", "models=tiny is not a list: write models=\\[tiny\\]"),
+        ("resolutions", 512, "resolutions=512 is not a list: write resolutions=\\[512\\]"),
+        ("resolutions", [], "resolutions=\\[\\] leaves nothing to do"),
+    ],
+)
+def test_a_setting_that_lists_nothing_is_refused_in_one_sentence(made, setting, value, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        made({"brightness": Brightness()}, **{setting: value})
 
 
 def test_costs_on_shapes_alone_are_not_named_after_weights(made):

@@ -15,8 +15,10 @@ from harness.distillation.student import SHIPPED
 
 WEIGHTS = Path(shapes.__path__[0]) / "weights"
 LEARNED = sorted(path.parent.name for path in WEIGHTS.glob("*/figures.json"))
-TEACHERS = {"tiny_sd": 0.5, "tiny_pixart": 0.6}
-"""What each obeys at least: the share of attributes over 64 captions. The aim, 0.85 and 0.80, is not reached yet."""
+INSIDE = {"autoencoder": "tiny_sd/vae"}
+"""What is shipped as a part of a pipeline alone."""
+TEACHERS = {"tiny_sd": 0.85, "tiny_pixart": 0.80}
+"""What each obeys at least: the share of attributes over 64 captions."""
 STUDENTS = ("neighborhood", "linfusion", "deltaconv")
 
 
@@ -48,7 +50,7 @@ def test_something_is_shipped():
 @pytest.mark.parametrize("name", LEARNED)
 def test_the_figures_beside_the_weights_are_reproduced(composed, name):
     lesson = composed(f"train={name}").train
-    found = lesson.training.figures(WEIGHTS / name)
+    found = lesson.training.figures(WEIGHTS / INSIDE.get(name, name))
     # Another processor or thread count moves single roundings: a hundredth is far above them, far below a mistake.
     assert found == pytest.approx(json.loads((WEIGHTS / name / "figures.json").read_text()), rel=0.01)
 

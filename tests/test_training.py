@@ -1,5 +1,7 @@
 """The training loop: it learns, it averages, and a stopped run ends where an unbroken one does."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -60,9 +62,18 @@ def test_only_what_requires_gradients_is_trained():
 
 
 def test_the_rate_warms_up_and_decays():
-    rates = [QUICK.rate(step) for step in range(QUICK.steps)]
-    assert rates[0] < rates[3] == max(rates) == QUICK.learning_rate
-    assert rates[-1] < 0.1 * QUICK.learning_rate
+    shares = [QUICK.share(step) for step in range(QUICK.steps)]
+    assert shares[0] < shares[3] == max(shares) == 1
+    assert shares[-1] < 0.1
+
+
+def test_a_run_that_ends_early_is_the_beginning_of_the_whole_one():
+    schedule = replace(QUICK, average=0.0)
+    early, whole = fresh(), fresh()
+    train(early, regression(early, stop_at=25), replace(schedule, until=25), "line")
+    with pytest.raises(Stopped):
+        train(whole, regression(whole, stop_at=25), schedule, "line")
+    assert torch.equal(early.weight, whole.weight)
 
 
 def test_bf16_keeps_attention_in_fp32_on_the_cpu_and_its_result_close():

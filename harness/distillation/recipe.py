@@ -67,9 +67,11 @@ class Recipe:
         name: str,
         checkpoint: Path,
     ) -> float:
-        if schedule.steps == 0:
+        learners = [mixer for mixer in mixers.values() if not mixer.exact]
+        if schedule.steps == 0 or not learners:
             return 0.0
-        module = nn.ModuleList(mixers.values()).train().requires_grad_(True)
+        nn.ModuleList(mixers.values()).requires_grad_(False)
+        module = nn.ModuleList(learners).train().requires_grad_(True)
         with bench.captured():
             last = train(module, loss, schedule, name, checkpoint.with_suffix(".safetensors"))
         module.eval().requires_grad_(False)

@@ -1,7 +1,8 @@
 """A student: the trained weights of one variant on one model, where they lie, and whether they are there.
 
 A student is named by a hash of all that made it: the recipe, the model's weights, the variant with its parameters, the
-world. It is looked for among the shipped ones, then in the cache; what is in neither is trained on demand.
+world. It is looked for among the shipped ones, then in the cache; what is in neither is trained on demand. Weights that
+somebody published stand for a student as well: they are named by a digest of their file.
 """
 
 import hashlib
@@ -13,10 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
-from harness.mixer import Site, TokenMixer
-from harness.surgery import Factory
+from harness import checkpoint
+from harness.checkpoint import Checkpoint
+from harness.mixer import TokenMixer
 
 SHIPPED = Path(__file__).resolve().parents[1] / "shapes" / "weights" / "students"
 
@@ -33,13 +33,14 @@ def cache_folder() -> Path:
 class Student:
     """Weights of a variant on a model. `exact`: the variant needs none, it is the teacher itself.
 
-    Without ingredients it is a student that nobody has trained.
+    Without ingredients it is a student that nobody has trained. published: a file, a folder or a hub id that holds it.
     """
 
     model: str
     variant: str
     ingredients: str = ""
     exact: bool = False
+    published: str | None = None
 
     @property
     def key(self) -> str:
@@ -59,6 +60,8 @@ class Student:
     @property
     def path(self) -> Path | None:
         """The file that holds it, or None."""
+        if self.published is not None:
+            return checkpoint.find(self.published)
         return next((path for path in (self.shipped, self.cached) if _key_of(path) == self.key), None)
 
     @property
@@ -66,22 +69,21 @@ class Student:
         """Whether it has been trained."""
         return not self.exact and self.path is not None
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Parameters by `<site path>.<parameter>`, float32."""
-        from safetensors.torch import load_file
-
+    def checkpoint(self) -> Checkpoint:
+        """Its weights."""
         path = self.path
         if path is None:
             raise FileNotFoundError(f"the student {self.variant} of {self.model} has not been trained yet")
-        return {name: value.float() for name, value in load_file(path).items()}
+        return checkpoint.read(self.published or path)
 
     def save(self, mixers: Mapping[str, TokenMixer], path: Path, facts: Mapping[str, str]) -> None:
-        """Write the mixers' weights as fp16 safetensors with the key and the recipe in the header."""
+        """Write what the mixers learnt as fp16 safetensors with the key and the recipe in the header."""
         from safetensors.torch import save_file
 
         tensors = {
             f"{site}.{name}": value.detach().half().contiguous().cpu()
             for site, mixer in mixers.items()
+            if not mixer.exact
             for name, value in mixer.state_dict().items()
         }
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,27 +94,23 @@ class Student:
 
 def ingredients(recipe: Any, fingerprint: str, factory: partial[TokenMixer], world: str) -> str:
     """Everything that makes a student what it is, as sorted JSON."""
+    made_of = {"recipe": repr(recipe), "model": fingerprint, "world": world} | _described(factory)
+    return json.dumps(made_of, sort_keys=True, default=_plain)
+
+
+def _described(factory: partial[TokenMixer]) -> dict[str, Any]:
+    """A factory by its function's name and its settings, maps in their order. A backend changes no weight: left out."""
     maker: Any = factory.func
-    made_of = {
-        "recipe": repr(recipe),
-        "model": fingerprint,
-        "mixer": f"{maker.__module__}.{maker.__qualname__}",
-        "parameters": factory.keywords,
-        "world": world,
+    settings = {
+        name: list(value.items()) if isinstance(value, Mapping) else value
+        for name, value in factory.keywords.items()
+        if name != "backend"
     }
-    return json.dumps(made_of, sort_keys=True, default=str)
+    return {"mixer": f"{maker.__module__}.{maker.__qualname__}", "parameters": settings}
 
 
-def with_weights(factory: Factory, tensors: Mapping[str, Tensor]) -> Factory:
-    """A factory whose mixers carry a student's weights."""
-
-    def build(site: Site, attention: nn.Module) -> TokenMixer:
-        mixer = factory(site, attention)
-        prefix = f"{site.path}."
-        mixer.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        return mixer
-
-    return build
+def _plain(value: object) -> Any:
+    return _described(value) if isinstance(value, partial) else str(value)
 
 
 def _key_of(path: Path) -> str | None:

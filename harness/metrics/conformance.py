@@ -7,7 +7,7 @@ than most kernels. Shapes: B batch, N = height * width tokens, C channels.
 import torch
 from torch import Tensor, nn
 
-from harness.mixer import Grid, TokenMixer
+from harness.mixer import Grid, Site, TokenMixer
 from harness.surgery import Seat
 
 GRIDS: tuple[Grid, ...] = ((7, 13), (16, 15))
@@ -20,20 +20,20 @@ TF32 = 5e-3
 def first_breach(denoiser: nn.Module) -> str:
     """The sentence about the first seat whose mixer breaches its definition; empty if none does."""
     seats = [module for module in denoiser.modules() if isinstance(module, Seat)]
-    return next(filter(None, (breach(seat, next(denoiser.parameters())) for seat in seats)), "")
+    like = next(denoiser.parameters())
+    return next(filter(None, (breach(seat.mixer, seat.site, like) for seat in seats)), "")
 
 
-def breach(seat: Seat, like: Tensor) -> str:
+def breach(mixer: TokenMixer, site: Site, like: Tensor) -> str:
     """One sentence if the mixer and its definition differ on the device and dtype of `like`, else empty."""
-    mixer = seat.mixer
     if type(mixer).definition is TokenMixer.definition:
         return ""
     tolerance = TF32 if like.is_cuda and like.dtype == torch.float32 else TOLERANCES[like.dtype]
     for grid in GRIDS:
-        gap = relative_gap(mixer, seat.site.channels, grid, like.device, like.dtype)
+        gap = relative_gap(mixer, site.channels, grid, like.device, like.dtype)
         if not gap <= tolerance:
             return (
-                f"{type(mixer).__name__} at {seat.site.path} is {gap:.1e} off its definition on a {grid[0]}x{grid[1]} "
+                f"{type(mixer).__name__} at {site.path} is {gap:.1e} off its definition on a {grid[0]}x{grid[1]} "
                 f"grid ({like.dtype}, {like.device.type}): it is not timed until they agree"
             )
     return ""

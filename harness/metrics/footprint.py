@@ -1,8 +1,8 @@
 """What a call keeps alive at once: the bytes of live storages, followed operator by operator on the meta device.
 
 Every operator's new storages are added when they appear and taken off when the last tensor that looks at them dies, so
-views cost nothing, what the Python code holds on to counts for as long, and in-place operators reuse. Workspace
-inside an operator (im2col, reordered weights, the unfused scores of attention) is not counted.
+views cost nothing, what the Python code holds on to counts for as long, and in-place operators reuse. What an operator
+holds only while it runs is added at that operator (harness/metrics/workspace.py) and told apart.
 
 The body is followed once for a model and a size, each mixer alone on tokens like those that it would meet; above what
 lived when it was called, that gives the peak of the whole. A mixer's output is taken to be dense.
@@ -18,16 +18,19 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from harness.metrics.norms import answered
 from harness.metrics.operators import FusedAttention
-from harness.metrics.visits import Visit, left_open, residents
+from harness.metrics.visits import Visit, description, left_open, residents
+from harness.metrics.workspace import workspace
 
 
 @dataclass(frozen=True)
 class Peak:
-    """The most bytes that lived at once, and the operator at which they did."""
+    """The most bytes that lived at once, the operator at which they did, and how many of them were its workspace."""
 
     size: int
     operator: str
+    workspace: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,18 @@ class Body:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes: weights and buffers, the most that lived beside them and at which operator, the most that a mixer adds."""
+    """Bytes at the peak: weights and buffers, tensors beside them, workspace of the operator; the most a mixer adds."""
 
     weights: int
     activations: int
+    workspace: int
     operator: str
     mixer: int
 
     @property
     def peak(self) -> int:
-        """Both together."""
-        return self.weights + self.activations
+        """All together."""
+        return self.weights + self.activations + self.workspace
 
 
 class Census(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -60,16 +64,15 @@ class Census(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.counted = set(residents)
         self.live = 0
-        self.peak = 0
-        self.operator = "the arguments"
+        self.peak = Peak(0, "the arguments")
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        output = func(*args, **(kwargs or {}))
+        output = answered(func, args, kwargs or {})
         if not func.is_view:
             self.admit(output)
-            self.raise_to(self.live, str(func))
+            self.raise_to(str(func), workspace(func, args, output))
         return output
 
     def admit(self, tree: Any) -> None:
@@ -87,10 +90,10 @@ class Census(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.counted.discard(identity)
         self.live -= size
 
-    def raise_to(self, live: int, operator: str) -> None:
-        """So much lived at this operator."""
-        if live > self.peak:
-            self.peak, self.operator = live, operator
+    def raise_to(self, operator: str, extra: int = 0) -> None:
+        """Note what lives at this operator, which holds `extra` for itself."""
+        if self.live + extra > self.peak.size:
+            self.peak = Peak(self.live + extra, operator, extra)
 
 
 def storages(module: nn.Module) -> dict[int, int]:
@@ -103,10 +106,10 @@ def body_of(denoiser: nn.Module, arguments: Mapping[str, Any]) -> Body:
     """Follow one call on the meta device with the sites left open; the arguments count, they live throughout."""
     census = Census(set(storages(denoiser)))
     census.admit(dict(arguments))
-    census.raise_to(census.live, "the arguments")
+    census.raise_to("the arguments")
     with left_open(denoiser, live=lambda: census.live) as visits, torch.no_grad(), FusedAttention(), census:
         denoiser(**arguments)
-    return Body(Peak(census.peak, census.operator), tuple(visits))
+    return Body(census.peak, tuple(visits))
 
 
 def rise_of(module: nn.Module, *args: Any) -> Peak:
@@ -117,7 +120,7 @@ def rise_of(module: nn.Module, *args: Any) -> Peak:
     census = Census(known)
     with torch.no_grad(), FusedAttention(), census:
         module(*args)
-    return Peak(census.peak, census.operator)
+    return census.peak
 
 
 def footprint(denoiser: nn.Module, body: Body) -> Footprint:
@@ -133,15 +136,6 @@ def footprint(denoiser: nn.Module, body: Body) -> Footprint:
         rise = rises[key]
         mixer = max(mixer, rise.size)
         if visit.live + rise.size > highest.size:
-            highest = Peak(visit.live + rise.size, f"{rise.operator} at {visit.path}")
-    return Footprint(sum(storages(denoiser).values()), highest.size, highest.operator, mixer)
-
-
-def description(mixer: nn.Module) -> object:
-    """All that tells one mixer from another of the same work: types, settings and shapes of it and of its parts."""
-    parts = []
-    for name, part in mixer.named_modules():
-        settings = sorted((key, repr(value)) for key, value in vars(part).items() if not key.startswith("_"))
-        shapes = [(key, tuple(weight.shape)) for key, weight in part.named_parameters(recurse=False)]
-        parts.append((name, type(part), tuple(settings), tuple(shapes)))
-    return tuple(parts)
+            highest = Peak(visit.live + rise.size, f"{rise.operator} at {visit.path}", rise.workspace)
+    weights, tensors = sum(storages(denoiser).values()), highest.size - highest.workspace
+    return Footprint(weights, tensors, highest.workspace, highest.operator, mixer)

@@ -1,141 +1,136 @@
-"""Latency of one denoiser call, and of one image: warm, monotonic, every raw sample kept.
+"""Latency of one denoiser call, and of one image. How time is taken is in `timing`.
 
-The clock runs between two points at which the device is idle (CUDA events there, a monotonic clock on the CPU). Calls
-are thrown away until three in a row agree, then repeated for a fixed time. The median is the value: a mean follows
-whatever else the machine does. What it did is measured too (cores busy with other work, stolen time, drift), and a
-machine that was not quiet is said to be noisy. Compare only within one run, as ratios.
+A denoiser call is also timed in alternation with the teacher's own attention in the same seats: that ratio is what a
+gate judges. The teacher is so timed in every case, and how far its pace moved since the first case of the run is said.
 """
 
-import random
 import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from torch import nn
 
+from harness.case import BadInput
+from harness.metrics.alternation import LEAST, Pair, Sides, alternate, ratio_of, teacher_flops
 from harness.metrics.conformance import first_breach
-from harness.metrics.load import Load
+from harness.metrics.limits import matrix_rate
+from harness.metrics.timing import clock_for, clock_name, observed, reading_of
 from harness.record import Reading
 
 if TYPE_CHECKING:
     from harness.trial import Trial
 
-Clock = Callable[[Callable[[], object]], float]
-"""Milliseconds that some work takes."""
-
-AGREEMENT = 0.05
-DRAWS = 1000
-ENOUGH_FOR_INTERVAL = 6
-"""Below six samples even their whole range covers the median with less than 95 %."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Raw samples in milliseconds, and the calls that were thrown away before them."""
-
-    samples_ms: tuple[float, ...]
-    warm_up_ms: tuple[float, ...]
-    stable: bool
-
-    def interval_ms(self) -> tuple[float, float] | tuple[None, None]:
-        """95 % bootstrap interval of the median; none below six samples."""
-        if len(self.samples_ms) < ENOUGH_FOR_INTERVAL:
-            return None, None
-        return bootstrap(self.samples_ms, statistics.median)
-
-
-def wall_clock(work: Callable[[], object]) -> float:
-    """Monotonic time on the CPU."""
-    start = time.perf_counter()
-    work()
-    return (time.perf_counter() - start) * 1e3
-
-
-def cuda_clock(work: Callable[[], object]) -> float:
-    """Time between two events of the stream."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    torch.cuda.synchronize()
-    start.record()
-    work()
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end))
-
-
-def clock_for(device: str) -> Clock:
-    """CUDA events on CUDA; elsewhere the monotonic clock."""
-    return cuda_clock if torch.device(device).type == "cuda" else wall_clock
-
-
-def repeat(work: Callable[[], object], seconds: float, least: int, clock: Clock = wall_clock) -> Timing:
-    """Warm up for at most a third of `seconds`, then sample for the rest of it and until there are `least`.
-
-    Slow work still ends: past twice `seconds` any number of samples will do, and where the very first call took that
-    long, it is the only sample, and a cold one (no call was thrown away).
-    """
-    first_ms = clock(work)
-    if first_ms > 2e3 * seconds:
-        return Timing((first_ms,), (), stable=False)
-    warm_up_ms = [first_ms]
-    while not _agree(warm_up_ms) and sum(warm_up_ms) < 1e3 * seconds / 3:
-        warm_up_ms.append(clock(work))
-    samples_ms: list[float] = []
-    while not _done(samples_ms, seconds, least):
-        samples_ms.append(clock(work))
-    return Timing(tuple(samples_ms), tuple(warm_up_ms), _agree(warm_up_ms))
-
-
-def _done(samples_ms: Sequence[float], seconds: float, least: int) -> bool:
-    elapsed_s = sum(samples_ms) / 1e3
-    return bool(samples_ms) and elapsed_s >= seconds * 2 / 3 and (len(samples_ms) >= least or elapsed_s >= 2 * seconds)
-
-
-def _agree(samples_ms: Sequence[float]) -> bool:
-    """Three in a row within five percent."""
-    last = samples_ms[-3:]
-    return len(last) == 3 and max(last) <= min(last) * (1 + AGREEMENT)
-
-
-def bootstrap(
-    samples: Sequence[float], statistic: Callable[[Sequence[float]], float], draws: int = DRAWS, seed: int = 0
-) -> tuple[float, float]:
-    """95 % percentile interval of a statistic, from a fixed seed."""
-    generator = random.Random(seed)
-    values = sorted(statistic(generator.choices(samples, k=len(samples))) for _ in range(draws))
-    return values[round(0.025 * (draws - 1))], values[round(0.975 * (draws - 1))]
-
-
-def percentile(samples: Sequence[float], share: float) -> float:
-    """By linear interpolation between the ranks."""
-    ordered = sorted(samples)
-    rank = share * (len(ordered) - 1)
-    low = int(rank)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
+MOVED = 0.1
+"""The teacher's pace changed by more than this since the run's first case: latencies of the run do not compare."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """One denoiser call, batch 1: about `seconds` of samples, at least `least` unless it is too slow for that."""
+    """One denoiser call: about `seconds` of samples, at least `least` unless it is too slow for that, and as long again
+    beside the teacher. batch: images a call; None for the case's.
+    """
 
     name: str = "latency"
     seconds: float = 1.5
     least: int = 7
+    batch: int | None = 1
+    paces: dict[object, float] = field(default_factory=dict, repr=False, compare=False)
     needs: ClassVar[str] = "device"
 
+    def __post_init__(self) -> None:
+        """Raise BadInput for a batch without images."""
+        if self.batch is not None and self.batch < 1:
+            raise BadInput(
+                f"{self.name}.batch={self.batch} is not possible: give at least 1, or null for the case's batch"
+            )
+
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
-        """One reading. A mixer that breaches its definition is not timed: a dash with the reason."""
-        protocol = f"{self.name}/v1: one denoiser call, batch 1, eager, warm, median of {_clock_name(trial)}"
-        with trial.denoiser() as denoiser, torch.no_grad():
+        """latency and latency_ratio. A mixer that breaches its definition is not timed: dashes with the reason."""
+        case, sides = trial.case, Sides(trial.factory)
+        batch = case.batch if self.batch is None else self.batch
+        call = f"one denoiser call, batch {batch}, eager, warm"
+        protocol = f"{self.name}/v1: {call}, median of {clock_name(case.device)}"
+        with trial.denoiser(sides) as denoiser, torch.no_grad():
             breach = first_breach(denoiser)
             if breach:
-                yield Reading(self.name, "latency", None, "ms", "lower", protocol, reason=breach)
+                yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=breach)
+                yield self._ratio((), call, breach)
                 return
-            arguments = trial.model.example(trial.case.resolution)
-            reading = timed(lambda: denoiser(**arguments), self, trial, "latency", protocol)
-        yield reading
+            arguments = trial.model.example(case.resolution, batch)
+            timing, details = observed(lambda: denoiser(**arguments), self.seconds, self.least, case.device)
+            pairs, reason = self._pairs(denoiser, sides, arguments, timing.median_ms, case.device, batch)
+        if pairs:
+            pace = self._pace((case.model, case.resolution, case.dtype, case.device, batch), pairs)
+            details |= {"teacher": pace, "noisy": _with_pace(details["noisy"], pace["moved"])}
+        yield reading_of(timing, self.name, protocol, details)
+        yield self._ratio(pairs, call, reason)
+
+    def _pairs(
+        self, denoiser: nn.Module, sides: Sides, arguments: dict[str, Any], call_ms: float, device: str, batch: int
+    ) -> tuple[tuple[Pair, ...], str]:
+        """Calls of variant and teacher in alternation, or the reason why there are none."""
+        clock = clock_for(device)
+
+        def variant() -> float:
+            sides.seat_variant(denoiser)
+            return clock(lambda: denoiser(**arguments))
+
+        def teacher() -> float:
+            sides.seat_teacher(denoiser)
+            return clock(lambda: denoiser(**arguments))
+
+        rate = matrix_rate(device, next(denoiser.parameters()).dtype)
+        reason = self._too_long(call_ms, 1e3 * teacher_flops(denoiser, batch) / rate, "needs at least")
+        if not reason:
+            teacher()
+            reason = self._too_long(call_ms, teacher(), "takes")
+        return ((), reason) if reason else (alternate(variant, teacher, self.seconds), "")
+
+    def _too_long(self, call_ms: float, teacher_ms: float, verb: str) -> str:
+        """One sentence where so few pairs fit into twice the budget that they would have no interval."""
+        if LEAST * (call_ms + teacher_ms) <= 2e3 * self.seconds:
+            return ""
+        return (
+            f"the teacher's call {verb} {teacher_ms / 1e3:.2g} s beside {call_ms / 1e3:.2g} s, too long for {LEAST} "
+            f"pairs in seconds={self.seconds:g}"
+        )
+
+    def _pace(self, key: object, pairs: tuple[Pair, ...]) -> dict[str, float]:
+        """The teacher's median now, and how far it moved since the first case of the run at this size."""
+        now_ms = statistics.median(teacher_ms for _, teacher_ms in pairs)
+        return {"median": now_ms, "moved": now_ms / self.paces.setdefault(key, now_ms) - 1}
+
+    def _ratio(self, pairs: tuple[Pair, ...], call: str, reason: str) -> Reading:
+        """The reading of the alternation."""
+        name = f"{self.name}_ratio"
+        protocol = f"{name}/v1: {call}, over the teacher's own attention in the same seats, in alternation"
+        if not pairs:
+            return Reading(self.name, name, None, "x", "lower", protocol, reason=reason)
+        ratio = ratio_of(pairs)
+        samples = tuple(variant_ms / teacher_ms for variant_ms, teacher_ms in pairs)
+        details = {"told_apart": ratio.told_apart, "teacher_ms": [teacher_ms for _, teacher_ms in pairs]}
+        return Reading(
+            self.name,
+            name,
+            ratio.value,
+            "x",
+            "lower",
+            protocol,
+            n=len(pairs),
+            low=ratio.low,
+            high=ratio.high,
+            samples=samples,
+            details=details,
+        )
+
+
+def _with_pace(noisy: str, moved: float) -> str:
+    if abs(moved) <= MOVED:
+        return noisy
+    said = f"the teacher's own call is {moved:+.0%} off the first case of this run"
+    return f"{noisy}, {said}" if noisy else said
 
 
 @dataclass(frozen=True)
@@ -151,73 +146,18 @@ class ImageLatency:
         """One reading; steps and guidance are the case's. A mixer that breaches its definition is not timed."""
         case = trial.case
         protocol = (
-            f"{self.name}/v1: one image, all steps with guidance, decoder, eager, warm, median of {_clock_name(trial)}"
+            f"{self.name}/v1: one image, all steps with guidance, decoder, eager, warm, "
+            f"median of {clock_name(case.device)}"
         )
         with trial.denoiser() as denoiser:
             breach = first_breach(denoiser)
             if breach:
-                yield Reading(self.name, "image_latency", None, "ms", "lower", protocol, reason=breach)
+                yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=breach)
                 return
             prompts = list(trial.prompts[:1])
 
             def work() -> object:
                 return trial.model.generate(prompts, [case.seeds[0]], case.resolution, case.steps, case.guidance)
 
-            reading = timed(work, self, trial, "image_latency", protocol)
-        yield reading
-
-
-def _clock_name(trial: "Trial") -> str:
-    return "CUDA event times" if torch.device(trial.case.device).type == "cuda" else "monotonic wall times"
-
-
-def timed(
-    work: Callable[[], object], budget: Latency | ImageLatency, trial: "Trial", name: str, protocol: str
-) -> Reading:
-    """The reading of some work under a budget of time, with what the machine did meanwhile."""
-    load = Load.begin()
-    timing = repeat(work, budget.seconds, budget.least, clock_for(trial.case.device))
-    low, high = timing.interval_ms()
-    details = summary(timing) | load.end()
-    details["noisy"] = noise(details)
-    return Reading(
-        metric=budget.name,
-        name=name,
-        value=statistics.median(timing.samples_ms),
-        unit="ms",
-        better="lower",
-        protocol=protocol,
-        n=len(timing.samples_ms),
-        low=low,
-        high=high,
-        samples=timing.samples_ms,
-        details=details,
-    )
-
-
-def summary(timing: Timing) -> dict[str, Any]:
-    """What belongs beside the median: tail, best case, drift from first half to second half, warm-up."""
-    samples = timing.samples_ms
-    half = len(samples) // 2
-    drift = statistics.median(samples[-half:]) / statistics.median(samples[:half]) - 1 if half else 0.0
-    return {
-        "p90": percentile(samples, 0.9),
-        "min": min(samples),
-        "drift": drift,
-        "first_call": (timing.warm_up_ms or samples)[0],
-        "warm_up_calls": len(timing.warm_up_ms),
-        "stable": timing.stable,
-        "spread": percentile(samples, 0.75) / percentile(samples, 0.25) - 1,
-    }
-
-
-def noise(details: dict[str, Any]) -> str:
-    """What speaks against the number: a machine that was not quiet, a call that was not warm; empty if nothing does."""
-    causes = [
-        (not details["warm_up_calls"], "this is a single cold call, too slow for its budget"),
-        (details["other_cores"] > 0.25, f"other work kept {details['other_cores']:.1f} cores busy"),
-        (details["stolen"] > 0.02, f"the host took {details['stolen']:.0%} of the time"),
-        (abs(details["drift"]) > 0.1, f"the second half of the samples is {details['drift']:+.0%} off the first"),
-        (details["spread"] > 0.1, f"the middle half of the samples spreads over {details['spread']:.0%}"),
-    ]
-    return ", ".join(sentence for present, sentence in causes if present)
+            timing, details = observed(work, self.seconds, self.least, case.device)
+        yield reading_of(timing, self.name, protocol, details)

@@ -102,7 +102,8 @@ class FusedAttention(TorchFunctionMode):
     """On the meta device, scaled_dot_product_attention as one operator without the N x M scores.
 
     torch takes attention apart there, which no fused kernel (flash, memory-efficient) does on a device: the scores
-    would be most of the memory at high resolution. Elsewhere nothing changes.
+    would be most of the memory at high resolution. Elsewhere nothing changes. A mask of booleans becomes one of numbers
+    first, as in torch.
     """
 
     def __torch_function__(
@@ -128,6 +129,8 @@ def _attention(
     if not (query.is_meta and query.dim() == 4 and alike):
         return unfused(query, key, value, attn_mask, dropout_p, is_causal, **options)
     scale = options.get("scale")
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = attn_mask.to(query.dtype)
     fused = aten._scaled_dot_product_flash_attention_for_cpu
     output: Tensor = fused(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
     return output

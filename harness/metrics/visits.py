@@ -68,8 +68,23 @@ def _stand_in(path: str, visits: list[Visit], live: Callable[[], int]) -> Callab
     return answer
 
 
+def model_key(trial: "Trial") -> tuple[object, ...]:
+    """What decides which operators a body runs, at whatever size."""
+    model = trial.model
+    return (type(model), model.name, model.source, model.config)
+
+
 def body_key(trial: "Trial", denoiser: nn.Module) -> object:
     """What decides a body: the model, the size, the dtype, and whether seats told it their grids; not the variant."""
-    model, case = trial.model, trial.case
     is_seated = any(isinstance(module, Seat) for module in denoiser.modules())
-    return (type(model), model.name, model.source, model.config, case.resolution, case.dtype, is_seated)
+    return (*model_key(trial), trial.case.resolution, trial.case.dtype, is_seated)
+
+
+def description(mixer: nn.Module) -> object:
+    """All that tells one mixer from another of the same work: types, settings and shapes of it and of its parts."""
+    parts = []
+    for name, part in mixer.named_modules():
+        settings = sorted((key, repr(value)) for key, value in vars(part).items() if not key.startswith("_"))
+        shapes = [(key, tuple(weight.shape)) for key, weight in part.named_parameters(recurse=False)]
+        parts.append((name, type(part), tuple(settings), tuple(shapes)))
+    return tuple(parts)

@@ -12,6 +12,7 @@ from harness.case import BadInput
 from harness.models.layout import Layout
 
 SEED = 0
+DEVICES = ("cpu", "cuda")
 EXTRAS: dict[str, dict[str, Any]] = {
     "StableDiffusionPipeline": {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
     "StableDiffusionXLPipeline": {"add_watermarker": False},
@@ -103,8 +104,39 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise BadInput(f"device {name!r} is not known: give cpu, cuda or cuda:0") from error
+    if device.type not in DEVICES:
+        raise BadInput(f"device {name!r} is none that is measured here: give {' or '.join(DEVICES)}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BadInput(
             f"device {name} is not there: this machine shows {torch.cuda.device_count()} CUDA devices; give device=cpu"
         )
     return device
+
+
+def require(device: torch.device, dtype: torch.dtype) -> None:
+    """BadInput for a dtype that the device cannot compute in, or can only emulate."""
+    if device.type == "cuda":
+        able = dtype != torch.bfloat16 or torch.cuda.is_bf16_supported(including_emulation=False)
+        lack = "" if able else "its tensor cores have none"
+    else:
+        lack = _lack(device, dtype)
+    if lack:
+        name = str(dtype).removeprefix("torch.")
+        raise BadInput(
+            f"{device} cannot compute in {name} ({shorten(lack, 120)}): give another dtype, fp32 always works"
+        )
+
+
+def _lack(device: torch.device, dtype: torch.dtype) -> str:
+    """What torch says where an operator of a denoiser does not exist in that dtype; empty if all do."""
+    from torch.nn import functional
+
+    tokens_BNC = torch.ones(1, 4, 8, device=device, dtype=dtype)
+    map_BCHW = torch.ones(1, 8, 2, 2, device=device, dtype=dtype)
+    try:
+        functional.layer_norm(functional.gelu(tokens_BNC @ tokens_BNC.mT), (4,))
+        functional.scaled_dot_product_attention(tokens_BNC, tokens_BNC, tokens_BNC)
+        functional.silu(functional.group_norm(functional.conv2d(map_BCHW, map_BCHW.new_ones(8, 8, 1, 1)), 2))
+    except RuntimeError as error:
+        return str(error)
+    return ""

@@ -1,7 +1,8 @@
 """The tiny text-to-image models of the embedded world: genuine diffusers pipelines, trained here from nothing.
 
 Both predict v over a schedule with zero terminal signal (so that white and black papers are reachable) in the latents
-of the shared autoencoder; the text encoder learns together with the denoiser, as captions of 46 words allow.
+of the shared autoencoder. CLIP's text encoder learns together with the denoiser, as captions of 46 words allow; T5
+learns to read first and is then frozen, as PixArt's is (`harness/shapes/reading.py`).
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from harness.shapes.autoencoder import encode
 from harness.shapes.captions import Scene
 from harness.shapes.drawing import draw
+from harness.shapes.reading import learn_to_read
 from harness.shapes.tokenizers import LENGTH, clip_tokenizer, t5_tokenizer
 from harness.training import Schedule, train
 
@@ -47,16 +49,17 @@ def build_pipeline(family: Literal["sd", "pixart"], vae: "AutoencoderKL") -> "Di
 
 
 def _unet() -> "UNet2DConditionModel":
+    """Like SD1.5's, its deepest level has no attention; at 4 x 4 the padding tells every position where it is."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
         sample_size=16,
-        down_block_types=("CrossAttnDownBlock2D",) * 2,
-        up_block_types=("CrossAttnUpBlock2D",) * 2,
-        block_out_channels=(48, 96),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(48, 96, 96),
         layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=4,
+        attention_head_dim=(2, 4, 4),
         norm_num_groups=8,
     )
 
@@ -117,7 +120,12 @@ def _t5_encoder() -> "T5EncoderModel":
 
 @dataclass(frozen=True)
 class TeacherTraining:
-    """Denoising of latents with v-prediction; captions are dropped at the rate `drop` for guidance."""
+    """Denoising of latents with v-prediction; captions are dropped at the rate `drop` for guidance.
+
+    Times are drawn with a density that grows as the power `focus` - 1 of the time: the caption, not the noisy image,
+    decides where noise is strong. 1 is uniform. With a schedule for `reading` the text encoder learns that first, and
+    is frozen; without one it learns with the denoiser.
+    """
 
     family: Literal["sd", "pixart"]
     schedule: Schedule
@@ -126,6 +134,8 @@ class TeacherTraining:
     seed: int = 4
     batch: int = 64
     drop: float = 0.1
+    focus: float = 1.5
+    reading: Schedule | None = None
 
     def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path, device: str) -> None:
         """Train on the scenes' images, drawn and encoded once, and save the pipeline in `folder`."""
@@ -139,7 +149,9 @@ class TeacherTraining:
         empty = _tokens(pipeline, [""])
         denoiser = pipeline.transformer if self.family == "pixart" else pipeline.unet
         trained = nn.ModuleDict({"denoiser": denoiser, "text": pipeline.text_encoder}).train()
-        noise = _Noise(pipeline)
+        if self.reading is not None:
+            learn_to_read(pipeline.text_encoder, tokens, scenes, self.reading, checkpoint)
+        noise = _Noise(pipeline, self.focus)
 
         def loss(step: int) -> Tensor:
             generator = torch.Generator().manual_seed(self.seed + step)
@@ -197,13 +209,15 @@ def _tokens(pipeline: "DiffusionPipeline", captions: Sequence[str]) -> tuple[Ten
 class _Noise:
     """Noisy latents, their times, and the v that the denoiser must predict."""
 
-    def __init__(self, pipeline: "DiffusionPipeline") -> None:
+    def __init__(self, pipeline: "DiffusionPipeline", focus: float) -> None:
         from diffusers import DDPMScheduler
 
+        self.focus = focus
         self.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
 
     def __call__(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        times = torch.randint(self.scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
+        share = torch.rand(len(latents), generator=generator) ** (1 / self.focus)
+        times = (share * self.scheduler.config.num_train_timesteps).long()
         noise = torch.randn(latents.shape, generator=generator)
         noisy = self.scheduler.add_noise(latents, noise, times)
         return noisy, times, self.scheduler.get_velocity(latents, noise, times)

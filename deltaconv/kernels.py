@@ -1,0 +1,198 @@
+"""The ∆ConvBlock's pyramid as one operator of fused Triton kernels, and the rule that says when it is used.
+
+`deltaconv::pyramid` goes from the reduced tokens to the rows that the closing map reads: each stage pools, convolves,
+gates, resizes, and writes its own columns of one buffer (released form) or adds to it (paper form). The linear maps
+stay with torch. torch.compile takes the operator as it is: no break in the graph, no rewriting.
+The kernels themselves are in `kernels_forward` and `kernels_backward`, what launches them in `kernels_launch`.
+Shapes: B batch, N = H W tokens, m reduced width, g = m / 2, j width of the buffer: n g for n stages, g if added.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.library import custom_op
+
+from harness.mixer import BadInput, Grid, Unavailable
+
+Backend = Literal["auto", "torch", "triton"]
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+LARGEST_KERNEL = 25
+"""The rows of a kernel are unrolled: beyond this a program outgrows the instruction cache."""
+CAPABILITY = (8, 0)
+"""Arithmetic in bfloat16 begins here."""
+
+
+def check_backend(backend: str) -> None:
+    """BadInput in one sentence for a backend that does not exist."""
+    if backend not in get_args(Backend):
+        raise BadInput(f"backend {backend!r} is unknown: choose auto, torch or triton")
+
+
+def fused(backend: Backend, reduced_BNm: Tensor, kernel_size: int) -> bool:
+    """Whether the kernels take this: on CUDA where they can, unless told; never on the meta device, which only prices.
+
+    Raises Unavailable where they were asked for and cannot run.
+    """
+    if backend == "torch" or reduced_BNm.is_meta or (backend == "auto" and not reduced_BNm.is_cuda):
+        return False
+    reason = obstacle(reduced_BNm.dtype, kernel_size) or misplaced(reduced_BNm.device.type, reduced_BNm.device.index)
+    if reason and backend == "triton":
+        raise Unavailable(f"the ∆ConvBlock cannot run its Triton kernels: {reason}; or set backend to auto or torch")
+    return not reason
+
+
+def obstacle(dtype: torch.dtype, kernel_size: int) -> str:
+    """What keeps such numbers from the kernels, with the remedy; empty if nothing does."""
+    if dtype not in DTYPES:
+        return f"they compute in fp32, fp16 and bf16, not in {str(dtype).removeprefix('torch.')}: choose one of these"
+    if kernel_size > LARGEST_KERNEL:
+        return f"kernel_size {kernel_size} is above {LARGEST_KERNEL}, their largest: choose a smaller one"
+    return ""
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def misplaced(kind: str, index: int | None) -> str:
+    """What keeps the kernels from a device, with the remedy; empty if nothing does."""
+    if find_spec("triton") is None:
+        return "Triton is not installed: pip install triton"
+    if kind == "cpu":
+        from deltaconv.kernels_forward import INTERPRETED
+
+        return "" if INTERPRETED else "they need a CUDA device, not cpu: set device=cuda"
+    if kind != "cuda":
+        return f"they need a CUDA device, not {kind}: set device=cuda"
+    capability = torch.cuda.get_device_capability(index)
+    if capability < CAPABILITY:
+        return "they need compute capability {}.{}, this device has {}.{}: use another".format(*CAPABILITY, *capability)
+    return ""
+
+
+def rule(backend: Backend, dtype: torch.dtype, kernel_size: int) -> str:
+    """What the record says of the backend, on whatever device the case runs."""
+    if backend == "torch":
+        return "torch operators"
+    if backend == "triton":
+        return "fused Triton kernels"
+    reason = obstacle(dtype, kernel_size) or ("" if find_spec("triton") else "Triton is not installed")
+    return f"torch operators ({reason})" if reason else "fused Triton kernels on CUDA, torch operators elsewhere"
+
+
+def pyramid(
+    reduced_BNm: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    grid: Grid,
+    sizes: Sequence[Grid],
+    gain: float | None,
+    joined: bool,
+) -> Tensor:
+    """(B, N, j): the gated stages side by side, or their sum. Depthwise weights (m, 1, K, K), one set for each size.
+
+    `gain` multiplies the product of the halves, None gates with a sigmoid. Differentiable once.
+    """
+    flat = [side for size in (grid, *sizes) for side in size]
+    learning = torch.is_grad_enabled() and any(each.requires_grad for each in (reduced_BNm, *weights, *biases))
+    buffer_BNj: Tensor
+    buffer_BNj, _ = operator(reduced_BNm.contiguous(), list(weights), list(biases), flat, gain, joined, learning)
+    return buffer_BNj
+
+
+SETTINGS = "SymInt[] sizes, float? gain, bool joined"
+
+
+@custom_op(
+    "deltaconv::pyramid",
+    mutates_args=(),
+    schema=f"(Tensor reduced, Tensor[] weights, Tensor[] biases, {SETTINGS}, bool keep) -> (Tensor, Tensor[])",
+)
+def operator(
+    reduced_BNm: Tensor,
+    weights: list[Tensor],
+    biases: list[Tensor],
+    sizes: list[int],
+    gain: float | None,
+    joined: bool,
+    keep: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    """The buffer and, where kept for backward, what each convolution gave; `sizes` is flat, the whole grid first."""
+    from deltaconv.kernels_launch import forward
+
+    buffer_BNj, kept = empty_outputs(reduced_BNm, weights, biases, sizes, gain, joined, keep)
+    with torch.cuda.device_of(reduced_BNm):  # type: ignore[no-untyped-call]
+        forward(reduced_BNm, weights, biases, sizes, gain, joined, buffer_BNj, kept)
+    return buffer_BNj, kept
+
+
+@operator.register_fake
+def empty_outputs(
+    reduced_BNm: Tensor,
+    weights: list[Tensor],
+    biases: list[Tensor],
+    sizes: list[int],
+    gain: float | None,
+    joined: bool,
+    keep: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    """What the operator returns, not yet filled."""
+    batch, tokens, width = reduced_BNm.shape
+    buffer_BNj = reduced_BNm.new_empty(batch, tokens, width // 2 * (len(weights) if joined else 1))
+    pairs = zip(sizes[2::2], sizes[3::2], strict=True)
+    return buffer_BNj, [reduced_BNm.new_empty(batch, tall * wide, width) for tall, wide in pairs] if keep else []
+
+
+@custom_op(
+    "deltaconv::pyramid_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, Tensor reduced, Tensor[] weights, Tensor[] kept, {SETTINGS}) "
+    "-> (Tensor, Tensor[], Tensor[])",
+)
+def _pyramid_backward(
+    grad_BNj: Tensor,
+    reduced_BNm: Tensor,
+    weights: list[Tensor],
+    kept: list[Tensor],
+    sizes: list[int],
+    gain: float | None,
+    joined: bool,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Gradients of the reduced tokens, the depthwise weights and the biases."""
+    from deltaconv.kernels_launch import backward
+
+    with torch.cuda.device_of(grad_BNj):  # type: ignore[no-untyped-call]
+        return backward(grad_BNj.contiguous(), reduced_BNm, weights, kept, sizes, gain, joined)
+
+
+@_pyramid_backward.register_fake
+def _empty_gradients(
+    grad_BNj: Tensor,
+    reduced_BNm: Tensor,
+    weights: list[Tensor],
+    kept: list[Tensor],
+    sizes: list[int],
+    gain: float | None,
+    joined: bool,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    return (
+        torch.empty_like(reduced_BNm),
+        [weight.new_empty(weight.shape) for weight in weights],
+        [weight.new_empty(len(weight)) for weight in weights],
+    )
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
+    reduced_BNm, weights, _, *settings, _ = inputs
+    ctx.settings, ctx.stages = settings, len(weights)
+    ctx.save_for_backward(reduced_BNm, *weights, *output[1])
+
+
+def _differentiate(ctx: Any, grad_BNj: Tensor, _: list[Tensor]) -> tuple[Any, ...]:
+    reduced_BNm, *rest = ctx.saved_tensors
+    weights, kept = rest[: ctx.stages], rest[ctx.stages :]
+    return (*torch.ops.deltaconv.pyramid_backward(grad_BNj, reduced_BNm, weights, kept, *ctx.settings), *[None] * 4)
+
+
+operator.register_autograd(_differentiate, setup_context=_save)

@@ -1,0 +1,218 @@
+"""Weights of a variant from one file, found, opened, and accounted for: site by site, nothing lost and nothing made up.
+
+A source is a safetensors file or a folder with one: on this disk, inside a package (`pkg://package/file`), or on the
+model hub (`owner/name`, or `owner/name/file.safetensors` where the hub's folder has several). How a file names its
+tensors is known to the mixers (`TokenMixer.locate`): as published, or as in a student of ours.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from harness.case import BadInput
+from harness.mixer import Site, TokenMixer
+from harness.surgery import Factory
+from harness.weights import PACKAGED, PICKLED, json_of
+
+SUFFIX = ".safetensors"
+WAYS = f"give a {SUFFIX} file, a folder with one, or a hub id written owner/name or owner/name/file{SUFFIX}"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by their names in the file. source: as it was asked for. config: the config.json beside it, if any."""
+
+    source: str
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    header: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def names(self, mixer: type[TokenMixer]) -> dict[str, dict[str, str]]:
+        """Site path -> the mixer's parameter -> the file's name for it; BadInput where two names claim one place."""
+        found: dict[str, dict[str, str]] = {}
+        for name in self.tensors:
+            place = mixer.locate(name, self.config)
+            if place is not None:
+                other = found.setdefault(place[0], {}).setdefault(place[1], name)
+                if other != name:
+                    raise BadInput(f"{self.source} holds {other} and {name} for one place: leave one of them")
+        return found
+
+    def states(self, mixer: type[TokenMixer]) -> dict[str, dict[str, Tensor]]:
+        """Site path -> the mixer's parameter -> its value."""
+        return {
+            path: {own: self.tensors[name] for own, name in names.items()} for path, names in self.names(mixer).items()
+        }
+
+
+@dataclass
+class Weighted:
+    """A factory whose mixers carry a checkpoint's weights; an exact mixer keeps its teacher's."""
+
+    factory: Factory
+    checkpoint: Checkpoint
+    _states: dict[type[TokenMixer], dict[str, dict[str, Tensor]]] = field(default_factory=dict, repr=False)
+
+    def __call__(self, site: Site, attention: nn.Module) -> TokenMixer:
+        """The mixer of a site; BadInput where the checkpoint is of another model, or does not fit this site."""
+        mixer = self.factory(site, attention)
+        if mixer.exact:
+            return mixer
+        kind = type(mixer)
+        if kind not in self._states:
+            self._states[kind] = self.checkpoint.states(kind)
+        states = self._states[kind]
+        if site.path not in states or (site.among and not states.keys() <= set(site.among)):
+            raise BadInput(_misfit(self.checkpoint, site, kind, list(states)))
+        try:
+            mixer.load_published(states[site.path])
+        except BadInput as error:
+            raise BadInput(f"{self.checkpoint.source} does not fit site {site.path}: {error}") from error
+        return mixer
+
+
+def _misfit(checkpoint: Checkpoint, site: Site, mixer: type[TokenMixer], found: list[str]) -> str:
+    """Why a checkpoint is not of this model, in one sentence."""
+    among = site.among or (site.path,)
+    if not found:
+        first = next(iter(checkpoint.tensors), "nothing at all")
+        return f"{checkpoint.source} holds no weights of a {mixer.__name__}: what it holds begins with {first}"
+    if set(found) < set(among):
+        return (
+            f"{checkpoint.source} has {len(found)} of this model's {len(among)} sites and lacks {site.path}: "
+            "give the whole checkpoint"
+        )
+    return (
+        f"{checkpoint.source} is a checkpoint of another model: its {len(found)} sites run from {found[0]} to "
+        f"{found[-1]}, this model's {len(among)} from {among[0]} to {among[-1]}"
+    )
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of a checkpoint's tensors.
+
+    loaded and left_over: names in the file. missing: `<site>.<parameter>` of biases that it lacks, which are zero.
+    """
+
+    source: str
+    sites: int
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    left_over: tuple[str, ...]
+
+    def __str__(self) -> str:
+        said = [f"{self.source}: {len(self.loaded)} tensors loaded at {self.sites} sites"]
+        if self.missing:
+            said.append(f"{len(self.missing)} missing biases are zero, the first {self.missing[0]}")
+        if self.left_over:
+            said.append(f"{len(self.left_over)} tensors left over, the first {self.left_over[0]}")
+        return "; ".join(said)
+
+
+def account(checkpoint: Checkpoint, mixers: Mapping[str, TokenMixer]) -> Account:
+    """The account of a checkpoint that has been loaded into these mixers, by site path."""
+    loaded: list[str] = []
+    missing: list[str] = []
+    learners = {path: mixer for path, mixer in mixers.items() if not mixer.exact}
+    known = {kind: checkpoint.names(kind) for kind in {type(mixer) for mixer in learners.values()}}
+    for path, mixer in learners.items():
+        own, names = mixer.state_dict().keys(), known[type(mixer)].get(path, {})
+        loaded += [name for parameter, name in names.items() if parameter in own]
+        missing += [f"{path}.{parameter}" for parameter in own if parameter not in names]
+    left_over = sorted(checkpoint.tensors.keys() - set(loaded))
+    return Account(checkpoint.source, len(learners), tuple(sorted(loaded)), tuple(missing), tuple(left_over))
+
+
+def read(source: str | Path) -> Checkpoint:
+    """The checkpoint at a source; BadInput where there is none, or one that cannot be read safely."""
+    from safetensors import SafetensorError, safe_open
+
+    path = find(source)
+    beside = path.parent / "config.json"
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"{path} is truncated or corrupt ({error}): fetch or write it again") from error
+    return Checkpoint(str(source), tensors, json_of(beside) if beside.is_file() else {}, header)
+
+
+def digest(source: str | Path) -> str:
+    """Twelve hex digits over a source's file and the config.json beside it."""
+    path = find(source)
+    total = hashlib.sha256()
+    for part in (path, path.parent / "config.json"):
+        if part.is_file():
+            with part.open("rb") as stream:
+                total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()[:12]
+
+
+def local(source: str | Path) -> Path | None:
+    """The file or folder that a source names on this disk; None for the hub. BadInput where it does not exist."""
+    written = str(source)
+    if written.startswith(PACKAGED):
+        package, _, inside = written.removeprefix(PACKAGED).partition("/")
+        path = Path(str(files(package))) / inside
+    else:
+        path = Path(written).expanduser()
+    if path.exists():
+        return path
+    parts = written.split("/")
+    named = path.suffix in (SUFFIX, *PICKLED)
+    if isinstance(source, str) and not written.startswith((".", "/", "~", PACKAGED)) and len(parts) > 1 + named:
+        return None
+    raise BadInput(f"{written} does not exist: {WAYS}")
+
+
+def find(source: str | Path) -> Path:
+    """The one safetensors file of a source, downloaded where it is on the hub."""
+    path = local(source) or _downloaded(str(source))
+    if path.is_dir():
+        path = _only(path)
+    if path.suffix in PICKLED:
+        raise BadInput(
+            f"{path} is a pickle, and loading a pickle can run any code: convert it with safetensors.torch.save_file"
+        )
+    if path.suffix != SUFFIX:
+        raise BadInput(f"{path} is no {SUFFIX} file: {WAYS}")
+    return path
+
+
+def _only(folder: Path) -> Path:
+    """The one file of weights in a folder, a pickle only where there is nothing else; BadInput for none or several."""
+    found = sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
+    found = found or sorted(path for path in folder.iterdir() if path.suffix in PICKLED)[:1]
+    if len(found) != 1:
+        said = f"{len(found)} of them ({', '.join(path.name for path in found)})" if found else "none"
+        raise BadInput(f"one {SUFFIX} file is looked for in {folder} and there is {said}: {WAYS}")
+    return found[0]
+
+
+def _downloaded(source: str) -> Path:
+    """A hub's folder, or the one file of it that the source names, in the hub's own cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    owner, name, *inside = source.split("/")
+    wanted = "/".join(inside)
+    # The base of the hub's own error is that of its HTTP client, whichever one this version of it uses.
+    unreachable: tuple[type[Exception], ...] = (OSError, ValueError, cast(type[Exception], HfHubHTTPError.__bases__[0]))
+    try:
+        folder = snapshot_download(f"{owner}/{name}", allow_patterns=[wanted or f"*{SUFFIX}", "*.json"])
+    except unreachable as error:
+        raise BadInput(
+            f"{source} could not be fetched from the model hub ({type(error).__name__}): get online, or download it "
+            "and give the local file"
+        ) from error
+    path = Path(folder) / wanted
+    if not path.exists():
+        raise BadInput(f"{owner}/{name} has no {wanted} on the model hub: {WAYS}")
+    return path

@@ -1,0 +1,195 @@
+"""What a run would take, case by case, before any of it is run: predicted, and where from.
+
+Time is counted in denoiser calls. How long a call takes follows from the latencies in the store: the one of that size,
+or else the law through three others; else from the case's FLOPs over a rate, the median of what the store holds from
+this machine, or else half of what a matrix product reaches now. A metric that is bounded by time takes its budget.
+Memory is that of the largest denoiser call asked for. FLOPs and memory come from the store, or are counted at the
+largest sizes and follow their law at the others. Left out: loading, decoding, judging, and training missing students.
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.case import Case, Resolution
+from harness.experiment import NEEDS, SHAPES, Experiment, Metric
+from harness.machine import describe
+from harness.metrics.latency import ImageLatency
+from harness.model import DTYPES
+from harness.store import Store
+from harness.weights import at_hand
+from reports import laws
+from reports.compare import Point, Series, groups, machine_name
+from reports.read import load
+from reports.units import human
+
+ON_SHAPES, ON_DEVICE, ON_WEIGHTS = NEEDS
+COUNTING_S = 1.0
+"""Assumed for a metric that is counted on shapes."""
+SHARE = 0.5
+"""Assumed share of a matrix product's rate that a denoiser reaches."""
+BUDGETS = 2.0
+"""A metric may spend its budget twice: warming up and sampling, then beside the teacher."""
+
+COUNTED = {"flops": 3, "projected_memory": 2}
+"""Sizes that are counted, the others follow by their law: quadratic, and linear, since attention is fused."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A case with the metrics that it lacks, the predicted seconds and bytes (None: runs nowhere), and their basis."""
+
+    case: Case
+    seconds: float
+    memory: int | None
+    basis: str
+
+
+def forecasts(experiment: Experiment, store: Store | None) -> list[Forecast]:
+    """One for every case, in the order of the run."""
+    known = _Known(experiment, store)
+    return [known.forecast(case) for case in experiment.cases()]
+
+
+class _Known:
+    """What the store holds, and what was counted for the forecast."""
+
+    def __init__(self, experiment: Experiment, store: Store | None) -> None:
+        self._experiment = experiment
+        self._store = store
+        records = load(store.folder).records if store is not None and store.records() else ()
+        self._groups = [g for g in groups(records) if g.name in ("latency", "flops", "projected_memory")]
+        self._machine = f"machine {machine_name(describe(experiment.device))}"
+        self._sizes: dict[tuple[str, str, str], set[Resolution]] = {}
+        for case in experiment.cases():
+            self._sizes.setdefault((case.model, case.variant, case.dtype), set()).add(case.resolution)
+        self._counts: dict[Any, tuple[float, float]] = {}
+
+    def forecast(self, case: Case) -> Forecast:
+        """Seconds and bytes for what the case still lacks."""
+        case = replace(case, metrics=self._store.missing(case) if self._store else case.metrics)
+        if not case.metrics:
+            return Forecast(case, 0.0, None, "kept")
+        metrics = [self._experiment.catalog.metrics[name] for name in case.metrics]
+        running = [metric for metric in metrics if metric.needs != ON_SHAPES]
+        counting_s = COUNTING_S * (len(metrics) - len(running))
+        if not running:
+            return Forecast(case, counting_s, None, "counted on shapes")
+        try:
+            return self._of_running(case, running, counting_s)
+        except RuntimeError as error:
+            return Forecast(case, counting_s, None, f"unknown: {' '.join(str(error).split())}")
+
+    def _of_running(self, case: Case, running: Sequence[Metric], counting_s: float) -> Forecast:
+        """Where something runs: its calls, budgets and images. Raises what counting a call raises."""
+        call_s, basis = self._call(case)
+        judged = any(metric.needs == ON_WEIGHTS for metric in running)
+        budgets_s = sum(_spent(metric, case, call_s) for metric in running if metric.needs == ON_DEVICE)
+        images_s = case.n * case.steps * _passes(case) * call_s if judged else 0.0
+        rows = max(case.batch * _passes(case) if judged else 1, *(_rows(metric, case) for metric in running))
+        basis += self._training(case) if judged else ""
+        return Forecast(case, counting_s + budgets_s + images_s, self._memory(case, rows), basis)
+
+    def _call(self, case: Case) -> tuple[float, str]:
+        """Seconds of one denoiser call on one image, and what says so."""
+        points = self._points("latency", case, self._here(case))
+        same = [p for p in points if p.record.resolution == str(case.resolution)]
+        if same:
+            return float(same[-1].reading.value or 0) / 1e3, "its latency in the store"
+        fit = laws.fit(Series(case.variant), points)
+        if fit.law is not None:
+            return fit.law.at(_pixels(case.resolution)) / 1e3, f"law of {len(fit.points)} latencies in the store"
+        flops = self._counted("flops", case)[0]
+        rate, words = self._rate(case)
+        said = f"{human(flops, 'FLOP')} at {human(rate, 'FLOP')} a second ({words})".replace("\u00a0", " ")
+        return flops / rate, said
+
+    def _rate(self, case: Case) -> tuple[float, str]:
+        """FLOPs a second of a denoiser: of this variant in the store, of any, or assumed."""
+        prices = {_place(p): p.reading.value for g in self._groups if g.name == "flops" for p in g.points}
+        taken = [p for g in self._groups if g.name == "latency" and self._here(case) <= {*g.settings} for p in g.points]
+        rates = [
+            (p.record.variant, 1e3 * prices[_place(p)] / p.reading.value)  # type: ignore[operator]
+            for p in taken
+            if p.reading.value and prices.get(_place(p))
+        ]
+        own = [rate for variant, rate in rates if variant == case.variant]
+        if rates:
+            chosen = own or [rate for _, rate in rates]
+            return statistics.median(chosen), f"median of {len(chosen)} in the store"
+        from harness.metrics.limits import matrix_rate
+
+        return SHARE * matrix_rate(case.device, DTYPES[case.dtype]), "assumed: half the rate of a matrix product now"
+
+    def _memory(self, case: Case, rows: int) -> int:
+        """Bytes of one denoiser call on so many images."""
+        peak, weights = self._counted("projected_memory", case)
+        return round(weights + rows * (peak - weights))
+
+    def _counted(self, name: str, case: Case) -> tuple[float, float]:
+        """FLOPs or projected bytes of one call, and the weights' part: from the store, counted, or by its law."""
+        points = self._points(name, case, {f"dtype {case.dtype}"} if name == "projected_memory" else set())
+        found = {p.record.pixels: (float(p.reading.value or 0), _weights(p.reading)) for p in points}
+        pixels = _pixels(case.resolution)
+        if pixels not in found and len(found) < COUNTED[name]:
+            largest = sorted(self._sizes[case.model, case.variant, case.dtype], key=_pixels)[-COUNTED[name] :]
+            found |= {_pixels(size): self._count(name, replace(case, resolution=size)) for size in largest}
+        if pixels in found:
+            return found[pixels]
+        law = laws.through(list(found), [value for value, _ in found.values()])
+        return law.at(pixels), next(iter(found.values()))[1]
+
+    def _count(self, name: str, case: Case) -> tuple[float, float]:
+        key = (name, case.model, case.variant, case.resolution, case.dtype)
+        if key not in self._counts:
+            trial = self._experiment.trial(replace(case, weights=SHAPES))
+            reading = next(iter(self._experiment.catalog.metrics[name](trial)))
+            self._counts[key] = (float(reading.value or 0), _weights(reading))
+        return self._counts[key]
+
+    def _points(self, name: str, case: Case, settings: set[str]) -> list[Point]:
+        """The store's numbers of that model and variant, in order of pixels, under those settings."""
+        mine = [g for g in self._groups if (g.name, g.model) == (name, case.model) and settings <= {*g.settings}]
+        points = [p for g in mine for p in g.points if p.record.variant == case.variant and p.reading.value]
+        return sorted(points, key=lambda p: p.record.pixels)
+
+    def _here(self, case: Case) -> set[str]:
+        return {f"dtype {case.dtype}", f"device {case.device}", self._machine}
+
+    def _training(self, case: Case) -> str:
+        if not at_hand(self._experiment.catalog.models[case.model].source):
+            return "; its weights are downloaded first"
+        student = self._experiment.student(case.model, case.variant)
+        recipe = self._experiment.train
+        missing = not (student.exact or student.available) and recipe is not None and recipe.on_demand
+        return "; its student is distilled first, which takes longer than this" if missing else ""
+
+
+def _spent(metric: Metric, case: Case, call_s: float) -> float:
+    """Seconds of a metric that is bounded by time."""
+    calls = case.steps * _passes(case) if isinstance(metric, ImageLatency) else _rows(metric, case)
+    return BUDGETS * max(calls * call_s, float(getattr(metric, "seconds", 0.0)))
+
+
+def _rows(metric: Metric, case: Case) -> int:
+    """Images of the largest call that a metric makes: its own batch, or the case's where that is None."""
+    own = _passes(case) if isinstance(metric, ImageLatency) else getattr(metric, "batch", 1)
+    return case.batch if own is None else int(own)
+
+
+def _passes(case: Case) -> int:
+    """Guidance calls the denoiser on the prompt and on none."""
+    return 2 if case.guidance > 1 else 1
+
+
+def _weights(reading: Any) -> float:
+    return float(reading.details.get("weights", 0))
+
+
+def _pixels(size: Resolution) -> int:
+    return size.width * size.height
+
+
+def _place(point: Point) -> Sequence[str]:
+    return (point.record.model, point.record.variant, point.record.resolution)

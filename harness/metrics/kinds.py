@@ -1,0 +1,46 @@
+"""What part of a model an operator works for, so that a price can be attributed while a call is counted.
+
+The sites are apart: their mixers are priced by themselves, and all of that is self-attention, whatever is seated.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+SELF_ATTENTION = "self_attention"
+CROSS_ATTENTION = "cross_attention"
+FEED_FORWARD = "feed_forward"
+CONVOLUTION = "convolution"
+OTHER = "other"
+"""Matrix products outside attention and feed-forward: embeddings of time and text, modulation, maps in and out."""
+TEXT_ENCODER = "text_encoder"
+VAE = "vae"
+ROOMS = {"attn2": CROSS_ATTENTION, "ff": FEED_FORWARD}
+"""Names that diffusers gives to parts of a transformer block."""
+
+
+@contextmanager
+def rooms(denoiser: nn.Module) -> Iterator[list[str]]:
+    """The kinds of the parts that are at work, the innermost last; empty while none of them is."""
+    inside: list[str] = []
+
+    def enter(kind: str, module: nn.Module, args: Any) -> None:
+        inside.append(kind)
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        inside.pop()
+
+    hooks: list[RemovableHandle] = []
+    try:
+        for path, module in denoiser.named_modules():
+            kind = ROOMS.get(path.rpartition(".")[2])
+            if kind is not None:
+                hooks += [module.register_forward_pre_hook(partial(enter, kind)), module.register_forward_hook(leave)]
+        yield inside
+    finally:
+        for hook in hooks:
+            hook.remove()

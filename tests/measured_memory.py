@@ -1,0 +1,106 @@
+"""Measured memory: the kernel's mark found for blocks of known size, and projections beside it.
+
+Run by tests/test_memory_measured.py in a process of its own: what other tests left on the heap would be used again, and
+look free.
+"""
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.case import Resolution
+from harness.metrics import memory
+from harness.metrics.footprint import rise_of
+from harness.metrics.memory import PeakMemory, measure, resident_rise
+from harness.mixer import Unavailable
+
+MIB = 2**20
+needs_mark = pytest.mark.skipif(not memory.CLEAR.exists(), reason="the kernel keeps no mark that can be set back")
+
+
+@needs_mark
+@pytest.mark.parametrize("size", [4 * MIB, 64 * MIB])
+def test_the_rise_of_a_block_is_its_size(size: int) -> None:
+    def work() -> None:
+        torch.ones(size // 4).sum()
+
+    work()  # what a first call loads stays
+    assert resident_rise(work) == pytest.approx(size, abs=MIB)
+
+
+@needs_mark
+def test_blocks_that_were_freed_before_do_not_hide_a_peak() -> None:
+    """Of heap size: glibc would keep these resident, and their second use would look free."""
+
+    def work() -> None:
+        blocks = [torch.ones(25_000) for _ in range(320)]
+        del blocks
+
+    work()
+    assert resident_rise(work) == pytest.approx(32_000_000, rel=0.1)
+
+
+@needs_mark
+def test_a_peak_inside_the_call_is_found_after_it_is_gone() -> None:
+    assert resident_rise(lambda: (torch.ones(16 * MIB), torch.ones(1))[1]) == pytest.approx(64 * MIB, abs=MIB)
+
+
+@needs_mark
+@pytest.mark.parametrize("channels", [(32, 32), (64, 16), (4, 32)], ids=str)
+def test_a_convolution_needs_on_the_cpu_what_is_projected(channels: tuple[int, int]) -> None:
+    """The page tables and kernels beside the copies are the tolerance. The first call generates the kernel."""
+    x, layer = torch.ones(1, channels[0], 256, 256), nn.Conv2d(*channels, 3, padding=1)
+    projected = rise_of(layer.to("meta"), x.to("meta")).size
+    layer = layer.to_empty(device="cpu")
+    with torch.no_grad():
+        layer(x)
+        assert resident_rise(lambda: layer(x)) == pytest.approx(projected, rel=0.05)
+
+
+def test_a_call_is_measured_twice_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter([{"activations": 9}, {"activations": 5}])
+    monkeypatch.setattr(memory, "measure", lambda work, kind: next(calls))
+    assert PeakMemory(seconds=0.0)._measured(lambda: None, "cpu") == [{"activations": 9}, {"activations": 5}]
+
+
+def test_a_system_without_the_mark_gives_a_dash_with_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(memory, "CLEAR", tmp_path / "nowhere" / "clear_refs")
+    with pytest.raises(Unavailable, match="projected_memory works everywhere"):
+        resident_rise(lambda: None)
+    with pytest.raises(Unavailable, match="use device=cpu or device=cuda"):
+        measure(lambda: None, "mps")
+
+
+class Block(nn.Module):
+    """Doubles an input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(MIB))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * 2).sum()
+
+
+@needs_mark
+def test_the_metric_adds_weights_to_the_rise_of_one_call() -> None:
+    @contextmanager
+    def denoiser():  # type: ignore[no-untyped-def]
+        yield Block()
+
+    case = SimpleNamespace(device="cpu", resolution=Resolution(4096, 4096))
+    model = SimpleNamespace(multiple=8, example=lambda size: {"x": torch.ones(size.height, size.width)})
+    (reading,) = PeakMemory()(SimpleNamespace(model=model, case=case, denoiser=denoiser))  # type: ignore[arg-type]
+    assert reading.value is not None
+    assert reading.value == pytest.approx((4 + 64) * MIB, abs=MIB)
+    assert reading.details["weights"] == 4 * MIB
+
+
+@pytest.mark.gpu
+def test_on_cuda_the_allocators_peak_is_the_reading() -> None:
+    seen = measure(lambda: torch.ones(16 * MIB, device="cuda").sum(), "cuda")
+    assert seen["activations"] == pytest.approx(64 * MIB, abs=MIB)
+    assert seen["reserved"] >= seen["activations"]

@@ -1,0 +1,79 @@
+"""Peak memory of one mixer call as the grid grows: linear in the tokens where the method is, on shapes and measured.
+
+The projected peaks are exact: live storages of one call, traced on the meta device, fp32, batch 1.
+"""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from baselines import NeighborhoodAttention, SelfAttention
+from deltaconv import DeltaConvBlock
+from harness.metrics.footprint import rise_of
+from harness.metrics.memory import measure
+from harness.mixer import Grid, TokenMixer, Unavailable
+
+SIDES = (64, 128, 256, 512)
+MIXERS = {
+    "neighborhood": lambda channels: NeighborhoodAttention(channels, 8, 13),
+    "dilated": lambda channels: NeighborhoodAttention(channels, 8, 7, dilation=2),
+    "deltaconv": lambda channels: DeltaConvBlock(channels, 13),
+}
+
+
+class Definition(nn.Module):
+    """A mixer by its definition."""
+
+    def __init__(self, mixer: TokenMixer) -> None:
+        super().__init__()
+        self.mixer = mixer
+
+    def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
+        return self.mixer.definition(tokens_BNC, grid)
+
+
+def projected(mixer: nn.Module, side: int, channels: int) -> int:
+    """Bytes that one call on a square grid adds at its highest point, its output included."""
+    return rise_of(mixer.to("meta"), torch.empty(1, side * side, channels, device="meta"), (side, side)).size
+
+
+def exponent(sizes: list[int], peaks: list[int]) -> float:
+    """Slope of the least-squares line through log peak over log tokens: 1 is linear."""
+    x, y = ([math.log(value) for value in values] for values in (sizes, peaks))
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    products = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
+    return products / sum((a - mean_x) ** 2 for a in x)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_the_projected_peak_is_a_line_through_four_sizes(name: str) -> None:
+    tokens = [side * side for side in SIDES]
+    peaks = [projected(MIXERS[name](320), side, 320) for side in SIDES]
+    bytes_a_token = peaks[-1] / tokens[-1]
+    assert exponent(tokens, peaks) < 1.01
+    assert bytes_a_token < 8 * 4 * 320  # so many maps of the tokens at once, however large the window
+    # A row of tiles and the masks of its windows grow with the side alone: all that lies above the line.
+    assert all(peak <= bytes_a_token * count * 1.2 for count, peak in zip(tokens, peaks, strict=True))
+
+
+def test_a_fit_of_the_definition_of_self_attention_is_not_a_line() -> None:
+    sides = SIDES[:3]
+    peaks = [projected(Definition(SelfAttention(320, 8)), side, 320) for side in sides]
+    assert exponent([side * side for side in sides], peaks) > 1.9
+
+
+@pytest.mark.parametrize("name", ["neighborhood", "deltaconv"])
+def test_the_measured_peak_grows_no_faster_than_the_tokens(name: str) -> None:
+    mixer, sides = MIXERS[name](64), (48, 64, 96, 128)
+    tokens = [side * side for side in sides]
+    made = {side: torch.zeros(1, side * side, 64) for side in sides}
+    with torch.no_grad():
+        mixer(made[48], (48, 48))
+        try:
+            peaks = [measure(lambda s=side: mixer(made[s], (s, s)), "cpu")["activations"] for side in sides]
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+    assert peaks[-1] > peaks[0]
+    assert exponent(tokens, peaks) < 1.2  # what a call needs at any size, such as masks, only flattens the slope

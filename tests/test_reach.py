@@ -1,0 +1,56 @@
+"""The largest size that ran: from statuses, machine by machine, and never from what was only counted."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.case import Resolution
+from harness.record import Record
+from reports import load, reach
+from reports.reach import Reach
+
+
+@pytest.fixture
+def found(tmp_path: Path, make_record: Callable[..., Record]):
+    """The terrains of records of (variant, side, status, reason)."""
+    (tmp_path / "records").mkdir()
+
+    def make(*given: tuple[str, int, str, str], machine: str = "one", **changes):
+        for variant, side, status, reason in given:
+            one = make_record((), status, reason, variant=variant, resolution=Resolution(side, side), **changes)
+            one = replace(one, machine={"gpu": machine})
+            (tmp_path / "records" / f"{one.case.key}.json").write_text(json.dumps(one.to_json()))
+        return reach.terrains(load(tmp_path).records)
+
+    return make
+
+
+def test_the_largest_size_that_ran_and_the_smallest_that_did_not(found):
+    (terrain,) = found(
+        ("self_attention", 512, "ok", ""),
+        ("self_attention", 1024, "out_of_memory", "31 GiB"),
+        ("self_attention", 2048, "out_of_memory", "not tried: 1024 was too large for memory already"),
+        ("deltaconv", 512, "ok", ""),
+        ("deltaconv", 2048, "ok", ""),
+        ("linfusion", 512, "timeout", "an hour"),
+    )
+    assert terrain.reaches == (
+        Reach("self_attention", "512", "1024", "out of memory: 31 GiB"),
+        Reach("linfusion", "", "512", "timeout: an hour"),
+        Reach("deltaconv", "2048", "", ""),
+    )
+
+
+def test_what_was_counted_on_shapes_did_not_run(found):
+    assert found(("deltaconv", 16384, "ok", ""), weights="shapes") == []
+
+
+def test_machines_and_number_formats_are_kept_apart(found):
+    found(("deltaconv", 512, "ok", ""))
+    found(("deltaconv", 1024, "ok", ""), dtype="bf16")
+    terrains = found(("deltaconv", 2048, "ok", ""), dtype="fp16", machine="two")
+    assert {terrain.reaches[0].largest for terrain in terrains} == {"512", "1024", "2048"}
+    assert any("dtype bf16" in terrain.where and terrain.where.endswith("one") for terrain in terrains)
