@@ -50,49 +50,6 @@ class Checkpoint:
         }
 
 
-@dataclass
-class Weighted:
-    """A factory whose mixers carry a checkpoint's weights; an exact mixer keeps its teacher's."""
-
-    factory: Factory
-    checkpoint: Checkpoint
-    _states: dict[type[TokenMixer], dict[str, dict[str, Tensor]]] = field(default_factory=dict, repr=False)
-
-    def __call__(self, site: Site, attention: nn.Module) -> TokenMixer:
-        """The mixer of a site; BadInput where the checkpoint is of another model, or does not fit this site."""
-        mixer = self.factory(site, attention)
-        if mixer.exact:
-            return mixer
-        kind = type(mixer)
-        if kind not in self._states:
-            self._states[kind] = self.checkpoint.states(kind)
-        states = self._states[kind]
-        if site.path not in states or (site.among and not states.keys() <= set(site.among)):
-            raise BadInput(_misfit(self.checkpoint, site, kind, list(states)))
-        try:
-            mixer.load_published(states[site.path])
-        except BadInput as error:
-            raise BadInput(f"{self.checkpoint.source} does not fit site {site.path}: {error}") from error
-        return mixer
-
-
-def _misfit(checkpoint: Checkpoint, site: Site, mixer: type[TokenMixer], found: list[str]) -> str:
-    """Why a checkpoint is not of this model, in one sentence."""
-    among = site.among or (site.path,)
-    if not found:
-        first = next(iter(checkpoint.tensors), "nothing at all")
-        return f"{checkpoint.source} holds no weights of a {mixer.__name__}: what it holds begins with {first}"
-    if set(found) < set(among):
-        return (
-            f"{checkpoint.source} has {len(found)} of this model's {len(among)} sites and lacks {site.path}: "
-            "give the whole checkpoint"
-        )
-    return (
-        f"{checkpoint.source} is a checkpoint of another model: its {len(found)} sites run from {found[0]} to "
-        f"{found[-1]}, this model's {len(among)} from {among[0]} to {among[-1]}"
-    )
-
-
 @dataclass(frozen=True)
 class Account:
     """What became of a checkpoint's tensors.
@@ -115,18 +72,64 @@ class Account:
         return "; ".join(said)
 
 
-def account(checkpoint: Checkpoint, mixers: Mapping[str, TokenMixer]) -> Account:
-    """The account of a checkpoint that has been loaded into these mixers, by site path."""
-    loaded: list[str] = []
-    missing: list[str] = []
-    learners = {path: mixer for path, mixer in mixers.items() if not mixer.exact}
-    known = {kind: checkpoint.names(kind) for kind in {type(mixer) for mixer in learners.values()}}
-    for path, mixer in learners.items():
-        own, names = mixer.state_dict().keys(), known[type(mixer)].get(path, {})
-        loaded += [name for parameter, name in names.items() if parameter in own]
-        missing += [f"{path}.{parameter}" for parameter in own if parameter not in names]
-    left_over = sorted(checkpoint.tensors.keys() - set(loaded))
-    return Account(checkpoint.source, len(learners), tuple(sorted(loaded)), tuple(missing), tuple(left_over))
+@dataclass
+class Weighted:
+    """A factory whose mixers carry a checkpoint's weights; an exact mixer keeps its teacher's."""
+
+    factory: Factory
+    checkpoint: Checkpoint
+    _states: dict[type[TokenMixer], dict[str, dict[str, Tensor]]] = field(default_factory=dict, repr=False)
+    _filled: dict[str, tuple[type[TokenMixer], list[str]]] = field(default_factory=dict, repr=False)
+
+    def __call__(self, site: Site, attention: nn.Module) -> TokenMixer:
+        """The mixer of a site; BadInput where the checkpoint is of another model, or does not fit this site."""
+        mixer = self.factory(site, attention)
+        if mixer.exact:
+            return mixer
+        kind = type(mixer)
+        if kind not in self._states:
+            self._states[kind] = self.checkpoint.states(kind)
+        states = self._states[kind]
+        if site.path not in states or (site.among and not states.keys() <= set(site.among)):
+            raise BadInput(_misfit(self.checkpoint, site, kind, list(states)))
+        try:
+            mixer.load_published(states[site.path])
+        except BadInput as error:
+            raise BadInput(f"{self.checkpoint.source} does not fit site {site.path}: {error}") from error
+        self._filled[site.path] = (kind, list(mixer.state_dict()))
+        return mixer
+
+    def account(self) -> Account:
+        """What became of the checkpoint at the sites that have been filled so far."""
+        known = {kind: self.checkpoint.names(kind) for kind in self._states}
+        loaded = [name for path, (kind, _) in self._filled.items() for name in known[kind][path].values()]
+        missing = [
+            f"{path}.{own}"
+            for path, (kind, names) in self._filled.items()
+            for own in names
+            if own not in known[kind][path]
+        ]
+        left_over = sorted(self.checkpoint.tensors.keys() - set(loaded))
+        return Account(
+            self.checkpoint.source, len(self._filled), tuple(sorted(loaded)), tuple(missing), tuple(left_over)
+        )
+
+
+def _misfit(checkpoint: Checkpoint, site: Site, mixer: type[TokenMixer], found: list[str]) -> str:
+    """Why a checkpoint is not of this model, in one sentence."""
+    among = site.among or (site.path,)
+    if not found:
+        first = next(iter(checkpoint.tensors), "nothing at all")
+        return f"{checkpoint.source} holds no weights of a {mixer.__name__}: what it holds begins with {first}"
+    if set(found) < set(among):
+        return (
+            f"{checkpoint.source} has {len(found)} of this model's {len(among)} sites and lacks {site.path}: "
+            "give the whole checkpoint"
+        )
+    return (
+        f"{checkpoint.source} is a checkpoint of another model: its {len(found)} sites run from {found[0]} to "
+        f"{found[-1]}, this model's {len(among)} from {among[0]} to {among[-1]}"
+    )
 
 
 def read(source: str | Path) -> Checkpoint:

@@ -19,7 +19,7 @@ from typing import Any
 from torch import nn
 
 from harness.case import BadInput
-from harness.checkpoint import Account, Checkpoint, Weighted, account, read
+from harness.checkpoint import Account, Checkpoint, Weighted, read
 from harness.mixer import TokenMixer
 from harness.surgery import Seating, seating_of
 
@@ -56,7 +56,7 @@ def apply(pipe: Any, mixer: type[Any], weights: str | Path | None, settings: Map
     except TypeError as error:
         raise BadInput(f"{mixer.__name__} cannot be made with {dict(settings)}: {error}") from error
     mixers = {path: seat.mixer for path, seat in seating.seats.items()}
-    return Applied(mixers, account(factory.checkpoint, mixers) if isinstance(factory, Weighted) else None)
+    return Applied(mixers, factory.account() if isinstance(factory, Weighted) else None)
 
 
 def remove(pipe: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from harness.case import Case, Resolution
-from harness.checkpoint import Weighted, account
+from harness.checkpoint import Weighted
 from harness.distillation.student import Student
 from harness.features.world import World
 from harness.model import Model
@@ -33,6 +33,7 @@ class Trial:
         self.untrained_allowed = untrained_allowed
         self._factory = factory
         self._student = student
+        self._weighted: Weighted | None = None
         self._images: Tensor | None = None
         self._references: dict[tuple[int, Resolution], Tensor] = {}
 
@@ -44,7 +45,9 @@ class Trial:
     @property
     def factory(self) -> Factory:
         """Makes the variant's mixers, with the student's weights where there are any."""
-        return Weighted(self._factory, self._student.checkpoint()) if self._student.available else self._factory
+        if self._weighted is None and self._student.available:
+            self._weighted = Weighted(self._factory, self._student.checkpoint())
+        return self._weighted or self._factory
 
     @property
     def bare_factory(self) -> Factory:
@@ -71,11 +74,10 @@ class Trial:
             return dict(seats)
 
     def notes(self) -> tuple[str, ...]:
-        """What the record must say of published weights: what was loaded, what is missing, what is left over."""
-        if self._student.published is None:
+        """What the record must say of published weights: what was loaded, what was missing, what was left over."""
+        if self._student.published is None or self._weighted is None:
             return ()
-        mixers = {path: seat.mixer for path, seat in self.seats().items()}
-        return (f"published weights, {account(self._student.checkpoint(), mixers)}",)
+        return (f"published weights, {self._weighted.account()}",)
 
     @property
     def prompts(self) -> list[str]:

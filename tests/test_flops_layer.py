@@ -20,7 +20,7 @@ FACTORIES = {
 
 def readings(variant: str, size: str, teacher: str = "self_attention") -> tuple[Reading, Reading]:
     case = SimpleNamespace(resolution=Resolution.parse(size), variant=variant)
-    ours, printed = LayerFlops(teacher=teacher)(SimpleNamespace(case=case, factory=FACTORIES[variant]))  # type: ignore[arg-type]
+    ours, printed = LayerFlops(teacher=teacher)(SimpleNamespace(case=case, bare_factory=FACTORIES[variant]))  # type: ignore[arg-type]
     return ours, printed
 
 

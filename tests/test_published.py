@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from baselines import LinFusionAttention, NeighborhoodAttention
 from deltaconv import DeltaConvBlock
 from harness.case import BadInput
-from harness.checkpoint import Account, Checkpoint, Weighted, account, digest, read
+from harness.checkpoint import Account, Checkpoint, Weighted, digest, read
 from harness.surgery import Factory, seated, sites
 
 KERNEL = 5
@@ -50,9 +50,9 @@ def linfusion(denoiser: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load(denoiser: nn.Module, factory: Factory, checkpoint: Checkpoint) -> tuple[dict[str, Any], Account]:
-    with seated(denoiser, Weighted(factory, checkpoint)) as seats:
-        mixers = {path: seat.mixer for path, seat in seats.items()}
-        return mixers, account(checkpoint, mixers)
+    weighted = Weighted(factory, checkpoint)
+    with seated(denoiser, weighted) as seats:
+        return {path: seat.mixer for path, seat in seats.items()}, weighted.account()
 
 
 @pytest.mark.parametrize(("prefix", "triton"), [("", False), ("base:", True), ("denoiser.", True)])

@@ -14,7 +14,7 @@ import conf
 from baselines import LinFusionAttention
 from deltaconv import DeltaConvBlock
 from harness.case import Resolution
-from harness.checkpoint import Checkpoint, Weighted, account
+from harness.checkpoint import Checkpoint, Weighted
 from harness.surgery import seated
 
 KERNELS = {
@@ -94,9 +94,9 @@ def test_the_names_and_shapes_of_the_published_files_fit(real: Any) -> None:
         (DeltaConvBlock, "deltaconv", convfusion),
         (LinFusionAttention, "linfusion", linfusion),
     ):
-        factory = partial(mixer.for_site, **real.presets.get(variant, {}))
-        with seated(real.denoiser, Weighted(factory, checkpoint)) as seats:
-            found = account(checkpoint, {path: seat.mixer for path, seat in seats.items()})
+        weighted = Weighted(partial(mixer.for_site, **real.presets.get(variant, {})), checkpoint)
+        with seated(real.denoiser, weighted):
+            found = weighted.account()
         assert found.sites == SITES[real.name]
         assert len(found.loaded) == len(checkpoint.tensors)
         assert found.left_over == ()

@@ -65,10 +65,10 @@ class LayerFlops:
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         """Two readings: layer_flops, with the convention's N in its details, and layer_flops_printed."""
         grid = token_grid(trial.case.resolution)
-        if trial.factory is None or trial.case.variant == self.teacher:
+        if trial.bare_factory is None or trial.case.variant == self.teacher:
             value, protocol = paper_self_attention(grid), PAPER
         else:
-            value, protocol = top_layer(trial.factory, grid), OURS
+            value, protocol = top_layer(trial.bare_factory, grid), OURS
         details = {"tokens": grid[0] * grid[1], "grid": list(grid)}
         yield Reading(self.name, "layer_flops", value, "FLOP", "lower", protocol, details=details)
         yield self._printed(trial.case.variant, trial.case.resolution)
