@@ -9,7 +9,7 @@ Shapes: B batch, N = height * width tokens in row-major order, C channels.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -129,11 +129,10 @@ class Seating:
         self._training = [(module, module.training) for module in denoiser.modules()]
         self._trainable = [(weight, weight.requires_grad) for weight in denoiser.parameters()]
         self._hooks: list[RemovableHandle] = []
-        try:
+        with ExitStack() as way_back:
+            way_back.callback(self.undo)
             self._seat_all()
-        except BaseException:
-            self.undo()
-            raise
+            way_back.pop_all()
 
     def _seat_all(self) -> None:
         rooms: dict[str, Room] = {}

@@ -7,13 +7,14 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from baselines import NeighborhoodAttention, SelfAttention
 from deltaconv import DeltaConvBlock
+from harness.metrics.counters import Definition
 from harness.metrics.footprint import rise_of
 from harness.metrics.memory import measure
-from harness.mixer import Grid, TokenMixer, Unavailable
+from harness.mixer import Unavailable
 
 SIDES = (64, 128, 256, 512)
 MIXERS = {
@@ -21,17 +22,6 @@ MIXERS = {
     "dilated": lambda channels: NeighborhoodAttention(channels, 8, 7, dilation=2),
     "deltaconv": lambda channels: DeltaConvBlock(channels, 13),
 }
-
-
-class Definition(nn.Module):
-    """A mixer by its definition."""
-
-    def __init__(self, mixer: TokenMixer) -> None:
-        super().__init__()
-        self.mixer = mixer
-
-    def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        return self.mixer.definition(tokens_BNC, grid)
 
 
 def projected(mixer: nn.Module, side: int, channels: int) -> int:

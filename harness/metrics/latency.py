@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
-from harness.case import BadInput
 from harness.metrics.alternation import LEAST, Pair, Sides, alternate, ratio_of, teacher_flops
 from harness.metrics.conformance import first_breach
 from harness.metrics.limits import matrix_rate
-from harness.metrics.timing import clock_for, clock_name, observed, reading_of
+from harness.metrics.timing import check_batch, clock_for, clock_name, observed, reading_of
 from harness.record import Reading
 
 if TYPE_CHECKING:
@@ -41,10 +40,7 @@ class Latency:
 
     def __post_init__(self) -> None:
         """Raise BadInput for a batch without images."""
-        if self.batch is not None and self.batch < 1:
-            raise BadInput(
-                f"{self.name}.batch={self.batch} is not possible: give at least 1, or null for the case's batch"
-            )
+        check_batch(self.name, self.batch)
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         """latency and latency_ratio. A mixer that breaches its definition is not timed: dashes with the reason."""

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from harness.case import BadInput
 from harness.metrics.conformance import breach
 from harness.metrics.limits import limits, too_slow
 from harness.metrics.places import Place, mixer_at, places, tokens_at
-from harness.metrics.timing import Timing, clock_name, observed
+from harness.metrics.timing import Timing, check_batch, clock_name, observed
 from harness.mixer import Grid, TokenMixer
 from harness.model import DTYPES
 from harness.record import Reading
@@ -64,8 +63,7 @@ class MixerBench:
 
     def __post_init__(self) -> None:
         """Raise BadInput for a batch without images."""
-        if self.batch is not None and self.batch < 1:
-            raise BadInput(f"{self.name}.batch={self.batch} is not possible: give at least 1, or null for the case's")
+        check_batch(self.name, self.batch)
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         """mixer_bench, the share that the forwards of all levels reach together; then each level's times and share."""

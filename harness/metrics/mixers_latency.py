@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from harness.case import BadInput
 from harness.metrics.conformance import breach
 from harness.metrics.limits import too_slow
 from harness.metrics.places import Place, mixer_at, places, tokens_at
-from harness.metrics.timing import clock_name, observed
+from harness.metrics.timing import check_batch, clock_name, observed
 from harness.model import DTYPES
 from harness.record import Reading
 
@@ -62,8 +61,7 @@ class MixersLatency:
 
     def __post_init__(self) -> None:
         """Raise BadInput for a batch without images."""
-        if self.batch is not None and self.batch < 1:
-            raise BadInput(f"{self.name}.batch={self.batch} is not possible: give at least 1, or null for the case's")
+        check_batch(self.name, self.batch)
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         """One reading; its details hold every distinct site with its raw samples."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from harness.case import BadInput
 from harness.metrics.load import Load
 from harness.record import Reading
 
@@ -25,6 +26,12 @@ AGREEMENT = 0.05
 DRAWS = 1000
 ENOUGH_FOR_INTERVAL = 6
 """Below six samples even their whole range covers the median with less than 95 %."""
+
+
+def check_batch(metric: str, batch: int | None) -> None:
+    """Raise BadInput for a timed call without images; None stands for the case's own batch."""
+    if batch is not None and batch < 1:
+        raise BadInput(f"{metric}.batch={batch} is not possible: give at least 1, or null for the case's batch")
 
 
 @dataclass(frozen=True)
