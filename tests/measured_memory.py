@@ -5,12 +5,15 @@ look free.
 """
 
 from contextlib import contextmanager
+from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from baselines import NeighborhoodAttention
+from deltaconv import DeltaConvBlock
 from harness.case import Resolution
 from harness.metrics import memory
 from harness.metrics.footprint import rise_of
@@ -58,6 +61,35 @@ def test_a_convolution_needs_on_the_cpu_what_is_projected(channels: tuple[int, i
     with torch.no_grad():
         layer(x)
         assert resident_rise(lambda: layer(x)) == pytest.approx(projected, rel=0.05)
+
+
+@needs_mark
+@pytest.mark.parametrize("mixer", [NeighborhoodAttention(320, 8, 13), DeltaConvBlock(320, 13)], ids=["near", "delta"])
+def test_a_mixer_needs_at_every_size_what_is_projected(mixer: nn.Module) -> None:
+    """Which is linear in the tokens: tests/test_mixers_memory.py. Buffers of the kernels' own are the tolerance."""
+    for side in (64, 128):
+        tokens, grid = torch.zeros(1, side * side, 320), (side, side)
+        projected = rise_of(deepcopy(mixer).to("meta"), tokens.to("meta"), grid).size
+        with torch.no_grad():
+            rises = [resident_rise(lambda x=tokens, grid=grid: mixer(x, grid)) for _ in range(memory.LEAST)]
+        assert min(rises) == pytest.approx(projected, rel=0.03)
+
+
+@needs_mark
+def test_a_call_during_which_the_system_took_pages_back_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = iter([90, 50, 90, 90])
+    monkeypatch.setattr(memory, "resident", lambda field: next(files) * MIB if field == "RssFile" else 100 * MIB)
+    calls: list[int] = []
+    assert resident_rise(lambda: calls.append(1)) == 0
+    assert len(calls) == 2
+
+
+@needs_mark
+def test_a_system_that_takes_back_pages_all_the_time_gives_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = iter(range(100, 0, -1))
+    monkeypatch.setattr(memory, "resident", lambda field: next(files) * MIB if field == "RssFile" else 100 * MIB)
+    with pytest.raises(Unavailable, match="took back memory of this process during each of 5 calls"):
+        resident_rise(lambda: None)
 
 
 def test_a_call_is_measured_twice_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
-"""Peak memory of one mixer call as the grid grows: linear in the tokens where the method is, on shapes and measured.
+"""Projected peak memory of one mixer call as the grid grows: linear in the tokens where the method is.
 
-The projected peaks are exact: live storages of one call, traced on the meta device, fp32, batch 1.
+The peaks are exact: live storages of one call, traced on the meta device, fp32, batch 1. Measured ones lie within a few
+percent of them: tests/measured_memory.py.
 """
 
 import math
@@ -13,8 +14,6 @@ from baselines import NeighborhoodAttention, SelfAttention
 from deltaconv import DeltaConvBlock
 from harness.metrics.counters import Definition
 from harness.metrics.footprint import rise_of
-from harness.metrics.memory import measure
-from harness.mixer import Unavailable
 
 SIDES = (64, 128, 256, 512)
 MIXERS = {
@@ -52,18 +51,3 @@ def test_a_fit_of_the_definition_of_self_attention_is_not_a_line() -> None:
     sides = SIDES[:3]
     peaks = [projected(Definition(SelfAttention(320, 8)), side, 320) for side in sides]
     assert exponent([side * side for side in sides], peaks) > 1.9
-
-
-@pytest.mark.parametrize("name", ["neighborhood", "deltaconv"])
-def test_the_measured_peak_grows_no_faster_than_the_tokens(name: str) -> None:
-    mixer, sides = MIXERS[name](64), (48, 64, 96, 128)
-    tokens = [side * side for side in sides]
-    made = {side: torch.zeros(1, side * side, 64) for side in sides}
-    with torch.no_grad():
-        mixer(made[48], (48, 48))
-        try:
-            peaks = [measure(lambda s=side: mixer(made[s], (s, s)), "cpu")["activations"] for side in sides]
-        except Unavailable as reason:
-            pytest.skip(str(reason))
-    assert peaks[-1] > peaks[0]
-    assert exponent(tokens, peaks) < 1.2  # what a call needs at any size, such as masks, only flattens the slope

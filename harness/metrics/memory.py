@@ -3,18 +3,16 @@
 Both are weights plus activations, so that they can be laid side by side. Weights are the bytes of the denoiser's own
 storages; activations are what one call adds at its highest point. Measured, that is on CUDA the allocator's own peak,
 and on the CPU the high-water mark of the resident set (the kernel keeps it, nothing is sampled), set back just before
-the call. Two things would blur that in a long-lived process: code that the first call pages in (so there is a warm-up
-at the smallest size, and the least of several calls is taken where time allows), and freed blocks that malloc keeps for
-later (each is returned at once while the call runs, so that the mark is what was allocated, as on CUDA, and not how
-malloc arranged it).
+the call. Three things would blur that in a long-lived process: code that the first call pages in (so there is a warm-up
+at the smallest size, and the least of several calls is taken where time allows); freed blocks that malloc keeps for
+later (harness/metrics/heap.py has each returned at once, so that the mark is what was allocated, as on CUDA, and not
+how malloc arranged it); and pages of files, such as the code of libraries, that the system takes back meanwhile, which
+would hide as many allocated ones (such a call is made again).
 """
 
-import ctypes
 import gc
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -23,6 +21,7 @@ import torch
 
 from harness.case import Resolution
 from harness.metrics.footprint import Body, body_of, footprint, storages
+from harness.metrics.heap import every_block_returned
 from harness.metrics.visits import body_key
 from harness.mixer import Unavailable
 from harness.record import Reading
@@ -36,16 +35,17 @@ PROJECTED = (
 )
 MEASURED = {
     "cuda": "peak_memory/cuda-v1: one denoiser call, batch 1, least of few: weights + rise of max_memory_allocated",
-    "cpu": "peak_memory/cpu-v1: one denoiser call, batch 1, least of few: weights + rise of VmHWM, no freed block kept",
+    "cpu": "peak_memory/cpu-v2: one denoiser call, batch 1, least of few: weights + rise of VmHWM, no freed block kept",
 }
 CLEAR = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
 WARM_UP_TILES = 4
 LEAST = 2
 """Calls: the first at a size also pays, once in a process, for kernels that are generated for its shapes."""
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
-"""Names of glibc's mallopt."""
-SMALL_BLOCK, LARGE_BLOCK = 2**16, 2**25
+TRIES = 5
+"""Calls made while the system takes back pages, before a measurement is given up."""
+TAKEN_BACK, TAKEN_SHARE = 2**18, 0.01
+"""Bytes of resident files, or share of the rise, that may go during a call that counts."""
 
 
 @dataclass(frozen=True)
@@ -144,42 +144,33 @@ def _cuda_rise(work: Callable[[], object]) -> dict[str, int]:
 
 
 def resident_rise(work: Callable[[], object]) -> int:
-    """How far the resident set rises while `work` runs; raises Unavailable where nobody keeps the mark."""
+    """How far the resident set rises while `work` runs; raises Unavailable where no mark is kept, or none is clear."""
     gc.collect()
     try:
         with every_block_returned():
-            CLEAR.write_text("5")
-            before = resident("VmRSS")
-            work()
-            return max(0, resident("VmHWM") - before)
+            for _ in range(TRIES):
+                rise, taken = _rise_and_taken(work)
+                if taken <= max(TAKEN_BACK, TAKEN_SHARE * rise):
+                    return rise
     except (OSError, KeyError) as error:
         raise Unavailable(
             f"the high-water mark of this process cannot be set back ({error}): "
             "measured peak memory on the CPU needs Linux with /proc/self/clear_refs; projected_memory works everywhere"
         ) from error
+    raise Unavailable(
+        f"the system took back memory of this process during each of {TRIES} calls, the last time {taken} bytes, which "
+        "hides as much of the peak: free some memory and run again; projected_memory works everywhere"
+    )
+
+
+def _rise_and_taken(work: Callable[[], object]) -> tuple[int, int]:
+    CLEAR.write_text("5")
+    before, files = resident("VmRSS"), resident("RssFile")
+    work()
+    return max(0, resident("VmHWM") - before), files - resident("RssFile")
 
 
 def resident(field: str) -> int:
-    """Bytes of a line of /proc/self/status, such as VmRSS or VmHWM."""
+    """Bytes of a line of /proc/self/status, such as VmRSS, VmHWM or RssFile."""
     lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
     return int(lines[field].split()[0]) * 1024
-
-
-@contextmanager
-def every_block_returned() -> Iterator[None]:
-    """For a while glibc keeps no freed block of 64 KiB or more; afterwards it is as a process of large tensors ends up.
-
-    The thresholds are the ceiling that glibc's own adjustment reaches once a block of 32 MiB was freed.
-    """
-    library = ctypes.CDLL(None) if os.name == "posix" else None
-    tunable = library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
-    if tunable is None:
-        yield
-        return
-    try:
-        tunable.malloc_trim(0)
-        tunable.mallopt(MMAP_THRESHOLD, SMALL_BLOCK)
-        yield
-    finally:
-        tunable.mallopt(MMAP_THRESHOLD, LARGE_BLOCK)
-        tunable.mallopt(TRIM_THRESHOLD, 2 * LARGE_BLOCK)

@@ -1,0 +1,74 @@
+"""The C library's heap, held so that the resident set shows what is allocated and not what malloc keeps.
+
+glibc asks the system for a large block of its own, and returns it as soon as it is freed, only where no free chunk of
+its heap can serve instead; and the heap of a long-lived process has many. So for a while they are all occupied, by
+blocks that nobody touches and that are therefore not resident: every block of 64 KiB or more then comes and goes by
+itself. That is what `MALLOC_MMAP_THRESHOLD_=65536` does to a process from its start.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
+"""Names of glibc's mallopt."""
+SMALL_BLOCK, LARGE_BLOCK = 2**16, 2**25
+LARGEST_CHUNK = 2**32
+
+
+class MallInfo(ctypes.Structure):
+    """glibc's `struct mallinfo2`; hblks is the number of blocks that lie outside the heap."""
+
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")),
+        *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")),
+    )
+    hblks: int
+
+
+def glibc() -> ctypes.CDLL | None:
+    """The process's C library where it is a glibc that tells what it holds (2.33 or later)."""
+    try:
+        library = ctypes.CDLL(None)
+        library.mallinfo2.restype = MallInfo
+    except (AttributeError, OSError, TypeError):
+        return None
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.restype, library.free.argtypes = None, [ctypes.c_void_p]
+    return library
+
+
+@contextmanager
+def every_block_returned() -> Iterator[None]:
+    """For a while glibc keeps no freed block of 64 KiB or more; afterwards it is as a process of large tensors ends up.
+
+    The thresholds are the ceiling that glibc's own adjustment reaches once a block of 32 MiB was freed.
+    """
+    library = glibc()
+    if library is None:
+        yield
+        return
+    library.mallopt(MMAP_THRESHOLD, SMALL_BLOCK)
+    occupied = free_chunks(library)
+    try:
+        library.malloc_trim(0)
+        yield
+    finally:
+        for block in occupied:
+            library.free(block)
+        library.mallopt(MMAP_THRESHOLD, LARGE_BLOCK)
+        library.mallopt(TRIM_THRESHOLD, 2 * LARGE_BLOCK)
+
+
+def free_chunks(library: ctypes.CDLL) -> list[int]:
+    """Blocks that now occupy every free chunk of 64 KiB or more of the calling thread's heap, the largest first."""
+    occupied, size = [], LARGEST_CHUNK
+    while size >= SMALL_BLOCK:
+        outside = library.mallinfo2().hblks
+        block = library.malloc(size)
+        if block and library.mallinfo2().hblks == outside:
+            occupied.append(block)
+            continue
+        library.free(block)
+        size //= 2
+    return occupied
