@@ -24,6 +24,8 @@ LARGEST_KERNEL = 25
 """The rows of a kernel are unrolled: beyond this a program outgrows the instruction cache."""
 CAPABILITY = (8, 0)
 """Arithmetic in bfloat16 begins here."""
+TRITON = (3, 4)
+"""The kernels hand tuples around, which Triton has from 3.3 on, with repairs in 3.4."""
 
 
 def check_backend(backend: str) -> None:
@@ -57,8 +59,8 @@ def obstacle(dtype: torch.dtype, kernel_size: int) -> str:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def misplaced(kind: str, index: int | None) -> str:
     """What keeps the kernels from a device, with the remedy; empty if nothing does."""
-    if find_spec("triton") is None:
-        return "Triton is not installed: pip install triton"
+    if reason := outdated():
+        return f"{reason}: pip install 'triton>={TRITON[0]}.{TRITON[1]}'"
     if kind == "cpu":
         from deltaconv.kernels_forward import INTERPRETED
 
@@ -71,13 +73,23 @@ def misplaced(kind: str, index: int | None) -> str:
     return ""
 
 
+def outdated() -> str:
+    """What is wrong with the Triton that is installed; empty if nothing is."""
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    from triton import __version__ as installed
+
+    numbers = tuple(int(number) for number in installed.split(".")[:2])
+    return "" if numbers >= TRITON else f"Triton {installed} is too old"
+
+
 def rule(backend: Backend, dtype: torch.dtype, kernel_size: int) -> str:
     """What the record says of the backend, on whatever device the case runs."""
     if backend == "torch":
         return "torch operators"
     if backend == "triton":
         return "fused Triton kernels"
-    reason = obstacle(dtype, kernel_size) or ("" if find_spec("triton") else "Triton is not installed")
+    reason = obstacle(dtype, kernel_size) or outdated()
     return f"torch operators ({reason})" if reason else "fused Triton kernels on CUDA, torch operators elsewhere"
 
 

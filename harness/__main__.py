@@ -1,8 +1,9 @@
 """The command line: `python -m harness +sweep=resolution`. Only here is Hydra known; below it is plain Python."""
 
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.case import BadInput
@@ -51,17 +52,29 @@ def run(config: DictConfig) -> None:
 
 
 def _do(config: DictConfig) -> int:
+    from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
 
     from harness.console import Console
     from harness.lesson import Lesson
     from harness.run import run as run_experiment
 
+    give_way(config, HydraConfig.get().overrides.task)
     lesson = instantiate(config.train, _convert_="all")
     if isinstance(lesson, Lesson):
         lesson.learn()
         return 0
     return run_experiment(instantiate(config, _convert_="all"), Console())
+
+
+def give_way(config: DictConfig, overrides: Sequence[str]) -> None:
+    """What the command line sets of a variant holds on every model: presets of the same name are dropped."""
+    for override in overrides:
+        named = re.match(r"\+*catalog\.variants\.([^.=]+)\.([^.=]+)", override)
+        presets = [model.get("presets", {}).get(named[1]) for model in config.catalog.models.values()] if named else []
+        for preset in filter(None, presets):
+            with open_dict(preset):
+                preset.pop(named[2], None)
 
 
 def status_of(job: Callable[[], int | None]) -> int:

@@ -43,8 +43,8 @@ class Case:
     """Model, variant, resolution, and every setting that changes a result.
 
     `weights` names the weights in force: a fingerprint of the model's files and of the student's, `shapes` where a
-    cost is taken on the configuration alone. `metrics` is what to measure; it is not part of the identity, so a record
-    can be extended by a metric that it lacks.
+    cost is taken on the configuration alone. `mixer` spells out the variant: what makes its mixers, with all settings.
+    `metrics` is what to measure; it is not part of the identity, so a record can be extended by a metric that it lacks.
     """
 
     model: str
@@ -60,6 +60,7 @@ class Case:
     dtype: str
     device: str
     weights: str
+    mixer: str = ""
 
     def identity(self) -> dict[str, Any]:
         """The fields that change a result, as JSON values."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from harness import checkpoint
 from harness.case import BadInput, Case, Resolution
 from harness.distillation.recipe import Recipe
-from harness.distillation.student import Student, ingredients
+from harness.distillation.student import Student, ingredients, spelled
 from harness.executor import Executor, InProcess
 from harness.features.world import World
 from harness.gate import Gate
@@ -177,6 +177,7 @@ class Experiment:
             dtype=dtype,
             device=self.device,
             weights=SHAPES,
+            mixer=spelled(self.factory(model.name, variant)),
         )
         return replace(case, weights=self._weights(model, variant, NEEDS[needs]))
 

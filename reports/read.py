@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 SCHEMA = 1
-NAMED = ("model", "variant", "resolution", "metrics", "key", "weights")
-"""Fields of a case with a place of their own in `Record`; all others are its settings."""
+NAMED = ("model", "variant", "resolution", "metrics", "key", "weights", "mixer")
+"""Fields of a case that are told elsewhere, a mixer's settings by its sites' notes; all others are its settings."""
 LARGEST = 1e300
 """Beyond this a number is damage, not a measurement; NaN fails the comparison as well."""
 

@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 
 import conf
-from harness.__main__ import GROUPS, catalog, names
+from harness.__main__ import GROUPS, catalog, give_way, names
 from harness.experiment import NEEDS, Experiment
 
 ROOT = Path(conf.__path__[0])
@@ -73,3 +73,23 @@ def test_every_file_begins_by_saying_what_it_is_for(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     first = next(line for line in lines if not line.startswith("# @package"))
     assert first.startswith("# ")
+
+
+def test_a_setting_of_a_variant_on_the_command_line_beats_the_presets_of_models(composed):
+    chosen = ["+sweep=smoke", "catalog.variants.deltaconv.kernel_size=3"]
+    config = composed(*chosen)
+    give_way(config, chosen)
+    experiment = instantiate(config, _convert_="all")
+    assert experiment.factory("tiny_sd", "deltaconv").keywords["kernel_size"] == 3
+    assert experiment.factory("sd15", "deltaconv").keywords["kernel_size"] == 3
+    assert experiment.factory("tiny_sd", "neighborhood").keywords["kernel_size"] == 5  # another variant's preset stays
+    assert experiment.factory("sd15", "deltaconv").keywords["gate"] == "scaled"
+
+
+def test_costs_are_told_apart_by_the_settings_of_a_variant(composed):
+    def case(*overrides):
+        chosen = ["+sweep=cost", "models=[sd15]", "variants=[neighborhood]", "resolutions=[512]", *overrides]
+        return instantiate(composed(*chosen), _convert_="all").cases()[0]
+
+    assert case().key == case().key
+    assert case().key != case("catalog.variants.neighborhood.kernel_size=7").key

@@ -83,8 +83,15 @@ def test_what_the_kernels_do_not_take_is_said(dtype: torch.dtype, kernel: int, r
 
 def test_a_machine_without_triton_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "find_spec", lambda name: None)
-    assert kernels.misplaced("cuda", 0) == "Triton is not installed: pip install triton"
+    assert kernels.misplaced("cuda", 0) == "Triton is not installed: pip install 'triton>=3.4'"
     assert kernels.rule("auto", torch.float16, 3) == "torch operators (Triton is not installed)"
+
+
+@needs_triton
+def test_a_triton_without_tuples_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triton.__version__", "3.2.0")
+    assert kernels.misplaced("cuda", 0) == "Triton 3.2.0 is too old: pip install 'triton>=3.4'"
+    assert kernels.rule("auto", torch.float16, 3) == "torch operators (Triton 3.2.0 is too old)"
 
 
 @needs_triton

@@ -8,6 +8,7 @@ import tiny_pipelines
 import torch
 from torch import Tensor, nn
 
+from harness.metrics.alternation import Own
 from harness.mixer import Grid, Site, TokenMixer
 from harness.models.dit import PixArtModel
 from harness.models.unet import UNetModel
@@ -23,18 +24,6 @@ class Scaling(TokenMixer):
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
         return tokens_BNC * self.weight * (grid[0] / grid[1])
-
-
-class Wrapped(TokenMixer):
-    """The attention itself, through the seat."""
-
-    def __init__(self, attention: nn.Module) -> None:
-        super().__init__()
-        self.attention = attention
-
-    def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        mixed_BNC: Tensor = self.attention(tokens_BNC)
-        return mixed_BNC
 
 
 def scaling(site: Site, attention: nn.Module) -> TokenMixer:
@@ -129,7 +118,7 @@ def test_the_attention_behind_the_seat_gives_the_teachers_output(subject: Any) -
     denoiser, call = subject
     with torch.no_grad():
         teacher = denoiser(**call())[0]
-        with seated(denoiser, lambda site, attention: Wrapped(attention)):
+        with seated(denoiser, lambda site, attention: Own(attention)):
             assert torch.equal(denoiser(**call())[0], teacher)
 
 

@@ -93,24 +93,29 @@ class Student:
 
 
 def ingredients(recipe: Any, fingerprint: str, factory: partial[TokenMixer], world: str) -> str:
-    """Everything that makes a student what it is, as sorted JSON."""
-    made_of = {"recipe": repr(recipe), "model": fingerprint, "world": world} | _described(factory)
-    return json.dumps(made_of, sort_keys=True, default=_plain)
+    """Everything that makes a student what it is, as sorted JSON. A backend changes no weight: it is left out."""
+    made_of = {"recipe": repr(recipe), "model": fingerprint, "world": world} | _described(factory, but="backend")
+    return json.dumps(made_of, sort_keys=True, default=partial(_plain, but="backend"))
 
 
-def _described(factory: partial[TokenMixer]) -> dict[str, Any]:
-    """A factory by its function's name and its settings, maps in their order. A backend changes no weight: left out."""
+def spelled(factory: partial[TokenMixer]) -> str:
+    """A factory by its function's name and all its settings, as sorted JSON."""
+    return json.dumps(_described(factory), sort_keys=True, default=_plain)
+
+
+def _described(factory: partial[TokenMixer], but: str = "") -> dict[str, Any]:
+    """Maps in their order, since the first pattern that fits decides; without the setting `but`."""
     maker: Any = factory.func
     settings = {
         name: list(value.items()) if isinstance(value, Mapping) else value
         for name, value in factory.keywords.items()
-        if name != "backend"
+        if name != but
     }
     return {"mixer": f"{maker.__module__}.{maker.__qualname__}", "parameters": settings}
 
 
-def _plain(value: object) -> Any:
-    return _described(value) if isinstance(value, partial) else str(value)
+def _plain(value: object, but: str = "") -> Any:
+    return _described(value, but) if isinstance(value, partial) else str(value)
 
 
 def _key_of(path: Path) -> str | None:
