@@ -8,10 +8,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from harness.mixer import BadInput, Grid, Site, TokenMixer, as_map, device_of
-
-PLANAR_KERNEL = 9
-"""From this size on, the CPU convolves a planar copy of a map faster than the channels-last map itself."""
+from harness.mixer import BadInput, Grid, Site, TokenMixer, as_map, device_of, planar
 
 
 class DepthwiseConvolution(TokenMixer):
@@ -36,8 +33,7 @@ class DepthwiseConvolution(TokenMixer):
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
         map_BCHW = as_map(tokens_BNC, grid).permute(0, 3, 1, 2)
-        if map_BCHW.device.type == "cpu" and self.spatial.kernel_size[0] >= PLANAR_KERNEL:
-            map_BCHW = map_BCHW.contiguous()
+        map_BCHW = planar(map_BCHW, self.spatial.kernel_size[0])
         mixed: Tensor = self.project(self.spatial(map_BCHW).flatten(2).transpose(1, 2))
         return mixed
 

@@ -13,6 +13,7 @@ config.json beside them says in `modules_list` which site each number stands for
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from torch import Tensor, nn
@@ -45,17 +46,18 @@ class LinFusionAttention(ProjectedMixer):
         mid_divisor: int | None = None,
         inherit: bool = True,
     ) -> "LinFusionAttention":
-        """`mid_divisor` sets the width relative to the site instead (16 for the published SDXL weights).
+        """`mid_divisor` sets the width relative to the site (16 for the published SDXL weights); the two must agree.
 
         `inherit=False` starts W_q to W_o at random, as the published training script does; the biases' presence stays.
         """
         if mid_divisor is not None:
-            if mid_channels is not None or mid_divisor < 1 or site.channels % mid_divisor:
+            width = _share(site, mid_divisor)
+            if mid_channels not in (None, width):
                 raise BadInput(
-                    f"mid_divisor is {mid_divisor} at site {site.path} of {site.channels} channels: give a divisor of "
-                    "the channels, and no mid_channels beside it"
+                    f"mid_channels is {mid_channels} and mid_divisor is {mid_divisor}, which makes {width} at site "
+                    f"{site.path}: give one of them"
                 )
-            mid_channels = site.channels // mid_divisor
+            mid_channels = width
         with place(site, attention):
             mixer = cls(site.channels, site.heads, mid_channels, bias=has_bias(attention))
         return mixer.inherit(attention) if inherit else mixer
@@ -86,12 +88,18 @@ class LinFusionAttention(ProjectedMixer):
 
     @classmethod
     def settings_of(cls, states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
-        """Width of the perceptrons; BadInput where it is not one share of the channels at all sites."""
-        shares = {divisor(state) for state in states.values()}
-        if len(shares) != 1:
-            raise BadInput("the LinFusion weights have perceptrons of several kinds, which no single setting describes")
-        share = shares.pop()
-        return {"mid_channels": -1} if share is None else {"mid_divisor": share}
+        """Width of the perceptrons, as a share of the channels or in channels; BadInput where neither is everywhere."""
+        sizes = sorted({_size(state) for state in states.values()})
+        shares, widths = {Fraction(channels, width) for width, channels in sizes}, {width for width, _ in sizes}
+        if len(shares) == 1 and (share := max(shares)) >= 1 and share.denominator == 1:
+            return {"mid_divisor": int(share)}
+        if len(widths) == 1:
+            return {"mid_channels": max(widths)}
+        listed = ", ".join(f"{width} at {channels} channels" if channels else "none" for width, channels in sizes)
+        raise BadInput(
+            f"the LinFusion weights have perceptrons of several widths ({listed}), and neither mid_channels nor "
+            "mid_divisor gives them all: give weights of one width, or of one whole divisor of the channels"
+        )
 
     def load_published(self, state: Mapping[str, Tensor]) -> None:
         """As the function of that name."""
@@ -128,7 +136,16 @@ def load_published(mixer: LinFusionAttention, state_dict: Mapping[str, Tensor]) 
     return mixer
 
 
-def divisor(state: Mapping[str, Tensor]) -> int | None:
-    """Channels over the width of a site's perceptrons; None where it has none."""
+def _size(state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """(width, channels) of a site's perceptrons; (-1, 0) where it has none."""
     narrow = state.get("to_q_.0.weight")
-    return None if narrow is None else narrow.shape[1] // narrow.shape[0]
+    return (-1, 0) if narrow is None else (narrow.shape[0], narrow.shape[1])
+
+
+def _share(site: Site, divisor: int) -> int:
+    """The channels of a site over a divisor of them; BadInput where it is none."""
+    if divisor < 1 or site.channels % divisor:
+        raise BadInput(
+            f"mid_divisor is {divisor} at site {site.path} of {site.channels} channels: give a divisor of the channels"
+        )
+    return site.channels // divisor

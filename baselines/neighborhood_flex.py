@@ -62,9 +62,14 @@ def in_rows(mixed_BhSd: Tensor, grid: Grid) -> Tensor:
     return rows[:, : grid[0], : grid[1]]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
+@torch.inference_mode(False)
 def block_mask(grid: Grid, kernel: tuple[int, int], device: torch.device) -> Any:
-    """The BlockMask of a grid: which tiles see which, and token by token where a window ends inside a tile."""
+    """The BlockMask of a grid: which tiles see which, and token by token where a window ends inside a tile.
+
+    Those of the last four grids are kept, as many as a call of a U-Net has: a table of a large grid is gigabytes. Never
+    inference tensors, which a later training step could not save for its backward pass.
+    """
     from torch.nn.attention.flex_attention import BlockMask
 
     row_S, column_S = places(grid, device)

@@ -207,10 +207,12 @@ def add_product(base_BnC: Tensor, rows_Bng: Tensor, weight_gC: Tensor, gain: flo
     """base + gain (rows @ weight) in one pass, the base broadcast; the sums are scaled before they are rounded.
 
     A base of full size is overwritten, not copied, where nothing records gradients: hand over one that nobody needs.
+    Autocast gives factors of two dtypes, and casts them for what returns a new tensor alone.
     """
     batch, rows, _ = rows_Bng.shape
     whole, weight_BgC = (batch, rows, weight_gC.shape[1]), weight_gC.expand(batch, *weight_gC.shape)
-    if base_BnC.shape == whole and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    spare = base_BnC.shape == whole and base_BnC.dtype == rows_Bng.dtype == weight_gC.dtype
+    if spare and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
         return torch.baddbmm(base_BnC, rows_Bng, weight_BgC, alpha=gain, out=base_BnC)
     return torch.baddbmm(base_BnC.expand(whole), rows_Bng, weight_BgC, alpha=gain)
 

@@ -8,6 +8,7 @@ Shapes: B batch, N = H W tokens, m reduced width, g = m / 2, j width of the buff
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
@@ -77,8 +78,7 @@ def outdated() -> str:
     """What is wrong with the Triton that is installed; empty if nothing is."""
     if find_spec("triton") is None:
         return "Triton is not installed"
-    from triton import __version__ as installed
-
+    installed = str(import_module("triton").__version__)
     numbers = tuple(int(number) for number in installed.split(".")[:2])
     return "" if numbers >= TRITON else f"Triton {installed} is too old"
 
@@ -89,8 +89,10 @@ def rule(backend: Backend, dtype: torch.dtype, kernel_size: int) -> str:
         return "torch operators"
     if backend == "triton":
         return "fused Triton kernels"
-    reason = obstacle(dtype, kernel_size) or outdated()
-    return f"torch operators ({reason})" if reason else "fused Triton kernels on CUDA, torch operators elsewhere"
+    if reason := obstacle(dtype, kernel_size) or outdated():
+        return f"torch operators ({reason})"
+    least = "{}.{}".format(*CAPABILITY)
+    return f"fused Triton kernels on CUDA from compute capability {least} on, torch operators elsewhere"
 
 
 def pyramid(

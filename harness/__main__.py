@@ -11,7 +11,7 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, InstantiationException
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.case import BadInput
@@ -68,13 +68,16 @@ def _do(config: DictConfig) -> int:
 
 
 def give_way(config: DictConfig, overrides: Sequence[str]) -> None:
-    """What the command line sets of a variant holds on every model: presets of the same name are dropped."""
+    """What the command line sets of a variant, or of a hybrid's choice, holds on every model: it drops such presets."""
     for override in overrides:
-        named = re.match(r"\+*catalog\.variants\.([^.=]+)\.([^.=]+)", override)
-        presets = [model.get("presets", {}).get(named[1]) for model in config.catalog.models.values()] if named else []
-        for preset in filter(None, presets):
-            with open_dict(preset):
-                preset.pop(named[2], None)
+        named = re.match(r"\+*catalog\.variants\.([^.=]+(?:\.choices\.[^.=]+)?)\.([^.=]+)", override)
+        if named is None:
+            continue
+        variant, setting = named.groups()
+        for model in config.catalog.models.values():
+            if preset := OmegaConf.select(model, f"presets.{variant}"):
+                with open_dict(preset):
+                    preset.pop(setting, None)
 
 
 def status_of(job: Callable[[], int | None]) -> int:

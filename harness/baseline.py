@@ -10,7 +10,6 @@ a jackknife.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from harness.case import BadInput, Case
 from harness.machine import IDENTITY
 from harness.record import Reading, Record
 from harness.store import write_whole
+from harness.weights import PACKAGED, packaged
 
 SCHEMA = 1
-PACKAGED = "pkg://"
 SETTINGS = ("world", "n", "steps", "guidance", "seeds")
 SCORES = ("1", "share")
 KEPT = ("metric", "value", "unit", "better", "protocol", "n", "low", "high")
@@ -108,15 +107,7 @@ class Baseline:
 
 def locate(baseline: str) -> Path:
     """The file of `some/file.json`, or of `pkg://package/some/file.json` inside an installed package."""
-    if not baseline.startswith(PACKAGED):
-        return Path(baseline)
-    package, _, rest = baseline.removeprefix(PACKAGED).partition("/")
-    try:
-        return Path(str(resources.files(package).joinpath(rest)))
-    except (ModuleNotFoundError, ValueError) as error:
-        raise BadInput(
-            f"gate.baseline {baseline!r} names no package: give pkg://conf/gate/ci.json or a file"
-        ) from error
+    return packaged(baseline) if baseline.startswith(PACKAGED) else Path(baseline)
 
 
 def _entry(fields: dict[str, Any]) -> Entry:

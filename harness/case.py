@@ -43,7 +43,8 @@ class Case:
     """Model, variant, resolution, and every setting that changes a result.
 
     `weights` names the weights in force: a fingerprint of the model's files and of the student's, `shapes` where a
-    cost is taken on the configuration alone. `mixer` spells out the variant: what makes its mixers, with all settings.
+    cost is taken on the configuration alone. `mixer` spells out the variant: what makes its mixers, with all settings;
+    a record from before it was kept has none, and its key is without.
     `metrics` is what to measure; it is not part of the identity, so a record can be extended by a metric that it lacks.
     """
 
@@ -66,6 +67,8 @@ class Case:
         """The fields that change a result, as JSON values."""
         fields = asdict(self) | {"resolution": str(self.resolution), "seeds": list(self.seeds)}
         del fields["metrics"]
+        if not self.mixer:
+            del fields["mixer"]
         return fields
 
     @property

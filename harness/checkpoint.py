@@ -6,18 +6,19 @@ tensors is known to the mixers (`TokenMixer.locate`): as published, or as in a s
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
 from harness.case import BadInput
+from harness.factory import at, differing, made_with, mixer_name
 from harness.mixer import Site, TokenMixer
 from harness.surgery import Factory
-from harness.weights import PACKAGED, PICKLED, json_of
+from harness.weights import PACKAGED, PICKLED, json_of, packaged, reaching_hub, sha256, unreachable
 
 SUFFIX = ".safetensors"
 WAYS = f"give a {SUFFIX} file, a folder with one, or a hub id written owner/name or owner/name/file{SUFFIX}"
@@ -49,6 +50,10 @@ class Checkpoint:
             path: {own: self.tensors[name] for own, name in names.items()} for path, names in self.names(mixer).items()
         }
 
+    def student(self) -> tuple[str, dict[str, Any]] | None:
+        """Mixer and settings that it says it was made with, if it is a student."""
+        return made_with(self.source, self.config, self.header)
+
 
 @dataclass(frozen=True)
 class Account:
@@ -74,15 +79,35 @@ class Account:
 
 @dataclass
 class Weighted:
-    """A factory whose mixers carry a checkpoint's weights; an exact mixer keeps its teacher's."""
+    """A factory whose mixers carry a checkpoint's weights; an exact mixer keeps its teacher's.
+
+    chosen: settings in which the factory may differ from what a student was made with.
+    """
 
     factory: Factory
     checkpoint: Checkpoint
+    chosen: Container[str] = ()
     _states: dict[type[TokenMixer], dict[str, dict[str, Tensor]]] = field(default_factory=dict, repr=False)
     _filled: dict[str, tuple[type[TokenMixer], list[str]]] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        """BadInput where the checkpoint is a student of another mixer than the factory's."""
+        self._differing: dict[str, tuple[Any, Any]] = {}
+        student = self.checkpoint.student()
+        if student is None or not isinstance(self.factory, partial):
+            return
+        name, settings = student
+        if name != mixer_name(self.factory):
+            raise BadInput(
+                f"{self.checkpoint.source} is a student of {name}, not of {mixer_name(self.factory)}: "
+                "apply it as what it is"
+            )
+        found = differing(self.factory, settings)
+        self._differing = {key: values for key, values in found.items() if key not in self.chosen}
+
     def __call__(self, site: Site, attention: nn.Module) -> TokenMixer:
         """The mixer of a site; BadInput where the checkpoint is of another model, or does not fit this site."""
+        self._agree(site)
         mixer = self.factory(site, attention)
         if mixer.exact:
             return mixer
@@ -98,6 +123,17 @@ class Weighted:
             raise BadInput(f"{self.checkpoint.source} does not fit site {site.path}: {error}") from error
         self._filled[site.path] = (kind, list(mixer.state_dict()))
         return mixer
+
+    def _agree(self, site: Site) -> None:
+        """BadInput where a student was made with other settings at this site than the factory has there."""
+        here = {name: [at(site, value, name) for value in values] for name, values in self._differing.items()}
+        unlike = {name: values for name, values in here.items() if values[0] != values[1]}
+        if unlike:
+            theirs, ours = (", ".join(f"{name}={values[i]}" for name, values in unlike.items()) for i in (0, 1))
+            raise BadInput(
+                f"{self.checkpoint.source} is a student with {theirs}, not with {ours}, at site {site.path}: give it "
+                "the settings that it was made with"
+            )
 
     def account(self) -> Account:
         """What became of the checkpoint at the sites that have been filled so far."""
@@ -153,19 +189,14 @@ def digest(source: str | Path) -> str:
     total = hashlib.sha256()
     for part in (path, path.parent / "config.json"):
         if part.is_file():
-            with part.open("rb") as stream:
-                total.update(hashlib.file_digest(stream, "sha256").digest())
+            total.update(bytes.fromhex(sha256(part)))
     return total.hexdigest()[:12]
 
 
 def local(source: str | Path) -> Path | None:
     """The file or folder that a source names on this disk; None for the hub. BadInput where it does not exist."""
     written = str(source)
-    if written.startswith(PACKAGED):
-        package, _, inside = written.removeprefix(PACKAGED).partition("/")
-        path = Path(str(files(package))) / inside
-    else:
-        path = Path(written).expanduser()
+    path = packaged(written) if written.startswith(PACKAGED) else Path(written).expanduser()
     if path.exists():
         return path
     parts = written.split("/")
@@ -177,45 +208,59 @@ def local(source: str | Path) -> Path | None:
 
 def find(source: str | Path) -> Path:
     """The one safetensors file of a source, downloaded where it is on the hub."""
-    path = local(source) or _downloaded(str(source))
+    path = local(source)
+    if path is None:
+        return _downloaded(str(source))
     if path.is_dir():
-        path = _only(path)
+        path /= _only((inside.name for inside in path.iterdir()), str(path))
+    _check_suffix(path)
+    return path
+
+
+def _check_suffix(path: Path) -> None:
+    """BadInput for a file that is no safetensors file."""
     if path.suffix in PICKLED:
         raise BadInput(
             f"{path} is a pickle, and loading a pickle can run any code: convert it with safetensors.torch.save_file"
         )
     if path.suffix != SUFFIX:
         raise BadInput(f"{path} is no {SUFFIX} file: {WAYS}")
-    return path
 
 
-def _only(folder: Path) -> Path:
+def _only(names: Iterable[str], folder: str) -> str:
     """The one file of weights in a folder, a pickle only where there is nothing else; BadInput for none or several."""
-    found = sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
-    found = found or sorted(path for path in folder.iterdir() if path.suffix in PICKLED)[:1]
+    inside = sorted(names)
+    found = [name for name in inside if name.endswith(SUFFIX)]
+    found = found or [name for name in inside if name.endswith(PICKLED)][:1]
     if len(found) != 1:
-        said = f"{len(found)} of them ({', '.join(path.name for path in found)})" if found else "none"
+        said = f"{len(found)} of them ({', '.join(found)})" if found else "none"
         raise BadInput(f"one {SUFFIX} file is looked for in {folder} and there is {said}: {WAYS}")
     return found[0]
 
 
 def _downloaded(source: str) -> Path:
-    """A hub's folder, or the one file of it that the source names, in the hub's own cache."""
+    """The one file of weights in a hub's folder, or the one that the source names, in the hub's own cache."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     owner, name, *inside = source.split("/")
-    wanted = "/".join(inside)
-    # The base of the hub's own error is that of its HTTP client, whichever one this version of it uses.
-    unreachable: tuple[type[Exception], ...] = (OSError, ValueError, cast(type[Exception], HfHubHTTPError.__bases__[0]))
-    try:
-        folder = snapshot_download(f"{owner}/{name}", allow_patterns=[wanted or f"*{SUFFIX}", "*.json"])
-    except unreachable as error:
-        raise BadInput(
-            f"{source} could not be fetched from the model hub ({type(error).__name__}): get online, or download it "
-            "and give the local file"
-        ) from error
+    failed, remedy = f"{source} could not be fetched from the model hub", "download it and give the local file"
+    with reaching_hub(failed, remedy):
+        names = [] if inside else _listed(f"{owner}/{name}")
+    wanted = "/".join(inside) or _only(names, source)
+    _check_suffix(Path(wanted))
+    with reaching_hub(failed, remedy):
+        folder = snapshot_download(f"{owner}/{name}", allow_patterns=[wanted, "*.json"])
     path = Path(folder) / wanted
     if not path.exists():
         raise BadInput(f"{owner}/{name} has no {wanted} on the model hub: {WAYS}")
     return path
+
+
+def _listed(repository: str) -> list[str]:
+    """The files at the top of a hub's folder; where the hub is out of reach, those that its cache has."""
+    from huggingface_hub import list_repo_files, snapshot_download
+
+    try:
+        return [name for name in list_repo_files(repository) if "/" not in name]
+    except unreachable():
+        return [path.name for path in Path(snapshot_download(repository, local_files_only=True)).iterdir()]

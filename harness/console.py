@@ -48,9 +48,8 @@ class Console:
     def start(self, total: int, metrics: Sequence[str] = (), varying: Sequence[str] = ()) -> None:
         """Print the head of the table: a column for each metric, filled by the reading that bears its name.
 
+        A terminal that is too narrow gets the first of the metrics; a file or a pipe gets all.
         varying: settings that tell cases of one model, variant and resolution apart.
-
-        A terminal that is too narrow gets the first of them; a file or a pipe gets all.
         """
         self._varying = tuple(varying)
         self._columns = self._fitting(metrics) if self._out.is_terminal else tuple(metrics)
@@ -94,13 +93,17 @@ class Console:
         head += [f"{'time':>{READING_WIDTH}}", f"{'memory':>{READING_WIDTH}}", "predicted from"]
         self._out.print(Text(GAP.join(head), style="bold"))
         for one in found:
-            time, memory = duration(one.seconds) if one.case.metrics else DASH, _plain(one.memory, "byte")
+            time = DASH if one.seconds is None or not one.case.metrics else duration(one.seconds)
+            memory = _plain(one.memory, "byte")
             said = ": ".join(part for part in (one.basis, ", ".join(one.case.metrics)) if part)
             line = [*_identity(one.case, varying), *(f"{text:>{READING_WIDTH}}" for text in (time, memory)), said]
             self._out.print(Text(GAP.join(line)))
         rest = [one for one in found if one.case.metrics]
-        total = duration(sum(one.seconds for one in rest))
-        self.notice(f"predicted, nothing was measured: {len(rest)} of {len(found)} cases to take, about {total}")
+        told = [one.seconds for one in rest if one.seconds is not None]
+        total = f"about {duration(sum(told))}"
+        if unknown := len(rest) - len(told):
+            total += f" and what {unknown} of them take, which is unknown"
+        self.notice(f"predicted, nothing was measured: {len(rest)} of {len(found)} cases to take, {total}")
 
     def verdicts(self, verdicts: Sequence[Verdict]) -> None:
         """On stderr: each verdict that is not a pass, then how many there are of each."""

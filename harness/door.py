@@ -20,10 +20,10 @@ from torch import nn
 
 from harness.case import BadInput
 from harness.checkpoint import Account, Checkpoint, Weighted, read
+from harness.factory import FORMAT
 from harness.mixer import TokenMixer
 from harness.surgery import Seating, seating_of
 
-FORMAT = "deltabench student, version 1"
 DENOISERS = ("unet", "transformer")
 
 
@@ -50,7 +50,7 @@ def apply(pipe: Any, mixer: type[Any], weights: str | Path | None, settings: Map
     else:
         checkpoint = read(weights)
         made_by = partial(mixer.for_site, **{**described(checkpoint, mixer), **settings})
-        factory = Weighted(made_by, checkpoint)
+        factory = Weighted(made_by, checkpoint, chosen=settings)
     try:
         seating = Seating(denoiser, factory)
     except TypeError as error:
@@ -77,7 +77,7 @@ def save(pipe: Any, folder: str | Path, call: str, base: str | None = None) -> P
     """Write what is seated as a student: weights, config.json, and a model card that says how to use it.
 
     call: how it is applied, with {folder} and {mixer} in it. base: the model that it belongs to; by default the name
-    that the pipeline was loaded by.
+    that the pipeline was loaded by. The backend stays behind: it is the machine's, not the student's.
     """
     denoiser = denoiser_of(pipe)
     seating = _seating(denoiser)
@@ -90,7 +90,7 @@ def save(pipe: Any, folder: str | Path, call: str, base: str | None = None) -> P
     config = {
         "format": FORMAT,
         "mixer": type(next(iter(mixers.values()))).__name__,
-        "settings": made_by.keywords,
+        "settings": {name: value for name, value in made_by.keywords.items() if name != "backend"},
         "denoiser": type(denoiser).__name__,
         "base": base or getattr(getattr(pipe, "config", None), "_name_or_path", None) or None,
         "sites": len(mixers),
@@ -152,23 +152,11 @@ def card(config: Mapping[str, Any], call: str) -> str:
 
 def described(checkpoint: Checkpoint, mixer: type[TokenMixer]) -> dict[str, Any]:
     """The settings that a checkpoint comes with: a student says them, published weights imply them by their shapes."""
-    if checkpoint.config.get("format") == FORMAT:
-        name, settings = str(checkpoint.config["mixer"]), dict(checkpoint.config["settings"])
-    elif "ingredients" in checkpoint.header:
-        made_of = json.loads(checkpoint.header["ingredients"])
-        name, settings = made_of["mixer"].split(".")[-2], dict(made_of["parameters"])
-        settings = {key: dict(value) if _is_map(value) else value for key, value in settings.items()}
-    else:
-        states = checkpoint.states(mixer)
-        return mixer.settings_of(states) if states else {}
-    if name != mixer.__name__:
-        raise BadInput(f"{checkpoint.source} is a student of {name}, not of {mixer.__name__}: apply it as what it is")
-    return settings
-
-
-def _is_map(value: object) -> bool:
-    """Whether a value is a map that was written as a list of pairs, to keep its order."""
-    return isinstance(value, list) and bool(value) and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+    student = checkpoint.student()
+    if student is not None:
+        return student[1]
+    states = checkpoint.states(mixer)
+    return mixer.settings_of(states) if states else {}
 
 
 def denoiser_of(pipe: Any) -> nn.Module:

@@ -24,19 +24,25 @@ from harness.weights import at_hand
 NEEDS = ("shapes", "device", "weights")
 """What a metric needs of a model, each including the one before: its shapes, a device to run on, trained weights."""
 
-
 Value = TypeVar("Value", int, str)
 
 SHAPES = "shapes"
 """The weights of a case that needs none: no file is read and no network asked."""
+NOT_FETCHED = "not fetched"
+"""The weights of a dry run's case that are not here: it downloads nothing to give them a name."""
 
 
 class Metric(Protocol):
-    """Takes readings of a trial."""
+    """Takes readings of a trial. One that needs no more than shapes, and runs all the same, says `runs = True`."""
 
     needs: ClassVar[str]
 
     def __call__(self, trial: Trial) -> Iterator[Reading]: ...
+
+
+def runs(metric: Metric) -> bool:
+    """Whether a metric runs anything on the device of the case, which takes time and memory there."""
+    return bool(getattr(metric, "runs", metric.needs != SHAPES))
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,9 @@ class Experiment:
             _listed("resolutions", self.resolutions)
             if not self.resolutions:
                 raise BadInput("resolutions=[] leaves nothing to do: give sizes, or null for each model's own")
+        for setting in ("n", "guidance", "world", "device"):
+            if isinstance(value := getattr(self, setting), Sequence) and not isinstance(value, str):
+                raise BadInput(f"{setting}={value} is a list: give one value; steps, batch and dtype may be lists")
         _known("world", [self.world], self.catalog.worlds)
         for setting in ("n", "steps", "batch"):
             for value in _each(setting, getattr(self, setting)):
@@ -136,7 +145,7 @@ class Experiment:
         return partial(chosen.func, *chosen.args, **settings)
 
     def _settings(self, model: str, variant: str) -> dict[str, Any]:
-        return {**self.catalog.variants[variant].keywords, **self.catalog.models[model].presets.get(variant, {})}
+        return overlaid(self.catalog.variants[variant].keywords, self.catalog.models[model].presets.get(variant, {}))
 
     def student(self, model: str, variant: str) -> Student:
         """The student that stands for the variant on that model, trained or not."""
@@ -187,11 +196,25 @@ class Experiment:
             return SHAPES
         published = self._settings(model.name, variant).get("published")
         if self.dry_run and not (at_hand(model.source) and (published is None or checkpoint.local(published))):
-            return "not fetched"
+            return NOT_FETCHED
         if needs == "device":
             return model.fingerprint()
         student = self.student(model.name, variant)
         return model.fingerprint() if student.exact else f"{model.fingerprint()}+{student.key}"
+
+
+def overlaid(settings: Mapping[str, Any], presets: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with presets in their place; of a factory among them (one of a hybrid's choices) those it is given."""
+    laid = dict(settings)
+    for name, preset in presets.items():
+        own = settings.get(name)
+        if isinstance(own, partial):
+            laid[name] = partial(own.func, *own.args, **overlaid(own.keywords, preset))
+        elif isinstance(own, Mapping) and any(isinstance(value, partial) for value in own.values()):
+            laid[name] = overlaid(own, preset)
+        else:
+            laid[name] = preset
+    return laid
 
 
 def _known(kind: str, given: Sequence[str], known: Mapping[str, object]) -> None:

@@ -1,27 +1,30 @@
 """What a run would take, case by case, before any of it is run: predicted, and where from.
 
-Time is counted in denoiser calls. How long a call takes follows from the latencies in the store: the one of that size,
-or else the law through three others; else from the case's FLOPs over a rate, the median of what the store holds from
-this machine, or else half of what a matrix product reaches now. A metric that is bounded by time takes its budget.
-Memory is that of the largest denoiser call asked for. FLOPs and memory come from the store, or are counted at the
-largest sizes and follow their law at the others. Left out: loading, decoding, judging, and training missing students.
+Time is counted in denoiser calls, of one image each: a call on several takes so many times as long. How long one takes
+follows from the latencies in the store, of the batch that is nearest to the case's: the one of that size, or else the
+law through three others; else from the case's FLOPs over a rate, the median of what the store holds from this machine,
+or else half of what a matrix product reaches now. A metric that is bounded by time takes its budget. Memory is that of
+the largest denoiser call asked for; mixers that run alone need less. FLOPs and memory come from the store, or are
+counted at the largest sizes and follow their law at the others. Left out: loading, decoding, judging, and training
+missing students.
 """
 
+import math
+import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.case import Case, Resolution
-from harness.experiment import NEEDS, SHAPES, Experiment, Metric
+from harness.experiment import NEEDS, NOT_FETCHED, SHAPES, Experiment, Metric, runs
 from harness.machine import describe
 from harness.metrics.latency import ImageLatency
 from harness.model import DTYPES
-from harness.store import Store
-from harness.weights import at_hand
+from harness.store import Archive, missing, to_stderr
 from reports import laws
 from reports.compare import Point, Series, groups, machine_name
-from reports.read import load
+from reports.read import BadStore, Record, load
 from reports.units import human
 
 ON_SHAPES, ON_DEVICE, ON_WEIGHTS = NEEDS
@@ -38,28 +41,30 @@ COUNTED = {"flops": 3, "projected_memory": 2}
 
 @dataclass(frozen=True)
 class Forecast:
-    """A case with the metrics that it lacks, the predicted seconds and bytes (None: runs nowhere), and their basis."""
+    """A case with the metrics that it lacks, the predicted seconds and bytes, and their basis.
+
+    seconds: None where nothing tells. memory: None there too, and where no denoiser call is made.
+    """
 
     case: Case
-    seconds: float
+    seconds: float | None
     memory: int | None
     basis: str
 
 
-def forecasts(experiment: Experiment, store: Store | None) -> list[Forecast]:
-    """One for every case, in the order of the run."""
-    known = _Known(experiment, store)
-    return [known.forecast(case) for case in experiment.cases()]
+def forecasts(experiment: Experiment, say: Callable[[str], None] = to_stderr) -> list[Forecast]:
+    """One for every case, in the order of the run; `say` receives sentences about records that cannot be read."""
+    known, archive = _Known(experiment), Archive(experiment.out, say)
+    lacking = (replace(case, metrics=missing(case, archive.get(case))) for case in experiment.cases())
+    return [known.forecast(case) for case in lacking]
 
 
 class _Known:
     """What the store holds, and what was counted for the forecast."""
 
-    def __init__(self, experiment: Experiment, store: Store | None) -> None:
+    def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
-        self._store = store
-        records = load(store.folder).records if store is not None and store.records() else ()
-        self._groups = [g for g in groups(records) if g.name in ("latency", "flops", "projected_memory")]
+        self._groups = [g for g in groups(_kept(experiment)) if g.name in ("latency", "flops", "projected_memory")]
         self._machine = f"machine {machine_name(describe(experiment.device))}"
         self._sizes: dict[tuple[str, str, str], set[Resolution]] = {}
         for case in experiment.cases():
@@ -67,39 +72,44 @@ class _Known:
         self._counts: dict[Any, tuple[float, float]] = {}
 
     def forecast(self, case: Case) -> Forecast:
-        """Seconds and bytes for what the case still lacks."""
-        case = replace(case, metrics=self._store.missing(case) if self._store else case.metrics)
+        """Seconds and bytes for the metrics of a case."""
         if not case.metrics:
             return Forecast(case, 0.0, None, "kept")
         metrics = [self._experiment.catalog.metrics[name] for name in case.metrics]
-        running = [metric for metric in metrics if metric.needs != ON_SHAPES]
+        running = [metric for metric in metrics if runs(metric)]
         counting_s = COUNTING_S * (len(metrics) - len(running))
         if not running:
             return Forecast(case, counting_s, None, "counted on shapes")
         try:
             return self._of_running(case, running, counting_s)
         except RuntimeError as error:
-            return Forecast(case, counting_s, None, f"unknown: {' '.join(str(error).split())}")
+            return Forecast(case, None, None, f"unknown: {' '.join(str(error).split())}")
 
     def _of_running(self, case: Case, running: Sequence[Metric], counting_s: float) -> Forecast:
         """Where something runs: its calls, budgets and images. Raises what counting a call raises."""
         call_s, basis = self._call(case)
         judged = any(metric.needs == ON_WEIGHTS for metric in running)
-        budgets_s = sum(_spent(metric, case, call_s) for metric in running if metric.needs == ON_DEVICE)
+        budgets_s = sum(_spent(metric, case, call_s) for metric in running if metric.needs != ON_WEIGHTS)
         images_s = case.n * case.steps * _passes(case) * call_s if judged else 0.0
-        rows = max(case.batch * _passes(case) if judged else 1, *(_rows(metric, case) for metric in running))
+        rows = [_rows(metric, case) for metric in running if metric.needs == ON_DEVICE]
+        rows += [case.batch * _passes(case)] if judged else []
         basis += self._training(case) if judged else ""
-        return Forecast(case, counting_s + budgets_s + images_s, self._memory(case, rows), basis)
+        memory = self._memory(case, max(rows)) if rows else None
+        return Forecast(case, counting_s + budgets_s + images_s, memory, basis)
 
     def _call(self, case: Case) -> tuple[float, str]:
         """Seconds of one denoiser call on one image, and what says so."""
         points = self._points("latency", case, self._here(case))
-        same = [p for p in points if p.record.resolution == str(case.resolution)]
-        if same:
-            return float(same[-1].reading.value or 0) / 1e3, "its latency in the store"
-        fit = laws.fit(Series(case.variant), points)
-        if fit.law is not None:
-            return fit.law.at(_pixels(case.resolution)) / 1e3, f"law of {len(fit.points)} latencies in the store"
+        batches = sorted({_batch(p) for p in points}, key=lambda batch: (abs(batch - case.batch), batch))
+        alike = [[p for p in points if _batch(p) == batch] for batch in batches]
+        for same in ([p for p in mine if p.record.resolution == str(case.resolution)] for mine in alike):
+            if same:
+                return float(same[-1].reading.value or 0) / _batch(same[-1]) / 1e3, "its latency in the store"
+        for mine in alike:
+            fit = laws.fit(Series(case.variant), mine)
+            if fit.law is not None:
+                said = f"law of {len(fit.points)} latencies in the store"
+                return fit.law.at(_pixels(case.resolution)) / _batch(mine[0]) / 1e3, said
         flops = self._counted("flops", case)[0]
         rate, words = self._rate(case)
         said = f"{human(flops, 'FLOP')} at {human(rate, 'FLOP')} a second ({words})".replace("\u00a0", " ")
@@ -110,7 +120,7 @@ class _Known:
         prices = {_place(p): p.reading.value for g in self._groups if g.name == "flops" for p in g.points}
         taken = [p for g in self._groups if g.name == "latency" and self._here(case) <= {*g.settings} for p in g.points]
         rates = [
-            (p.record.variant, 1e3 * prices[_place(p)] / p.reading.value)  # type: ignore[operator]
+            (p.record.variant, 1e3 * _batch(p) * prices[_place(p)] / p.reading.value)  # type: ignore[operator]
             for p in taken
             if p.reading.value and prices.get(_place(p))
         ]
@@ -149,16 +159,17 @@ class _Known:
         return self._counts[key]
 
     def _points(self, name: str, case: Case, settings: set[str]) -> list[Point]:
-        """The store's numbers of that model and variant, in order of pixels, under those settings."""
+        """The store's numbers of that model and mixer, in order of pixels, under those settings."""
         mine = [g for g in self._groups if (g.name, g.model) == (name, case.model) and settings <= {*g.settings}]
-        points = [p for g in mine for p in g.points if p.record.variant == case.variant and p.reading.value]
+        made = (case.variant, case.mixer)
+        points = [p for g in mine for p in g.points if (p.record.variant, p.record.mixer) == made and p.reading.value]
         return sorted(points, key=lambda p: p.record.pixels)
 
     def _here(self, case: Case) -> set[str]:
         return {f"dtype {case.dtype}", f"device {case.device}", self._machine}
 
     def _training(self, case: Case) -> str:
-        if not at_hand(self._experiment.catalog.models[case.model].source):
+        if case.weights == NOT_FETCHED:
             return "; its weights are downloaded first"
         student = self._experiment.student(case.model, case.variant)
         recipe = self._experiment.train
@@ -166,10 +177,19 @@ class _Known:
         return "; its student is distilled first, which takes longer than this" if missing else ""
 
 
+def _kept(experiment: Experiment) -> tuple[Record, ...]:
+    """The records in the experiment's store; none where there is no store yet."""
+    try:
+        return load(experiment.out).records
+    except BadStore:
+        return ()
+
+
 def _spent(metric: Metric, case: Case, call_s: float) -> float:
-    """Seconds of a metric that is bounded by time."""
+    """Seconds of a metric that is bounded by time, or by its patience where a call would take longer."""
     calls = case.steps * _passes(case) if isinstance(metric, ImageLatency) else _rows(metric, case)
-    return BUDGETS * max(calls * call_s, float(getattr(metric, "seconds", 0.0)))
+    longest_s = min(calls * call_s, float(getattr(metric, "patience", math.inf)))
+    return BUDGETS * max(longest_s, float(getattr(metric, "seconds", 0.0)))
 
 
 def _rows(metric: Metric, case: Case) -> int:
@@ -192,4 +212,10 @@ def _pixels(size: Resolution) -> int:
 
 
 def _place(point: Point) -> Sequence[str]:
-    return (point.record.model, point.record.variant, point.record.resolution)
+    return (point.record.model, point.record.variant, point.record.mixer, point.record.resolution)
+
+
+def _batch(point: Point) -> int:
+    """Images of the call that a latency is of, as its protocol says; one where that says nothing."""
+    said = re.search(r"\bbatch (\d+)", point.reading.protocol)
+    return int(said[1]) if said else 1

@@ -23,6 +23,7 @@ from harness.baseline import Baseline, Entry, locate, name_of
 from harness.case import BadInput
 from harness.machine import same_make
 from harness.record import Reading, Record
+from reports.paired import paired_half_width
 
 Outcome = Literal["pass", "regression", "inconclusive"]
 
@@ -43,6 +44,14 @@ class Verdict:
     given: float | None
     expected: float | None
     reason: str
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio and the readings that it is made of: one that is a ratio itself, or two, the first over the second."""
+
+    value: float
+    of: tuple[Reading, ...]
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ class Gate:
         if differing := _differing(run.cases[name], baseline.cases[name]):
             return [_unsure(reading, name, f"the settings differ ({differing}): {RENEW}", now, then)]
         if now.unit == RATIO:
-            return [self._rise(name, (now,), (then,), run, baseline)]
+            return [self._rise(name, Ratio(_value(now), (now,)), Ratio(_value(then), (then,)), run, baseline)]
         if now.unit in MEASURED:
             taken = all(f"{now.name}_ratio" in side.cases[name].readings for side in (run, baseline))
             return [] if taken else self._measured(name, now, then, run, baseline)
@@ -132,30 +141,31 @@ class Gate:
             return [_unsure(now.name, name, f"there is no {self.reference} of the same run to divide by", now, then)]
         if not all(_value(reading) > 0 for reading in (now, then, references[0], references[1])):
             return [_unsure(now.name, name, "a ratio to or of zero says nothing", now, then)]
-        return [self._rise(name, (now, references[0]), (then, references[1]), run, baseline)]
+        given = Ratio(_value(now) / _value(references[0]), (now, references[0]))
+        expected = Ratio(_value(then) / _value(references[1]), (then, references[1]))
+        return [self._rise(name, given, expected, run, baseline)]
 
-    def _rise(
-        self, name: str, now: tuple[Reading, ...], then: tuple[Reading, ...], run: Baseline, baseline: Baseline
-    ) -> Verdict:
-        """Judge how much a ratio rose: a reading that is one, or a first reading over a second."""
-        given, expected = (math.prod((_value(first), *(1 / _value(r) for r in rest))) for first, *rest in (now, then))
+    def _rise(self, name: str, now: Ratio, then: Ratio, run: Baseline, baseline: Baseline) -> Verdict:
+        """Judge how much a ratio rose."""
+        reading, given, expected = now.of[0].name, now.value, then.value
+        base = "its floor" if now.of[0].metric == "mixer_bench" else self.reference
         rise = math.log(given / expected)
-        half = math.hypot(*(_log_half_width(reading) for reading in (*now, *then)))
+        half = math.hypot(*(_log_half_width(one) for one in (*now.of, *then.of)))
         limit = math.log1p(self.tolerance)
         interval = f"{math.expm1(rise - half):+.1%} to {math.expm1(rise + half):+.1%}"
         interval = interval if math.isfinite(half) else "too few samples for an interval"
         told = (
-            f"{now[0].name} is {given:.3g} x {self.reference}, the baseline {expected:.3g} x: {math.expm1(rise):+.1%} "
+            f"{reading} is {given:.3g} x {base}, the baseline {expected:.3g} x: {math.expm1(rise):+.1%} "
             f"({interval}), tolerance {self.tolerance:.0%}"
         )
-        doubts = [reading.details["noisy"] for reading in now if reading.details.get("noisy")]
+        doubts = [one.details["noisy"] for one in now.of if one.details.get("noisy")]
         if not same_make(run.machine, baseline.machine):
             doubts.append("the baseline was taken on another machine")
         if rise <= limit:
-            return Verdict(now[0].name, name, "pass", given, expected, told)
+            return Verdict(reading, name, "pass", given, expected, told)
         if rise - half > limit and not doubts:
-            return Verdict(now[0].name, name, "regression", given, expected, told)
-        return Verdict(now[0].name, name, "inconclusive", given, expected, "; ".join([told, *doubts]))
+            return Verdict(reading, name, "regression", given, expected, told)
+        return Verdict(reading, name, "inconclusive", given, expected, "; ".join([told, *doubts]))
 
 
 def exit_status(verdicts: Sequence[Verdict]) -> int:
@@ -185,7 +195,7 @@ def _score(name: str, now: Reading, then: Reading, share: float) -> Verdict:
     given, expected = _value(now), _value(then)
     sign = 1 if now.better == "lower" else -1
     loss, margin = sign * (given - expected), share * abs(expected)
-    paired = _paired_half_width(now, then)
+    paired = paired_half_width(now, then)
     half = math.hypot(_half_width(now), _half_width(then)) if paired is None else paired
     told = (
         f"{now.name} is {given:.4g}, the baseline {expected:.4g}: a loss of {loss:.3g} "
@@ -198,24 +208,6 @@ def _score(name: str, now: Reading, then: Reading, share: float) -> Verdict:
     if loss < margin:
         told += f"; about n = {math.ceil(now.n * (half / (margin - loss)) ** 2)} images would tell"
     return Verdict(now.name, name, "inconclusive", given, expected, told)
-
-
-def _paired_half_width(now: Reading, then: Reading) -> float | None:
-    """Of the 95 % interval of the difference, image by image or group by group; None where that cannot be had."""
-    from harness.metrics.intervals import t_975
-
-    for one, other, jackknife in (
-        (now.samples, then.samples, False),
-        (now.details.get("replicates", ()), then.details.get("replicates", ()), True),
-    ):
-        n = len(one)
-        if n < 6 or n != len(other):
-            continue
-        differences = [a - b for a, b in zip(one, other, strict=True)]
-        mean = math.fsum(differences) / n
-        squares = math.fsum((difference - mean) ** 2 for difference in differences)
-        return t_975(n - 1) * math.sqrt(squares * (n - 1) / n if jackknife else squares / (n - 1) / n)
-    return None
 
 
 def _value(reading: Reading) -> float:

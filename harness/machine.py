@@ -41,6 +41,11 @@ def same_make(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(one.get(name) == other.get(name) for name in IDENTITY)
 
 
+def room(machine: dict[str, Any]) -> int | None:
+    """Bytes that a case may fill there: the accelerator's, or else the system's."""
+    return machine.get("gpu_memory") or machine.get("memory")
+
+
 def _cpu_name() -> str | None:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -53,12 +53,16 @@ class Mirror:
         self._parent = ""
         self._children: dict[str, str] = {}
 
-    def open(self, parent: str, name: str) -> str:
-        """Take up that parent run with its children, or begin one of that name; return the id of the parent."""
+    def open(self, parent: str, name: str, records: Sequence[Record]) -> str:
+        """Take up that parent run with its children, or begin one of that name; return the id of the parent.
+
+        A new one began when the first of the records did, so that its duration is that of the sweep.
+        """
         tags = {"mlflow.runName": name, "sweep": name}
-        self._parent = (
-            parent if self._lives(parent) else self.client.create_run(self._experiment, tags=tags).info.run_id
-        )
+        if not self._lives(parent):
+            began = min(map(_began_ms, records), default=None)
+            parent = self.client.create_run(self._experiment, start_time=began, tags=tags).info.run_id
+        self._parent = parent
         query, page = f"tags.`{PARENT_TAG}` = '{self._parent}'", None
         while True:
             page = self.client.search_runs([self._experiment], query, max_results=1000, page_token=page and page.token)

@@ -13,12 +13,15 @@ from torch import Tensor, nn
 
 from harness.case import BadInput
 
-__all__ = ["BadInput", "Grid", "Site", "TokenMixer", "Unavailable", "as_map", "device_of", "fitted"]
+__all__ = ["BadInput", "Grid", "Site", "TokenMixer", "Unavailable", "as_map", "device_of", "fitted", "planar"]
 
 Setting = TypeVar("Setting", int, float, str)
 
 Grid = tuple[int, int]
 """(height, width) of the tokens at a site; always handed over, never guessed by a square root."""
+
+PLANAR_KERNEL = 9
+"""From this size on, the CPU convolves a planar copy of a map faster than the channels-last map (2.6x at size 13)."""
 
 
 class Unavailable(RuntimeError):
@@ -77,6 +80,15 @@ def as_map(tokens_BNC: Tensor, grid: Grid) -> Tensor:
             "the grid (height, width) of these tokens"
         )
     return tokens_BNC.view(tokens_BNC.shape[0], height, width, tokens_BNC.shape[2])
+
+
+def planar(map_BCHW: Tensor, kernel_size: int) -> Tensor:
+    """The map as a depthwise convolution takes it fastest: on the CPU a planar copy for a large kernel, else as it is.
+
+    On the meta device as on the CPU, so that the projected memory has the copy too.
+    """
+    copied = map_BCHW.device.type in ("cpu", "meta") and kernel_size >= PLANAR_KERNEL
+    return map_BCHW.contiguous() if copied else map_BCHW
 
 
 class TokenMixer(nn.Module):

@@ -17,15 +17,22 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def is_matrix(weight: Tensor) -> bool:
-    """Whether a weight maps many channels to many: not a bias, norm, first or last layer, nor a depthwise kernel."""
+    """Whether a weight maps many channels to many: not a bias, norm, first or last layer."""
     return weight.ndim >= 2 and min(len(weight), weight[0].numel()) >= LEAST_SIDE
 
 
 def matrices(module: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that Muon trains, by name: trainable matrices, but for the tables of embeddings."""
-    tables = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding)}
+    """The parameters that Muon trains, by name: trainable matrices, but for tables of embeddings and grouped kernels.
+
+    A depthwise kernel maps each channel to itself, however many taps make it look like a matrix.
+    """
+    others = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding) or _is_grouped(part)}
     named = module.named_parameters()
-    return {key: value for key, value in named if value.requires_grad and is_matrix(value) and id(value) not in tables}
+    return {key: value for key, value in named if value.requires_grad and is_matrix(value) and id(value) not in others}
+
+
+def _is_grouped(part: nn.Module) -> bool:
+    return isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d) and part.groups > 1
 
 
 def orthogonal(matrices_GRC: Tensor, rounds: int = 5) -> Tensor:

@@ -5,20 +5,19 @@ import time
 import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 
 import reports
 from harness.case import BadInput, Case
 from harness.console import Console, varied
-from harness.experiment import Experiment
+from harness.experiment import Experiment, runs
 from harness.forecast import forecasts
 from harness.gate import exit_status
-from harness.machine import describe
+from harness.machine import describe, room
 from harness.mixer import Unavailable
 from harness.record import Reading, Record, SiteAccount, Status
-from harness.store import Store
+from harness.store import Store, missing
 from harness.surgery import Seat
 from harness.trial import Trial
 from harness.weights import RANDOM
@@ -33,6 +32,9 @@ def run(experiment: Experiment, console: Console) -> int:
     """Take every case that is not done, then track, gate and report; returns the exit status."""
     if experiment.dry_run:
         return _forecast(experiment, console)
+    device = torch.device(experiment.device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # clocks and memory counters follow the current one
     cases = experiment.cases()
     store = Store(experiment.out, console.notice)
     console.start(len(cases), experiment.metrics, varied(cases))
@@ -44,14 +46,19 @@ def run(experiment: Experiment, console: Console) -> int:
 
 
 def run_case(experiment: Experiment, case: Case, store: Store) -> Record:
-    """Measure one case and return its record; what goes wrong is in its status and reason."""
+    """Measure one case and return its record; what goes wrong is in its status and reason.
+
+    What is counted comes first: a device that is too small for the rest loses none of it.
+    """
     started, begun = datetime.now(UTC), time.monotonic()
     machine = describe(case.device)
     trial = experiment.trial(case)
-    taken = _Taken()
+    taken, counted = _Taken(), _counted(experiment, case)
     try:
+        for name in counted:
+            taken.readings.extend(list(experiment.catalog.metrics[name](trial)))
         _train_if_missing(experiment, trial)
-        for name in case.metrics:
+        for name in (name for name in case.metrics if name not in counted):
             taken.readings.extend(list(experiment.catalog.metrics[name](trial)))
         taken.images = _keep_images(trial, store)
     except BadInput:
@@ -94,11 +101,12 @@ def _take(experiment: Experiment, cases: list[Case], store: Store, console: Cons
     """Show what the store has, measure the rest, and keep each record before the next case begins."""
     todo = []
     for case in cases:
-        missing, kept = store.missing(case), store.get(case)
-        if kept is not None and not missing:
+        kept = store.get(case)
+        lacking = missing(case, kept)
+        if kept is not None and not lacking:
             console.skipped(kept)
         else:
-            todo.append(replace(case, metrics=missing))
+            todo.append(replace(case, metrics=lacking))
 
     full: dict[tuple[str, str], Record] = {}
 
@@ -109,8 +117,7 @@ def _take(experiment: Experiment, cases: list[Case], store: Store, console: Cons
                 experiment.catalog.models[name].unload()
         smaller = full.get((case.model, case.variant))
         if smaller is not None and _is_larger(case, smaller.case):
-            reason = f"not tried: {smaller.case.resolution} was too large for memory already"
-            return Record(case, "out_of_memory", reason, machine=smaller.machine)
+            return _spared(experiment, case, store, f"{smaller.case.resolution} was too large for memory already")
         record = run_case(experiment, case, store)
         if record.status == "out_of_memory":
             full[case.model, case.variant] = record
@@ -118,6 +125,19 @@ def _take(experiment: Experiment, cases: list[Case], store: Store, console: Cons
 
     for record in experiment.executor.map(job, todo):
         console.row(store.put(record))
+
+
+def _spared(experiment: Experiment, case: Case, store: Store, why: str) -> Record:
+    """The record of a case that is too large for memory: what is counted needs none and is taken, no more is."""
+    record = run_case(experiment, replace(case, metrics=_counted(experiment, case)), store)
+    if record.status == "ok":
+        record = replace(record, status="out_of_memory", reason=f"not tried: {why}")
+    return replace(record, case=case)
+
+
+def _counted(experiment: Experiment, case: Case) -> tuple[str, ...]:
+    """The metrics of a case that run nothing on its device."""
+    return tuple(name for name in case.metrics if not runs(experiment.catalog.metrics[name]))
 
 
 def _is_larger(case: Case, other: Case) -> bool:
@@ -210,20 +230,19 @@ def _close(experiment: Experiment, cases: list[Case], store: Store, console: Con
 
 def _forecast(experiment: Experiment, console: Console) -> int:
     """Say what would be taken, and predict its time and memory; measure nothing and write nothing."""
-    folder = Path(experiment.out)
-    found = forecasts(experiment, Store(folder, console.notice) if (folder / "records").is_dir() else None)
+    found = forecasts(experiment, console.notice)
     console.forecasts(found)
     memory = max((one.memory for one in found if one.memory is not None), default=None)
-    machine = describe(experiment.device)
-    room = machine["gpu_memory"] or machine["memory"]
-    if memory is not None and memory > room:
-        console.notice(f"predicted: {human(memory, 'byte')} at most, and {experiment.device} has {human(room, 'byte')}")
+    most = room(describe(experiment.device))
+    if memory is not None and most is not None and memory > most:
+        console.notice(f"predicted: {human(memory, 'byte')} at most, and {experiment.device} has {human(most, 'byte')}")
     console.finish(
         {
             "dry_run": True,
             "cases": len(found),
             "kept": sum(not one.case.metrics for one in found),
-            "predicted_s": round(sum(one.seconds for one in found), 1),
+            "unknown": sum(one.seconds is None for one in found),
+            "predicted_s": round(sum(one.seconds or 0.0 for one in found), 1),
             "predicted_memory": memory,
         }
     )

@@ -117,11 +117,11 @@ class Seating:
     is checked to have passed through every seat.
     """
 
-    def __init__(self, denoiser: nn.Module, factory: Factory) -> None:
-        """Seat the factory's mixers; an exception leaves the denoiser as it was."""
+    def __init__(self, denoiser: nn.Module, factory: Factory, name: str = "") -> None:
+        """Seat the factory's mixers; an exception leaves the denoiser as it was. `name`: whose mixers these are."""
         if seating_of(denoiser) is not None:
             raise ValueError(f"a variant is seated in this {type(denoiser).__name__} already: leave its context first")
-        self.denoiser, self.factory = denoiser, factory
+        self.denoiser, self.factory, self.name = denoiser, factory, name
         weight = next(denoiser.parameters())
         self.origin = (weight.device, weight.dtype)
         self.layers = {site: denoiser.get_submodule(site.path) for site in sites(denoiser)}

@@ -79,7 +79,7 @@ class MlflowTracker:
         uri: str,
     ) -> None:
         """Each pending record to its run, remembered one by one; all of them where the server has lost the sweep."""
-        parent = runs.open(memory.parent, folder.name)
+        parent = runs.open(memory.parent, folder.name, records)
         if parent != memory.parent:
             pending = records
             memory.parent, memory.report = parent, ""

@@ -87,14 +87,15 @@ class Progress:
 def train(module: nn.Module, loss: Loss, schedule: Schedule, name: str, checkpoint: Path | None = None) -> float:
     """Train the parameters of `module` that require gradients; leave their moving average in it. Returns the last loss.
 
-    With a checkpoint path the state is kept there, and a run that finds one goes on from it; it is removed at the end.
+    With a checkpoint path the state is kept there, and a run that finds one goes on from it: a finished one takes no
+    step again. Who gave the path removes the file, once nothing comes after that could be stopped.
     """
     parameters = {key: value for key, value in module.named_parameters() if value.requires_grad}
     optimizers = schedule.optimizers(module)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     average = {key: value.detach().clone() for key, value in parameters.items()}
-    first = _restore(checkpoint, parameters, average, optimizers)
-    progress, begun, smooth = Progress(name, schedule.last), time.monotonic(), math.nan
+    first, smooth = _restore(checkpoint, parameters, average, optimizers)
+    progress, begun = Progress(name, schedule.last), time.monotonic()
     device = next(iter(parameters.values())).device.type
     for step in range(first, schedule.last):
         for optimizer, rate in zip(optimizers, rates, strict=True):
@@ -109,13 +110,11 @@ def train(module: nn.Module, loss: Loss, schedule: Schedule, name: str, checkpoi
         _follow(average, parameters, min(schedule.average, (step + 1) / (step + 10)))
         smooth = float(value.detach()) if math.isnan(smooth) else 0.98 * smooth + 0.02 * float(value.detach())
         progress.show(step + 1, smooth, time.monotonic() - begun, first)
-        if checkpoint is not None and (step + 1) % schedule.save_every == 0:
-            _save(checkpoint, step + 1, parameters, average, optimizers)
+        if checkpoint is not None and ((step + 1) % schedule.save_every == 0 or step + 1 == schedule.last):
+            _save(checkpoint, step + 1, smooth, parameters, average, optimizers)
     with torch.no_grad():
         for key, value in parameters.items():
             value.copy_(average[key])
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     return smooth
 
 
@@ -151,6 +150,7 @@ def _follow(average: dict[str, Tensor], parameters: dict[str, nn.Parameter], dec
 def _save(
     path: Path,
     step: int,
+    loss: float,
     parameters: dict[str, nn.Parameter],
     average: dict[str, Tensor],
     optimizers: Sequence[torch.optim.Optimizer],
@@ -164,7 +164,9 @@ def _save(
         tensors |= {f"{name}/{key}": state[name] for name in state if name != "step"}
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".part")
-    save_file({key: value.contiguous() for key, value in tensors.items()}, fresh, {"step": str(step)})
+    save_file(
+        {key: value.contiguous() for key, value in tensors.items()}, fresh, {"step": str(step), "loss": repr(loss)}
+    )
     os.replace(fresh, path)
 
 
@@ -178,14 +180,14 @@ def _restore(
     parameters: dict[str, nn.Parameter],
     average: dict[str, Tensor],
     optimizers: Sequence[torch.optim.Optimizer],
-) -> int:
-    """Load a checkpoint where there is one; returns the number of steps done."""
+) -> tuple[int, float]:
+    """Load a checkpoint where there is one; returns the number of steps done and the smoothed loss, nan for none."""
     from safetensors import safe_open
 
     if path is None or not path.exists():
-        return 0
+        return 0, math.nan
     with safe_open(path, framework="pt") as file, torch.no_grad():
-        step = int(file.metadata()["step"])
+        step, loss = int(file.metadata()["step"]), float(file.metadata()["loss"])
         for key, value in parameters.items():
             value.copy_(file.get_tensor(f"value/{key}"))
             average[key].copy_(file.get_tensor(f"average/{key}"))
@@ -195,4 +197,4 @@ def _restore(
             for value in optimizer.param_groups[0]["params"]:
                 state = {kind: file.get_tensor(f"{kind}/{names[id(value)]}").to(value) for kind in kinds}
                 optimizer.state[value] = {"step": torch.tensor(float(step))} | state
-    return step
+    return step, loss

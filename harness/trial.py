@@ -11,7 +11,7 @@ from harness.checkpoint import Weighted
 from harness.distillation.student import Student
 from harness.features.world import World
 from harness.model import Model
-from harness.surgery import Factory, Seat, seated
+from harness.surgery import Factory, Seat, Seating, seated, seating_of
 from harness.weights import RANDOM
 
 
@@ -65,13 +65,21 @@ class Trial:
     def meta_denoiser(self) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
         """The same on the meta device, with the arguments of one call at the case's resolution, batch 1."""
         twin = self.model.on_meta(self.case.dtype)
-        with seated(twin.denoiser, self._factory):
-            yield twin.denoiser, twin.example(self.case.resolution)
+        self._seat_once(twin.denoiser)
+        yield twin.denoiser, twin.example(self.case.resolution)
 
     def seats(self) -> dict[str, Seat]:
         """The seat of each site, on the meta device."""
-        with seated(self.model.on_meta(self.case.dtype).denoiser, self._factory) as seats:
-            return dict(seats)
+        return self._seat_once(self.model.on_meta(self.case.dtype).denoiser).seats
+
+    def _seat_once(self, denoiser: nn.Module) -> Seating:
+        """The variant stays in the twin for its other metrics and sizes: nobody needs the twin bare."""
+        seating = seating_of(denoiser)
+        if seating is not None and seating.name == self.case.mixer != "":
+            return seating
+        if seating is not None:
+            seating.undo()
+        return Seating(denoiser, self._factory, self.case.mixer)
 
     def notes(self) -> tuple[str, ...]:
         """What the record must say of published weights: what was loaded, what was missing, what was left over."""

@@ -6,6 +6,8 @@ the model hub (`owner/name`), whose files land in the hub's own cache.
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -37,12 +39,22 @@ def local(source: str | None) -> Path | None:
     if source is None or source == RANDOM:
         return None
     if source.startswith(PACKAGED):
-        package, _, inside = source.removeprefix(PACKAGED).partition("/")
-        return _existing(Path(str(files(package))) / inside, source)
+        return _existing(packaged(source), source)
     folder = Path(source).expanduser()
     if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1:
         return _existing(folder, source)
     return None
+
+
+def packaged(source: str) -> Path:
+    """What `pkg://package/inside` names, whether it exists or not; BadInput where there is no such package."""
+    package, _, inside = source.removeprefix(PACKAGED).partition("/")
+    try:
+        return Path(str(files(package).joinpath(inside)))
+    except (ModuleNotFoundError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"{source} names no package that is installed: write {PACKAGED}package/path, or a path"
+        ) from error
 
 
 def _existing(folder: Path, source: str) -> Path:
@@ -72,21 +84,32 @@ def fetch(source: str, name: str) -> Path:
         return folder
     from diffusers import DiffusionPipeline
     from diffusers.utils import logging
-    from huggingface_hub.errors import HfHubHTTPError
 
     verbosity = logging.get_verbosity()
-    # The base of the hub's own error is that of its HTTP client, whichever one this version of it uses.
-    unreachable: tuple[type[Exception], ...] = (OSError, ValueError, cast(type[Exception], HfHubHTTPError.__bases__[0]))
+    remedy = f"set catalog.models.{name}.source= to a local diffusers folder, or to random for costs without quality"
     try:
         logging.set_verbosity_error()
-        return Path(DiffusionPipeline.download(source, use_safetensors=True, safety_checker=None))
-    except unreachable as error:
-        raise BadInput(
-            f"{name} could not be fetched from the model hub as {source} ({type(error).__name__}): get online, or set "
-            f"catalog.models.{name}.source= to a local diffusers folder, or to random for costs without quality"
-        ) from error
+        with reaching_hub(f"{name} could not be fetched from the model hub as {source}", remedy):
+            return Path(DiffusionPipeline.download(source, use_safetensors=True, safety_checker=None))
     finally:
         logging.set_verbosity(verbosity)
+
+
+def unreachable() -> tuple[type[Exception], ...]:
+    """What the hub's client raises where the hub, or something on it, is out of reach."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The base of the hub's own error is that of its HTTP client, whichever one this version of it uses.
+    return OSError, ValueError, cast(type[Exception], HfHubHTTPError.__bases__[0])
+
+
+@contextmanager
+def reaching_hub(failed: str, remedy: str) -> Iterator[None]:
+    """While open, a hub out of reach is BadInput that begins with what failed and ends with the remedy."""
+    try:
+        yield
+    except unreachable() as error:
+        raise BadInput(f"{failed} ({type(error).__name__}): get online, or {remedy}") from error
 
 
 def weight_files(folder: Path) -> dict[str, list[Path]]:
@@ -149,15 +172,19 @@ def fingerprint(folder: Path) -> str:
     read = [path for part in parts if part.name not in UNUSED for path in part.glob("*") if path.suffix in READ]
     total = hashlib.sha256()
     for path in sorted({*weights, *read}):
-        status = path.stat()
-        digest = _sha256(path, status.st_mtime_ns, status.st_size)
-        total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+        total.update(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n".encode())
     return total.hexdigest()[:12]
+
+
+def sha256(path: Path) -> str:
+    """A file's digest in hex, taken again when its time or size changes."""
+    status = path.stat()
+    return _sha256(path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=1024)
 def _sha256(path: Path, mtime_ns: int, size: int) -> str:
-    """A file's digest, taken again when its time or size changes; the hub's cache names large files by theirs."""
+    """The digest of a file of that time and size; the hub's cache names large files by theirs."""
     blob = path.resolve().name
     if len(blob) == 64 and set(blob) <= set("0123456789abcdef"):
         return blob

@@ -90,23 +90,29 @@ def _cost_chart(
     subtitle: str,
     fits: Mapping[Series, Fit],
 ) -> Chart:
-    traces, growth = [], []
+    traces: list[dict[str, Any]] = []
+    growth = []
     for series, points in group.series.items():
         taken = [p for p in points if p.reading.value]
         number = colours[series.variant]
+        again = any(trace["meta"] == series.variant for trace in traces)
         traces.append(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": plain(series.variant),
+                "name": plain(series.label),
                 "meta": series.variant,
                 "x": [math.sqrt(p.record.pixels) for p in taken],
                 "y": [p.reading.value for p in taken],
                 "error_y": error_bars(taken),
-                "customdata": [hover(p) for p in taken],
+                "customdata": [hover(p, series.label) for p in taken],
                 "hovertemplate": "%{customdata}<extra></extra>",
                 "line": {"color": f"--series-{number}", "width": 2},
-                "marker": {"color": f"--series-{number}", "symbol": SYMBOLS[number], "size": 8},
+                "marker": {
+                    "color": f"--series-{number}",
+                    "symbol": SYMBOLS[number] + ("-open" if again else ""),
+                    "size": 8,
+                },
             }
         )
         if slope := _growth(taken):
@@ -129,18 +135,19 @@ def _cost_chart(
 
 
 def _dotted(fits: Mapping[Series, Fit], largest: int, colours: Palette) -> list[dict[str, Any]]:
-    """The laws as dotted lines, from the first size that they hold at to the right edge of the chart."""
+    """The laws as dotted lines, from the first size that they hold at; one that was checked goes on to `largest`."""
     lines = []
     for series, fit in fits.items():
         if fit.law is None:
             continue
         first = fit.points[0].record.pixels
-        pixels = [first * (largest / first) ** (step / LAW_STEPS) for step in range(LAW_STEPS + 1)]
+        last = fit.points[-1].record.pixels if fit.held_out is None else largest
+        pixels = [first * (last / first) ** (step / LAW_STEPS) for step in range(LAW_STEPS + 1)]
         lines.append(
             {
                 "type": "scatter",
                 "mode": "lines",
-                "name": plain(series.variant),
+                "name": plain(series.label),
                 "meta": series.variant,
                 "x": [math.sqrt(n) for n in pixels],
                 "y": [fit.law.at(n) for n in pixels],
@@ -199,13 +206,13 @@ def _score_chart(group: Group, colours: Palette, subtitle: str) -> Chart:
         traces.append(
             {
                 "type": "bar",
-                "name": plain(label(one)),
+                "name": plain(one.label),
                 "meta": one.variant,
                 "x": [start[p.record.resolution] + index for p in taken],
                 "y": [p.reading.value for p in taken],
                 "width": 0.84,
                 "error_y": error_bars(taken, "--ink"),
-                "customdata": [hover(p, label(one)) for p in taken],
+                "customdata": [hover(p, one.label) for p in taken],
                 "hovertemplate": "%{customdata}<extra></extra>",
                 "marker": {"color": f"--series-{number}", "pattern": {"shape": "/" if again else ""}},
             }
@@ -246,11 +253,6 @@ def _levels(group: Group, start: dict[str, float]) -> list[dict[str, Any]]:
             shown = {"customdata": words, "hovertemplate": "%{customdata}<extra></extra>"}
             traces.append(line | {"name": level, "line": {"color": "--level", "width": 2}} | shown)
     return traces
-
-
-def label(series: Series) -> str:
-    """The variant, with its weights where several are shown."""
-    return f"{series.variant} ({series.weights})" if series.weights else series.variant
 
 
 def _growth(points: Sequence[Point]) -> str:

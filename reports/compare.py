@@ -1,10 +1,12 @@
 """Which readings may stand side by side: same model, same name, same protocol, and the same settings where they count.
 
-FLOPs and parameters depend on shapes alone. A projected memory depends on the number format too. Measured costs depend
-on the machine, but not on which images are made. Scores depend on all that makes an image, the weights included: the
-same variant with other weights is another series. A setting that this version does not know counts, except for shapes.
+FLOPs and parameters depend on shapes alone; those of an image also on its calls, which the protocol tells. A projected
+memory depends on the number format too. Measured costs depend on the machine, but not on which images are made. Scores
+depend on all that makes an image, the weights included. The same variant with other settings is another series, for
+scores that with other weights too. A setting of a case that this version does not know counts, except for shapes.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,22 +36,39 @@ ORDER = (
 """Order of the known readings; unknown ones follow by name."""
 _IDLE_FOR_COSTS = {"world", "n", "seeds"}
 _IDLE_FOR_SCORES = {"batch"}
+_LONGEST = 24
+"""Letters of a setting's value in a legend; what is longer is told by a digest."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A reading and the record that it is from."""
+    """A reading and the record that it is from; `mixer` says how that variant's settings differ from other records'."""
 
     record: Record
     reading: Reading
+    mixer: str = ""
 
 
 @dataclass(frozen=True)
 class Series:
-    """A variant; `weights` tells apart scores of one variant with several weights, and is empty otherwise."""
+    """A variant. What tells apart several of one name is empty otherwise: their settings (`mixer`), for scores their
+    weights.
+    """
 
     variant: str
     weights: str = ""
+    mixer: str = ""
+
+    @property
+    def label(self) -> str:
+        """`deltaconv`, or `deltaconv (kernel_size 5)`, `deltaconv (77aa)` where there are several."""
+        told = ", ".join(filter(None, (self.mixer, self.weights)))
+        return f"{self.variant} ({told})" if told else self.variant
+
+    @property
+    def at_any_weights(self) -> "Series":
+        """The same where weights are not told apart."""
+        return Series(self.variant, mixer=self.mixer)
 
 
 GroupKey = tuple[str, str, str, tuple[str, ...]]
@@ -80,15 +99,15 @@ class Group:
     @cached_property
     def series(self) -> dict[Series, list[Point]]:
         """Points by series in order of pixels, the reference first."""
-        weights: dict[str, set[str]] = {}
+        weights: dict[tuple[str, str], set[str]] = {}
         for point in self.points:
-            weights.setdefault(point.record.variant, set()).add(point.record.weights)
+            weights.setdefault((point.record.variant, point.mixer), set()).add(point.record.weights)
         found: dict[Series, list[Point]] = {}
         for point in self.points:
-            record = point.record
-            told_apart = not self.is_cost and len(weights[record.variant]) > 1
-            found.setdefault(Series(record.variant, record.weights if told_apart else ""), []).append(point)
-        ordered = sorted(found, key=lambda s: (variant_order(s.variant), s.weights))
+            variant, mixer = point.record.variant, point.mixer
+            told_apart = not self.is_cost and len(weights[variant, mixer]) > 1
+            found.setdefault(Series(variant, point.record.weights if told_apart else "", mixer), []).append(point)
+        ordered = sorted(found, key=series_order)
         return {s: sorted(found[s], key=lambda p: (p.record.pixels, p.record.width)) for s in ordered}
 
     def at(self, resolution: str) -> dict[Series, Point]:
@@ -100,6 +119,11 @@ class Group:
 def variant_order(name: str) -> tuple[int, str]:
     """Sort key of variants: the reference first."""
     return (KNOWN.index(name) if name in KNOWN else len(KNOWN), name)
+
+
+def series_order(series: Series) -> tuple[tuple[int, str], str, str]:
+    """Sort key of series: the reference first."""
+    return variant_order(series.variant), series.mixer, series.weights
 
 
 def name_order(name: str) -> tuple[int, str]:
@@ -128,18 +152,47 @@ def relevant_settings(record: Record, name: str, unit: str, better: str) -> dict
     return {setting: value for setting, value in settings.items() if setting not in _IDLE_FOR_SCORES}
 
 
-def groups(records: Iterable[Record]) -> list[Group]:
+def mixers(records: Iterable[Record]) -> dict[tuple[str, str, str], str]:
+    """How the settings of one variant on one model differ, by (model, variant, mixer): `kernel_size 5`.
+
+    Empty where there are none to differ from. Presets may make a variant another one on another model: that is no
+    difference. Settings that nobody kept are `settings unknown` beside some that are known.
+    """
+    made: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for record in records:
+        made.setdefault((record.model, record.variant), {})[record.mixer] = _phrases(record.mixer)
+    words = {}
+    for named, phrases in made.items():
+        known = [mine for mixer, mine in phrases.items() if mixer]
+        common = set.intersection(*known) if known else set()
+        for mixer, mine in phrases.items():
+            words[*named, mixer] = ", ".join(sorted(mine - common)) if mixer or not known else "settings unknown"
+    return words
+
+
+def _phrases(mixer: str) -> set[str]:
+    """`kernel_size 5`, one phrase for each setting of a factory."""
+    if not mixer:
+        return set()
+    made = json.loads(mixer)
+    settings = {name: _plain(value) for name, value in (made["parameters"] | {"mixer": made["mixer"]}).items()}
+    digests = {name: f"#{hashlib.sha256(text.encode()).hexdigest()[:6]}" for name, text in settings.items()}
+    return {f"{name} {text if len(text) <= _LONGEST else digests[name]}" for name, text in settings.items()}
+
+
+def groups(records: Sequence[Record]) -> list[Group]:
     """All comparable groups with at least one number or dash, in order of model, name and size."""
+    words = mixers(records)
     found: dict[tuple[str, str, str, str, str, tuple[str, ...]], dict[tuple[str, ...], Point]] = {}
     for record in records:
         for reading in record.readings:
             settings = in_words(relevant_settings(record, reading.name, reading.unit, reading.better))
             key = (record.model, reading.name, reading.unit, reading.better, reading.protocol, settings)
             weights = "" if is_cost(reading.unit, reading.better) else record.weights
-            place = (record.variant, record.resolution, weights)
+            place = (record.variant, record.resolution, weights, record.mixer)
             earlier = found.setdefault(key, {}).get(place)
             if earlier is None or reading.value is not None or earlier.reading.value is None:
-                found[key][place] = Point(record, reading)
+                found[key][place] = Point(record, reading, words[record.model, record.variant, record.mixer])
     made = [Group(*key, points=tuple(points.values())) for key, points in found.items()]
     return sorted(made, key=lambda g: (g.model, name_order(g.name), -len(g.points), g.protocol, g.settings))
 
@@ -154,8 +207,12 @@ def lost(group: Group, records: Iterable[Record]) -> list[tuple[Record, str]]:
             continue
         if in_words(relevant_settings(record, group.name, group.unit, group.better)) == group.settings:
             found.append((record, f"{record.status.replace('_', ' ')}: {record.reason}"))
-    taken = {(p.record.variant, p.record.resolution) for p in group.points if p.reading.value is not None}
-    return [(record, reason) for record, reason in found if (record.variant, record.resolution) not in taken]
+    taken = {_cell(p.record) for p in group.points if p.reading.value is not None}
+    return [(record, reason) for record, reason in found if _cell(record) not in taken]
+
+
+def _cell(record: Record) -> tuple[str, str, str]:
+    return (record.variant, record.mixer, record.resolution)
 
 
 def in_words(settings: dict[str, Any]) -> tuple[str, ...]:

@@ -126,9 +126,9 @@ def _pairs(fits: Mapping[Series, Fit]) -> list[str]:
             if seen is None:
                 continue
             ends = "; ".join(filter(None, map(_interval, seen.crossings)))
-            phrase = "the same cost as" if seen.equal else f"cheaper than {other.variant} {_where(seen)}"
-            phrase = f"{phrase} {other.variant}" if seen.equal else phrase
-            said.append(f"{one.variant} {'has' if seen.equal else 'is'} {phrase}{f' ({ends})' if ends else ''}")
+            phrase = "the same cost as" if seen.equal else f"cheaper than {other.label} {_where(seen)}"
+            phrase = f"{phrase} {other.label}" if seen.equal else phrase
+            said.append(f"{one.label} {'has' if seen.equal else 'is'} {phrase}{f' ({ends})' if ends else ''}")
     return said
 
 

@@ -6,7 +6,8 @@ best is found). What is counted (FLOPs) lies on such a law to the last digit onc
 window is clamped at the smallest sizes, the law begins above them and says so.
 
 How far a law may be trusted is shown twice: by the error of its prediction for the largest size, fitted without it, and
-by refits that leave one size out each, on resampled raw samples where there are any. All intervals come from those.
+by refits that leave one size out each, of what was measured on draws: medians of resampled raw samples where they were
+kept, or else from a log-normal law with the reading's own interval. All intervals come from those.
 Shapes: D draws (refits), N sizes, 3 coefficients, K of them in a support.
 """
 
@@ -21,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.compare import Group, GroupKey, Point, Series
+from reports.paired import NORMAL_975
+from reports.read import Reading
 
 Floats = NDArray[np.float64]
 SUPPORTS = tuple(s for size in (1, 2, 3) for s in itertools.combinations(range(3), size))
@@ -121,11 +124,15 @@ def fit(series: Series, points: Sequence[Point]) -> Fit:
         have = f"{len(sizes)} {'has' if len(sizes) == 1 else 'have'}"
         return Fit(series, tuple(taken), reason=f"a law needs numbers at {NEEDED} sizes, {have} one")
     whole = _fit(series, taken)
-    if any(p.reading.samples for p in taken):
+    if not all(_is_counted(p.reading) for p in taken):
         return whole
     later = (_fit(series, [p for p in taken if p.record.pixels >= size]) for size in sizes[:-NEEDED])
     best = next((one for one in later if one.exact), whole)
     return replace(best, before=tuple(p for p in taken if p not in best.points))
+
+
+def _is_counted(reading: Reading) -> bool:
+    return reading.unit == "FLOP" or reading.name.startswith("projected_")
 
 
 def _fit(series: Series, points: Sequence[Point]) -> Fit:
@@ -170,27 +177,35 @@ def _solved(design_DNK: Floats) -> tuple[Floats, Floats]:
 
 
 def _refits(series: Series, points: Sequence[Point], pixels_N: Floats, costs_N: Floats) -> Floats:
-    """Coefficients fitted anew without each size in turn (where enough are left), on medians of resampled samples."""
+    """Coefficients fitted anew without each size in turn (where enough are left), on draws of what was measured."""
     sizes = sorted(set(pixels_N))
     kept = [pixels_N != size for size in sizes] if len(sizes) > NEEDED else [pixels_N > 0]
-    sampled = any(len(p.reading.samples) > 1 for p in points)
-    each = max(1, DRAWS // len(kept)) if sampled else 1
-    seed = int.from_bytes(hashlib.sha256(f"{series.variant} {series.weights}".encode()).digest()[:4])
+    varying = any(len(p.reading.samples) > 1 or _spread(p) for p in points)
+    each = max(1, DRAWS // len(kept)) if varying else 1
+    seed = int.from_bytes(hashlib.sha256(series.label.encode()).digest()[:4])
     source = np.random.default_rng(seed)
     found = []
     for kept_N in kept:
-        columns = [_resampled(p, cost, each, source) for p, cost in zip(points, costs_N, strict=True)]
+        columns = [_drawn(p, cost, each, source) for p, cost in zip(points, costs_N, strict=True)]
         found.append(coefficients(pixels_N[kept_N], np.stack(columns, axis=1)[:, kept_N]))
     return np.concatenate(found)
 
 
-def _resampled(point: Point, cost: float, draws: int, source: np.random.Generator) -> Floats:
-    """Medians of samples drawn with replacement; the cost itself where there are none."""
+def _drawn(point: Point, cost: float, draws: int, source: np.random.Generator) -> Floats:
+    """Medians of samples drawn with replacement, about the cost whichever of them it is (a peak is the least); without
+    samples by the interval, and where there is none the cost itself.
+    """
     samples = np.array(point.reading.samples)
-    if draws == 1 or len(samples) < 2:
-        return np.full(draws, cost)
-    drawn: Floats = np.median(source.choice(samples, (draws, len(samples))), axis=1)
-    return drawn
+    if len(samples) < 2:
+        return cost * np.exp(_spread(point) * source.standard_normal(draws))
+    medians_D: Floats = np.median(source.choice(samples, (draws, len(samples))), axis=1)
+    return medians_D * cost / np.median(medians_D)
+
+
+def _spread(point: Point) -> float:
+    """Standard deviation of the logarithm that a 95 % interval stands for; 0 where there is none."""
+    low, high = point.reading.low, point.reading.high
+    return math.log(high / low) / (2 * NORMAL_975) if low and high and 0 < low < high else 0.0
 
 
 def compared(mine: Fit, other: Fit) -> Comparison | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports import charts, pareto, pictures, provenance, reach, read, roofline, sites, tables, units
 from reports.compare import REFERENCE, Group, groups, name_order, variant_order
+from reports.findings import briefs
 from reports.lawbook import lawbook
 from reports.laws import laws
 
@@ -136,6 +137,7 @@ def _model(
     fitted = laws(own)
     return {
         "name": name,
+        "briefs": briefs(own),
         "blocks": first,
         "other_blocks": [b for b in mine if b not in first],
         "costs": charts.cost_charts(own, records, colours, fitted),

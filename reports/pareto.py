@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reports.axes import cost_axis, error_bars, layout, plain, score_axis
-from reports.charts import SYMBOLS, Chart, Palette, label
+from reports.charts import SYMBOLS, Chart, Palette
 from reports.compare import Group, Point, Series, distinction, relevant_settings
 from reports.units import spoken, with_interval
 
@@ -27,12 +27,12 @@ def tradeoff_charts(found: Sequence[Group], colours: Palette) -> list[Chart]:
 
 
 def _pairs(score: Group, cost: Group) -> list[Pair]:
-    """Scores with the cost of the same variant and resolution, where no setting that both know speaks against it."""
-    costs = {(p.record.variant, p.record.resolution): p for p in cost.points if p.reading.value}
+    """Scores with the cost of the same mixer and resolution, where no setting that both know speaks against it."""
+    costs = {(p.record.variant, p.record.mixer, p.record.resolution): p for p in cost.points if p.reading.value}
     pairs = []
     for series, points in score.series.items():
         for point in points:
-            paid = costs.get((series.variant, point.record.resolution))
+            paid = costs.get((series.variant, point.record.mixer, point.record.resolution))
             if paid is not None and point.reading.value is not None and _agree(point, paid):
                 pairs.append((series, paid, point))
     return pairs
@@ -72,7 +72,7 @@ def _trace(pair: Pair, pairs: Sequence[Pair], colours: Palette) -> dict[str, Any
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": plain(label(series)),
+        "name": plain(series.label),
         "meta": series.variant,
         "x": [cost.reading.value],
         "y": [score.reading.value],
@@ -87,7 +87,7 @@ def _trace(pair: Pair, pairs: Sequence[Pair], colours: Palette) -> dict[str, Any
 
 def _hover(pair: Pair) -> str:
     series, cost, score = pair
-    lines = [f"<b>{plain(label(series))}</b> at {score.record.resolution} px"]
+    lines = [f"<b>{plain(series.label)}</b> at {score.record.resolution} px"]
     for point in (score, cost):
         r = point.reading
         text, interval = with_interval(r.value, r.low, r.high, r.unit)

@@ -1,21 +1,20 @@
-"""How far each variant came on a device: the largest size that ran, and the smallest that memory or time refused."""
+"""How far each variant came on a device: the largest size that ran, and the smallest that did not, with the reason."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.compare import in_words, machine_name, variant_order
+from reports.compare import Series, in_words, machine_name, mixers, series_order
 from reports.read import Record
 
 ON_SHAPES = "shapes"
 """The weights of a case that was counted and never ran."""
-TOO_LARGE = ("out_of_memory", "timeout")
 
 
 @dataclass(frozen=True)
 class Reach:
     """One variant: the largest size that ran, the smallest that did not and why; empty where there is no such size."""
 
-    variant: str
+    series: Series
     largest: str
     refused: str
     reason: str
@@ -31,21 +30,23 @@ class Terrain:
 
 def terrains(records: Sequence[Record]) -> list[Terrain]:
     """The reach of every variant of one model's records, machine by machine; a size that was counted did not run."""
-    found: dict[str, dict[str, list[Record]]] = {}
+    words = mixers(records)
+    found: dict[str, dict[Series, list[Record]]] = {}
     for record in records:
-        if record.weights != ON_SHAPES and record.status in ("ok", *TOO_LARGE):
+        if record.weights != ON_SHAPES:
             kept = {name: value for name, value in record.settings.items() if name in ("device", "dtype", "batch")}
             where = ", ".join((*in_words(kept), *([machine_name(record.machine)] if record.machine else [])))
-            found.setdefault(where, {}).setdefault(record.variant, []).append(record)
+            series = Series(record.variant, mixer=words[record.model, record.variant, record.mixer])
+            found.setdefault(where, {}).setdefault(series, []).append(record)
     return [
-        Terrain(where, tuple(_reach(name, variants[name]) for name in sorted(variants, key=variant_order)))
-        for where, variants in found.items()
+        Terrain(where, tuple(_reach(series, mine[series]) for series in sorted(mine, key=series_order)))
+        for where, mine in found.items()
     ]
 
 
-def _reach(variant: str, records: Sequence[Record]) -> Reach:
+def _reach(series: Series, records: Sequence[Record]) -> Reach:
     ordered = sorted(records, key=lambda record: (record.pixels, record.resolution))
     ran = [record.resolution for record in ordered if record.status == "ok"]
-    refused = next((record for record in ordered if record.status in TOO_LARGE), None)
+    refused = next((record for record in ordered if record.status != "ok"), None)
     reason = f"{refused.status.replace('_', ' ')}: {refused.reason}" if refused else ""
-    return Reach(variant, ran[-1] if ran else "", refused.resolution if refused else "", reason)
+    return Reach(series, ran[-1] if ran else "", refused.resolution if refused else "", reason)

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 SCHEMA = 1
 NAMED = ("model", "variant", "resolution", "metrics", "key", "weights", "mixer")
-"""Fields of a case that are told elsewhere, a mixer's settings by its sites' notes; all others are its settings."""
+"""Fields of a case that have a place of their own in a record; all others are its settings."""
 LARGEST = 1e300
 """Beyond this a number is damage, not a measurement; NaN fails the comparison as well."""
 
@@ -58,7 +58,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Record:
-    """One case and what is known of it; `settings` is whatever else of the case changes a result."""
+    """One case and what is known of it; `settings` is whatever else of the case changes a result.
+
+    mixer: the variant's factory and all its settings, as JSON; empty in a record from before it was kept.
+    """
 
     key: str
     model: str
@@ -77,6 +80,7 @@ class Record:
     machine: dict[str, Any]
     started: str
     elapsed_s: float
+    mixer: str = ""
 
     @property
     def resolution(self) -> str:
@@ -157,7 +161,19 @@ def _record(text: str) -> Record:
         machine=_take(data, "machine", dict),
         started=_take(data, "started", str),
         elapsed_s=_number(data, "elapsed_s"),
+        mixer=_mixer(case),
     )
+
+
+def _mixer(case: dict[str, Any]) -> str:
+    text = _take(case, "mixer", str) if "mixer" in case else ""
+    if text:
+        made = json.loads(text)
+        if not isinstance(made, dict):
+            raise ValueError(f"field 'mixer' is {text!r:.60}, not a factory with its parameters")
+        _take(made, "mixer", str)
+        _take(made, "parameters", dict)
+    return text
 
 
 def _reading(data: dict[str, Any]) -> Reading:

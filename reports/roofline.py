@@ -1,11 +1,13 @@
 """What published figures of known devices say without the hardware: does it fit, and how fast can it never be?
 
 A denoiser call is no faster than its FLOPs at the device's peak rate, nor than its bytes at the memory's bandwidth
-(the roofline of Williams, Waterman and Patterson, 2009). As bytes count those that are alive at the projected peak:
-each was read or written at least once. FLOPs are 2 per multiply-add, as vendors count. Rates are dense, with fp32 sums,
-at the published boost clock, which a card may exceed by a few percent. At fp32 the rate is that of TF32 where there is
-one, since torch lets convolutions use it. A GB is 10^9 bytes here, the tenth that this is below 2^30 left for the
-driver; text encoder and autoencoder need their own.
+(the roofline of Williams, Waterman and Patterson, 2009). FLOPs are those of the definition, 2 per multiply-add as
+vendors count: a forward that does with fewer (the ∆ConvBlock closes its reduced scales before it enlarges them) may
+come below. As bytes count those that are alive at the projected peak, each of which was read or written at least once;
+the copies that one CPU library makes there are left out, but have to fit. All are of batch 1, and so is what was
+measured beside them. Rates are dense, with fp32 sums, at the published boost clock, which a card may exceed by a few
+percent. At fp32 the rate is that of TF32 where there is one, since torch lets convolutions use it. A GB is 10^9 bytes
+here, the 7 % that this is below 2^30 left for the driver; text encoder and autoencoder need their own.
 """
 
 import json
@@ -14,15 +16,19 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from reports.compare import variant_order
+from reports.compare import Series, mixers, series_order
 from reports.read import Record
 from reports.tables import Cell
 from reports.units import DASH, human
 
+VENDOR = "NVIDIA "
+ONE_IMAGE = "batch 1,"
+"""So a latency's protocol says that it is of the call that is priced here."""
+
 
 @dataclass(frozen=True)
 class Device:
-    """A device by its published figures; `cuda` is part of the name that its driver gives."""
+    """A device by its published figures; `cuda` is the name that its driver gives."""
 
     name: str
     cuda: str
@@ -35,6 +41,24 @@ class Device:
         """FLOPs a second of matrix products in that format; None where the device has no such arithmetic."""
         known = [self.tflops[name] for name in {"fp32": ("fp32", "tf32")}.get(dtype, (dtype,)) if name in self.tflops]
         return max(known) * 1e12 if known else None
+
+    def drives(self, name: str) -> bool:
+        """Whether a driver's name is this device's and no sibling's; drivers before 2021 leave out the vendor's."""
+        return name.removeprefix(VENDOR) == self.cuda.removeprefix(VENDOR)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A variant's denoiser call of batch 1: FLOPs, bytes that have to fit, bytes that it moves at least, and how many
+    milliseconds it took by the name of the GPU, where it was timed.
+    """
+
+    series: Series
+    resolution: str
+    flops: float
+    memory: float
+    traffic: float
+    taken_ms: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -50,8 +74,8 @@ class DeviceTable:
     """A model at a number format: for each variant the largest size that fits, and all sizes, one column a device."""
 
     dtype: str
-    largest: tuple[tuple[str, tuple[Cell, ...]], ...]
-    sizes: tuple[tuple[str, str, str, tuple[Cell, ...]], ...]
+    largest: tuple[tuple[Series, tuple[Cell, ...]], ...]
+    sizes: tuple[tuple[Series, str, str, tuple[Cell, ...]], ...]
 
 
 @cache
@@ -62,7 +86,7 @@ def devices() -> tuple[Device, ...]:
 
 
 def bound(flops: float, size: float, dtype: str, device: Device) -> Bound | None:
-    """No call of so many FLOPs over so many bytes is faster; None where the device lacks the number format."""
+    """No call that does so many FLOPs on so many bytes is faster; None where the device lacks the number format."""
     rate = device.rate(dtype)
     if rate is None:
         return None
@@ -76,54 +100,67 @@ def fits(size: float, device: Device) -> bool:
 
 
 def device_tables(records: Sequence[Record]) -> list[DeviceTable]:
-    """One table a number format of one model's records, from those that hold both FLOPs and projected memory."""
-    formats: dict[str, dict[tuple[tuple[int, str], int, str], Record]] = {}
+    """One table a number format of one model's records, where both FLOPs and projected memory are known."""
+    words = mixers(records)
+    formats: dict[str, dict[tuple[Series, int, str], list[Record]]] = {}
     for record in records:
-        if _value(record, "flops") and _value(record, "projected_memory"):
-            place = (variant_order(record.variant), record.pixels, record.resolution)
-            formats.setdefault(str(record.settings.get("dtype", "fp32")), {})[place] = record
-    return [_table(dtype, [found[place] for place in sorted(found)]) for dtype, found in sorted(formats.items())]
+        series = Series(record.variant, mixer=words[record.model, record.variant, record.mixer])
+        place = (series, record.pixels, record.resolution)
+        formats.setdefault(str(record.settings.get("dtype", "fp32")), {}).setdefault(place, []).append(record)
+    calls = {
+        dtype: [call for place in sorted(found, key=_order) if (call := _call(place[0], found[place]))]
+        for dtype, found in sorted(formats.items())
+    }
+    return [_table(dtype, mine) for dtype, mine in calls.items() if mine]
 
 
-def _table(dtype: str, records: Sequence[Record]) -> DeviceTable:
-    by_variant: dict[str, list[Record]] = {}
-    for record in records:
-        by_variant.setdefault(record.variant, []).append(record)
-    largest = tuple((v, tuple(_largest(mine, dtype, d) for d in devices())) for v, mine in by_variant.items())
+def _order(place: tuple[Series, int, str]) -> tuple[object, ...]:
+    return series_order(place[0]), *place[1:]
+
+
+def _call(series: Series, records: Sequence[Record]) -> Call | None:
+    """What records of one series, size and number format say, the latest of each; None where a price is missing."""
+    readings = [(str(record.machine.get("gpu")), reading) for record in records for reading in record.readings]
+    values = {r.name: r.value for _, r in readings if r.value}
+    workspace = {r.name: r.details.get("workspace", 0) for _, r in readings if r.value}
+    taken_ms = {gpu: r.value for gpu, r in readings if r.value and r.name == "latency" and ONE_IMAGE in r.protocol}
+    if not {"flops", "projected_memory"} <= values.keys():
+        return None
+    memory = values["projected_memory"]
+    copies = workspace["projected_memory"]
+    traffic = memory - copies if isinstance(copies, int | float) else memory
+    return Call(series, records[0].resolution, values["flops"], memory, traffic, taken_ms)
+
+
+def _table(dtype: str, calls: Sequence[Call]) -> DeviceTable:
+    by_series: dict[Series, list[Call]] = {}
+    for call in calls:
+        by_series.setdefault(call.series, []).append(call)
+    largest = tuple((s, tuple(_largest(mine, dtype, d) for d in devices())) for s, mine in by_series.items())
     sizes = tuple(
-        (
-            r.variant,
-            r.resolution,
-            human(_value(r, "projected_memory"), "byte"),
-            tuple(_cell(r, dtype, d) for d in devices()),
-        )
-        for r in records
+        (call.series, call.resolution, human(call.memory, "byte"), tuple(_cell(call, dtype, d) for d in devices()))
+        for call in calls
     )
     return DeviceTable(dtype, largest, sizes)
 
 
-def _largest(mine: Sequence[Record], dtype: str, device: Device) -> Cell:
+def _largest(mine: Sequence[Call], dtype: str, device: Device) -> Cell:
     """The largest size that fits, with its bound."""
-    within = [record for record in mine if fits(_value(record, "projected_memory"), device)]
+    within = [call for call in mine if fits(call.memory, device)]
     if not within:
         return Cell(DASH, reason=f"the smallest size asked for is larger than {device.memory_gb:g} GB")
     cell = _cell(within[-1], dtype, device)
-    return Cell(f"{within[-1].resolution} px", (cell.text, *cell.small), cell.raw, reason=cell.reason)
+    return Cell(f"{within[-1].resolution} px", (cell.text, *cell.small), reason=cell.reason)
 
 
-def _cell(record: Record, dtype: str, device: Device) -> Cell:
-    flops, size = _value(record, "flops"), _value(record, "projected_memory")
-    least = bound(flops, size, dtype, device)
+def _cell(call: Call, dtype: str, device: Device) -> Cell:
+    least = bound(call.flops, call.traffic, dtype, device)
     if least is None:
         return Cell(f"no {dtype}", reason=f"the {device.name} has no {dtype} arithmetic", tone="worse")
-    if not fits(size, device):
-        return Cell("does not fit", raw=size, tone="worse")
+    if not fits(call.memory, device):
+        return Cell("does not fit", tone="worse")
     small: tuple[str, ...] = ("by bytes",) if least.by == "bytes" else ()
-    if device.cuda in str(record.machine.get("gpu") or "") and (taken := _value(record, "latency")):
-        small += (f"measured {human(taken, 'ms')}", f"{least.ms / taken:.1%} of the bound's pace")
+    for gpu, taken_ms in call.taken_ms.items():
+        if device.drives(gpu):
+            small += (f"measured {human(taken_ms, 'ms')}", f"{least.ms / taken_ms:.1%} of the bound's pace")
     return Cell(f"≥\u00a0{human(least.ms, 'ms')}", small, least.ms)
-
-
-def _value(record: Record, name: str) -> float:
-    """The value of a reading; 0 where there is none."""
-    return next((r.value for r in record.readings if r.name == name and r.value is not None), 0)

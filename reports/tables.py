@@ -5,7 +5,7 @@ needs nothing but what the records hold.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,9 @@ from reports.compare import (
     distinction,
     groups,
     machine_name,
+    mixers,
     name_order,
-    variant_order,
+    series_order,
 )
 from reports.read import Record, Store
 from reports.units import DASH, human, ratio, spoken, with_interval
@@ -77,10 +78,13 @@ class Block:
 def summary(records: Sequence[Record]) -> list[Block]:
     """Every model and resolution as one table, or several where a reading was taken under unlike protocols."""
     blocks = []
-    everything = groups(records)
+    everything, words = groups(records), mixers(records)
     sizes = {(r.model, r.pixels, r.resolution) for r in records}
     for model, pixels, resolution in sorted(sizes):
-        here = [r for r in records if (r.model, r.resolution) == (model, resolution)]
+        here: dict[Series, list[Record]] = {}
+        for r in records:
+            if (r.model, r.resolution) == (model, resolution):
+                here.setdefault(Series(r.variant, mixer=words[r.model, r.variant, r.mixer]), []).append(r)
         mine = [g for g in everything if g.model == model]
         by_name: dict[str, list[Group]] = {}
         for group in mine:
@@ -94,7 +98,8 @@ def summary(records: Sequence[Record]) -> list[Block]:
             rivals = [[g for g in mine if g.name == group.name] for group in chosen]
             columns = tuple(_column(g, distinction(g, r)) for g, r in zip(chosen, rivals, strict=True))
             rows = tuple(
-                (s, tuple(_cell(g, s, resolution, here) for g in chosen)) for s in _series(chosen, here, resolution)
+                (s, tuple(_cell(g, s, resolution, here[s.at_any_weights]) for g in chosen))
+                for s in _series(chosen, here, resolution)
             )
             blocks.append(Block(model, resolution, pixels, layer, columns, rows))
     return blocks
@@ -104,25 +109,23 @@ def _column(group: Group, note: str) -> Column:
     return Column(spoken(group.name), group.name, group.unit, group.better, group.protocol, group.is_cost, note)
 
 
-def _series(chosen: Sequence[Group], here: Sequence[Record], resolution: str) -> list[Series]:
+def _series(chosen: Sequence[Group], here: Iterable[Series], resolution: str) -> list[Series]:
     """Rows: a variant once, or once for each of its weights where the scores tell them apart."""
-    found = {s for g in chosen for s in g.at(resolution)}
-    split = {s.variant for s in found if s.weights}
-    rows = {s for s in found if s.weights or s.variant not in split} | {
-        Series(r.variant) for r in here if r.variant not in split
-    }
-    return sorted(rows, key=lambda s: (variant_order(s.variant), s.weights))
+    found = {s for g in chosen for s in g.at(resolution)}.union(here)
+    split = {s.at_any_weights for s in found if s.weights}
+    return sorted(found - split, key=series_order)
 
 
-def _cell(group: Group, series: Series, resolution: str, here: Sequence[Record]) -> Cell:
+def _cell(group: Group, series: Series, resolution: str, mine: Sequence[Record]) -> Cell:
+    """`mine`: the variant's records of that size, with any weights."""
     points = group.at(resolution)
-    point = points.get(series) or points.get(Series(series.variant))
+    point = points.get(series) or points.get(series.at_any_weights)
     if point is not None and not group.is_cost and series.weights not in ("", point.record.weights):
         point = None
     if point is None:
         return Cell(
             DASH,
-            reason=_absence([r for r in here if r.variant == series.variant and series.weights in ("", r.weights)]),
+            reason=_absence([r for r in mine if series.weights in ("", r.weights)]),
         )
     reading = point.reading
     if reading.value is None:
@@ -179,7 +182,7 @@ def readings(store: Store) -> "pd.DataFrame":
         }
         tail = {name: v if isinstance(v, str | int | float) else json.dumps(v) for name, v in record.settings.items()}
         tail = {f"case_{name}": value for name, value in tail.items()}
-        tail |= {"weights": record.weights, "machine": machine_name(record.machine)}
+        tail |= {"weights": record.weights, "mixer": record.mixer, "machine": machine_name(record.machine)}
         tail |= {"started": record.started, "key": record.key}
         for r in record.readings:
             number = {"metric": r.metric, "reading": r.name, "value": r.value, "unit": r.unit, "better": r.better}
@@ -200,7 +203,7 @@ def markdown(blocks: Sequence[Block]) -> str:
         lines += [_row(heads), _row(["---"] + ["---:"] * len(block.columns))]
         reasons = block.reasons
         for series, cells in block.rows:
-            shown = [f"{series.variant} ({series.weights})" if series.weights else series.variant]
+            shown = [series.label]
             for cell in cells:
                 mark = f" [{reasons.index(cell.reason) + 1}]" if cell.reason else ""
                 shown.append(cell.text + (f" ({', '.join(cell.small)})" if cell.small else "") + mark)

@@ -1,8 +1,10 @@
-"""What every test shares: no network, the marks with their reasons, and example records."""
+"""What tests share: no network, the marks with their reasons, a cache and a model of their own, example records."""
 
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +41,24 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of students, and no shipped ones: neither the user's nor the package's own are looked into."""
+    from harness.distillation import student
+
+    monkeypatch.setenv("DELTABENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(student, "SHIPPED", tmp_path / "shipped")
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def sd15() -> Any:
+    """Stable Diffusion 1.5 without memory: on the meta device."""
+    from harness.models.unet import UNetModel
+
+    return UNetModel("sd15", config="sd15").load("meta", "fp32")
 
 
 @pytest.fixture

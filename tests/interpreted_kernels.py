@@ -97,9 +97,19 @@ def test_half_precision_rounds_what_it_stores_and_nothing_else(dtype: torch.dtyp
     assert max(backward) < 2 * ROUNDINGS * torch.finfo(dtype).eps
 
 
-def test_frozen_weights_keep_nothing_for_backward() -> None:
-    block = block_of(8, 3, BOTH, "scaled", "released").requires_grad_(False)
-    assert not block(tokens((2, 3), 1, 8), (2, 3)).requires_grad
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_weights_keep_nothing_for_backward(frozen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator, asked, returned = kernels.operator, [], []
+
+    def spy(*arguments: object) -> tuple[Tensor, list[Tensor]]:
+        asked.append(arguments[-1])
+        returned.append(operator(*arguments))
+        return returned[-1]
+
+    monkeypatch.setattr(kernels, "operator", spy)
+    block_of(8, 3, BOTH, "scaled", "released").requires_grad_(not frozen)(tokens((2, 3), 1, 8), (2, 3))
+    assert asked == [not frozen]
+    assert [kept.shape for kept in returned[0][1]] == ([] if frozen else [(1, 6, 4), (1, 1, 4)])
 
 
 def test_the_operator_keeps_torchs_contract() -> None:

@@ -4,6 +4,7 @@ Run by tests/test_memory_measured.py in a process of its own: what other tests l
 look free.
 """
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from copy import deepcopy
 from types import SimpleNamespace
@@ -17,21 +18,27 @@ from deltaconv import DeltaConvBlock
 from harness.case import Resolution
 from harness.metrics import memory
 from harness.metrics.footprint import rise_of
+from harness.metrics.heap import MallInfo
 from harness.metrics.memory import PeakMemory, measure, resident_rise
 from harness.mixer import Unavailable
 
 MIB = 2**20
+UNSEEN = 3 * memory.LAG
+"""What the kernel's counters may leave out: those of allocated pages, read twice, and that of files, which may move."""
+PRELOADED = SimpleNamespace(mallinfo2=lambda: MallInfo(), malloc=lambda size: 1, free=lambda block: None)
+"""A C library whose malloc is not its own: what is allocated does not show."""
 needs_mark = pytest.mark.skipif(not memory.CLEAR.exists(), reason="the kernel keeps no mark that can be set back")
 
 
-@needs_mark
-@pytest.mark.parametrize("size", [4 * MIB, 64 * MIB])
-def test_the_rise_of_a_block_is_its_size(size: int) -> None:
-    def work() -> None:
-        torch.ones(size // 4).sum()
+def least(work: Callable[[], object]) -> int:
+    """The rise as PeakMemory takes it: a first call pays for what stays."""
+    return min(resident_rise(work) for _ in range(memory.LEAST))
 
-    work()  # what a first call loads stays
-    assert resident_rise(work) == pytest.approx(size, abs=MIB)
+
+@needs_mark
+@pytest.mark.parametrize("size", [32 * MIB, 64 * MIB])
+def test_the_rise_of_a_block_is_its_size(size: int) -> None:
+    assert least(lambda: torch.ones(size // 4).sum()) == pytest.approx(size, abs=UNSEEN)
 
 
 @needs_mark
@@ -43,24 +50,23 @@ def test_blocks_that_were_freed_before_do_not_hide_a_peak() -> None:
         del blocks
 
     work()
-    assert resident_rise(work) == pytest.approx(32_000_000, rel=0.1)
+    assert least(work) == pytest.approx(32_000_000, rel=0.1, abs=UNSEEN)
 
 
 @needs_mark
 def test_a_peak_inside_the_call_is_found_after_it_is_gone() -> None:
-    assert resident_rise(lambda: (torch.ones(16 * MIB), torch.ones(1))[1]) == pytest.approx(64 * MIB, abs=MIB)
+    assert least(lambda: (torch.ones(16 * MIB), torch.ones(1))[1]) == pytest.approx(64 * MIB, abs=UNSEEN)
 
 
 @needs_mark
 @pytest.mark.parametrize("channels", [(32, 32), (64, 16), (4, 32)], ids=str)
 def test_a_convolution_needs_on_the_cpu_what_is_projected(channels: tuple[int, int]) -> None:
-    """The page tables and kernels beside the copies are the tolerance. The first call generates the kernel."""
+    """The kernels' own buffers beside the copies are the tolerance. The first call generates the kernel."""
     x, layer = torch.ones(1, channels[0], 256, 256), nn.Conv2d(*channels, 3, padding=1)
     projected = rise_of(layer.to("meta"), x.to("meta")).size
     layer = layer.to_empty(device="cpu")
     with torch.no_grad():
-        layer(x)
-        assert resident_rise(lambda: layer(x)) == pytest.approx(projected, rel=0.05)
+        assert least(lambda: layer(x)) == pytest.approx(projected, rel=0.05, abs=UNSEEN)
 
 
 @needs_mark
@@ -71,24 +77,30 @@ def test_a_mixer_needs_at_every_size_what_is_projected(mixer: nn.Module) -> None
         tokens, grid = torch.zeros(1, side * side, 320), (side, side)
         projected = rise_of(deepcopy(mixer).to("meta"), tokens.to("meta"), grid).size
         with torch.no_grad():
-            rises = [resident_rise(lambda x=tokens, grid=grid: mixer(x, grid)) for _ in range(memory.LEAST)]
-        assert min(rises) == pytest.approx(projected, rel=0.03)
+            rise = least(lambda x=tokens, grid=grid: mixer(x, grid))  # type: ignore[misc]
+        assert rise == pytest.approx(projected, rel=0.03, abs=UNSEEN)
 
 
 @needs_mark
-def test_a_call_during_which_the_system_took_pages_back_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = iter([90, 50, 90, 90])
-    monkeypatch.setattr(memory, "resident", lambda field: next(files) * MIB if field == "RssFile" else 100 * MIB)
+@pytest.mark.parametrize("files", [[90, 50, 90, 90], [50, 90, 90, 90]], ids=["taken back", "come in"])
+def test_a_call_during_which_pages_of_files_moved_is_made_again(
+    files: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = iter(files)
+    monkeypatch.setattr(memory, "resident", lambda field: next(script) * MIB if field == "RssFile" else 100 * MIB)
     calls: list[int] = []
     assert resident_rise(lambda: calls.append(1)) == 0
     assert len(calls) == 2
 
 
 @needs_mark
-def test_a_system_that_takes_back_pages_all_the_time_gives_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = iter(range(100, 0, -1))
-    monkeypatch.setattr(memory, "resident", lambda field: next(files) * MIB if field == "RssFile" else 100 * MIB)
-    with pytest.raises(Unavailable, match="took back memory of this process during each of 5 calls"):
+@pytest.mark.parametrize(("step", "said"), [(-100, r"-\d+ bytes"), (100, r"\+\d+ bytes")])
+def test_a_system_that_moves_pages_all_the_time_gives_a_dash(
+    step: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = iter(range(0, 20 * step, step))
+    monkeypatch.setattr(memory, "resident", lambda field: next(script) * MIB if field == "RssFile" else 100 * MIB)
+    with pytest.raises(Unavailable, match=f"during each of 5 calls, the last time {said}"):
         resident_rise(lambda: None)
 
 
@@ -96,6 +108,21 @@ def test_a_call_is_measured_twice_however_long_it_takes(monkeypatch: pytest.Monk
     calls = iter([{"activations": 9}, {"activations": 5}])
     monkeypatch.setattr(memory, "measure", lambda work, kind: next(calls))
     assert PeakMemory(seconds=0.0)._measured(lambda: None, "cpu") == [{"activations": 9}, {"activations": 5}]
+
+
+@pytest.mark.parametrize(
+    ("library", "said"),
+    [
+        (SimpleNamespace(), "the C library of this process has no mallinfo2: "),
+        (PRELOADED, r"another malloc stands before that of the C library \(LD_PRELOAD\): "),
+    ],
+)
+def test_a_heap_that_would_keep_freed_blocks_gives_a_dash_with_the_reason(
+    library: object, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: library)
+    with pytest.raises(Unavailable, match=f"^{said}measured peak memory on the CPU needs the malloc of glibc 2.33"):
+        resident_rise(lambda: None)
 
 
 def test_a_system_without_the_mark_gives_a_dash_with_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -127,7 +154,7 @@ def test_the_metric_adds_weights_to_the_rise_of_one_call() -> None:
     model = SimpleNamespace(multiple=8, example=lambda size: {"x": torch.ones(size.height, size.width)})
     (reading,) = PeakMemory()(SimpleNamespace(model=model, case=case, denoiser=denoiser))  # type: ignore[arg-type]
     assert reading.value is not None
-    assert reading.value == pytest.approx((4 + 64) * MIB, abs=MIB)
+    assert reading.value == pytest.approx((4 + 64) * MIB, abs=UNSEEN)
     assert reading.details["weights"] == 4 * MIB
 
 

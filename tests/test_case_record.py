@@ -51,6 +51,7 @@ CHANGES = {
     "dtype": "bf16",
     "device": "cuda",
     "weights": "other",
+    "mixer": '{"mixer": "baselines.pooling", "parameters": {}}',
 }
 
 
@@ -61,6 +62,11 @@ def test_every_field_but_the_metrics_changes_the_key(make_case):
     assert len(keys | {case.key}) == len(CHANGES) + 1
     assert replace(case, metrics=("fdd",)).key == case.key
     assert len(case.key) == 16
+
+
+def test_a_case_without_a_mixer_keeps_the_key_that_it_had_before_mixers_were_told(make_case):
+    assert "mixer" not in make_case().identity()
+    assert make_case().key == "6d26277c3dce9188"
 
 
 def test_width_and_height_are_not_exchangeable(make_case):

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
 import tiny_pipelines
 
 ROOT = Path(__file__).resolve().parents[1]
+HEARING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+"""Becomes the command that follows, and lets it hear SIGINT, which what a shell has in the background ignores."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def cheap(pipeline: Path, out: Path, *more: str) -> list[str]:
 
 def done(arguments: list[str], **more: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", **more}
-    return subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=240)
+    return subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, env=environment)
 
 
 def records(out: Path) -> dict[str, str]:
@@ -157,24 +158,26 @@ def test_a_dry_run_predicts_every_case_and_measures_nothing(pipeline, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def struck(arguments: list[str], out: Path, blow: signal.Signals) -> tuple[int, str]:
+    """Status and stderr of a run that is sent a signal once its first record is there."""
+    hearing = [sys.executable, "-c", HEARING, *arguments]
+    with subprocess.Popen(hearing, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            while not records(out) and running.poll() is None:
+                time.sleep(0.02)
+            running.send_signal(blow)
+            _, said = running.communicate()
+        finally:
+            running.kill()
+    return running.returncode, said
+
+
 @pytest.mark.parametrize(("blow", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_what_was_finished_before_a_run_was_stopped_is_kept_and_not_measured_again(pipeline, tmp_path, blow, status):
     out = tmp_path / "run"
     sizes = "resolutions=[64,128,192,256,320,384,448,512]"
-    with subprocess.Popen(
-        cheap(pipeline, out, sizes),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    ) as running:
-        deadline = time.monotonic() + 120
-        while not records(out) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        running.send_signal(blow)
-        _, said = running.communicate(timeout=60)
-    assert running.returncode == status, said
+    ended, said = struck(cheap(pipeline, out, sizes), out, blow)
+    assert ended == status, said
     assert "Traceback" not in said
     before = records(out)
     assert 1 <= len(before) < 16

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 
 import conf
 from harness.__main__ import GROUPS, catalog, give_way, names
-from harness.experiment import NEEDS, Experiment
+from harness.experiment import NEEDS, Experiment, runs
 
 ROOT = Path(conf.__path__[0])
 SWEEPS = sorted(path.stem for path in (ROOT / "sweep").glob("*.yaml"))
@@ -38,6 +38,8 @@ def test_every_entry_of_the_catalogue_instantiates_without_loading_anything(comp
     assert isinstance(made, Experiment)
     assert all(model.pipeline is None for model in made.catalog.models.values())
     assert all(metric.needs in NEEDS for metric in made.catalog.metrics.values())
+    counted = {name for name, metric in made.catalog.metrics.items() if not runs(metric)}
+    assert counted == {"flops", "layer_flops", "projected_memory"}
 
 
 @pytest.mark.parametrize("name", [name for group in ("model", "metric", "worlds") for name in names(group, [])])
@@ -84,6 +86,27 @@ def test_a_setting_of_a_variant_on_the_command_line_beats_the_presets_of_models(
     assert experiment.factory("sd15", "deltaconv").keywords["kernel_size"] == 3
     assert experiment.factory("tiny_sd", "neighborhood").keywords["kernel_size"] == 5  # another variant's preset stays
     assert experiment.factory("sd15", "deltaconv").keywords["gate"] == "scaled"
+
+
+def test_a_hybrid_is_made_of_the_rows_that_it_stands_beside_on_every_model(composed):
+    experiment = instantiate(composed(), _convert_="all")
+    for model in experiment.catalog.models:
+        choices = experiment.factory(model, "hybrid").keywords["choices"]
+        assert {"self_attention", "deltaconv"} <= choices.keys()
+        for name, choice in choices.items():
+            row = experiment.factory(model, name)
+            assert (model, choice.func, choice.keywords) == (model, row.func, row.keywords)
+
+
+def test_a_setting_of_a_hybrids_choice_on_the_command_line_beats_the_presets_and_leaves_the_others(composed):
+    chosen = ["catalog.variants.hybrid.choices.deltaconv.kernel_size=3"]
+    config = composed(*chosen)
+    give_way(config, chosen)
+    experiment = instantiate(config, _convert_="all")
+    choice = experiment.factory("pixart", "hybrid").keywords["choices"]["deltaconv"].keywords
+    assert (choice["kernel_size"], choice["gate"]) == (3, "sigmoid")
+    assert experiment.factory("pixart", "deltaconv").keywords["kernel_size"] == 13
+    assert "down_blocks.1|up_blocks.1" in experiment.factory("sdxl", "hybrid").keywords["sites"]
 
 
 def test_costs_are_told_apart_by_the_settings_of_a_variant(composed):

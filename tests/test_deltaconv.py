@@ -272,6 +272,7 @@ def test_the_block_keeps_half_precision_where_the_formula_overflows(
 
 
 def test_a_scale_may_be_a_fraction_in_words() -> None:
+    torch.manual_seed(0)
     block = DeltaConvBlock(16, 3, ("1", "1/2", "1/3"))
     assert block.scales == (1.0, 1 / 2, 1 / 3)
     x_BNC = torch.randn(1, 9 * 6, 16)

@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 import tiny_pipelines
 import torch
+from test_training import Stopped
 
 from baselines import LinFusionAttention
 from harness.case import Resolution
 from harness.checkpoint import Checkpoint, Weighted
-from harness.distillation import student as students
+from harness.distillation.bench import Bench
 from harness.distillation.recipe import Recipe, build
-from harness.distillation.student import Student, ingredients
-from harness.models.dit import PixArtModel
-from harness.models.unet import UNetModel
+from harness.distillation.student import Student, cache_folder, ingredients
 from harness.surgery import seated
 from harness.training import Schedule
 
+pytestmark = pytest.mark.usefixtures("cache")
 QUICK = Schedule(steps=12, learning_rate=3e-3, warmup=2, average=0.5, precision="fp32", save_every=5)
 RECIPE = Recipe(layerwise=QUICK, end_to_end=Schedule(steps=2, learning_rate=1e-4), resolution=32, images=8, batch=4)
 FACTORY = partial(LinFusionAttention.for_site, inherit=False)
@@ -35,14 +35,7 @@ class World:
 
 @pytest.fixture(params=["sd", "sigma"])
 def model(request, tmp_path):
-    kind = UNetModel if request.param == "sd" else PixArtModel
-    return kind("tiny", source=str(tiny_pipelines.save(request.param, tmp_path / "teacher")))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DELTABENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(students, "SHIPPED", tmp_path / "shipped")
+    return tiny_pipelines.model(request.param, tmp_path / "teacher")
 
 
 def gap(model, factory) -> float:
@@ -76,6 +69,27 @@ def test_distillation_leaves_the_teacher_as_it_was(model):
     assert list(after) == list(before)
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert not any(module._forward_hooks for module in model.denoiser.modules())
+
+
+def test_a_run_stopped_in_its_second_stage_takes_no_step_of_the_first_again(model, monkeypatch):
+    unbroken = student_of(model)
+    RECIPE.run(unbroken, model, FACTORY, World(), "cpu")
+    wanted = unbroken.checkpoint()
+    unbroken.cached.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Bench, "end_to_end_loss", stopped)
+        with pytest.raises(Stopped):
+            RECIPE.run(student_of(model), model, FACTORY, World(), "cpu")
+    monkeypatch.setattr(Bench, "layer_loss", stopped)
+    RECIPE.run(student_of(model), model, FACTORY, World(), "cpu")
+    found = student_of(model).checkpoint()
+    assert found.header == wanted.header
+    assert all(torch.equal(found.tensors[name], value) for name, value in wanted.tensors.items())
+    assert not list((cache_folder() / "unfinished").rglob("*.safetensors"))
+
+
+def stopped(*given):
+    raise Stopped
 
 
 def test_the_name_of_a_student_changes_with_whatever_made_it():

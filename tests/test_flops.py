@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from variants import FACTORIES
 
-from baselines import LinFusionAttention, NeighborhoodAttention, SelfAttention
-from deltaconv import DeltaConvBlock
+from baselines import SelfAttention
 from harness.case import Resolution
 from harness.metrics.components import decoder_flops, encodings, text_flops
 from harness.metrics.counters import Definition, count
@@ -22,22 +22,9 @@ from harness.models.dit import PixArtModel
 from harness.models.layout import Layout
 from harness.models.unet import UNetModel
 from harness.record import Reading
-from harness.surgery import Factory, seated
+from harness.surgery import seated
 
 GOLDEN = Path(__file__).parent / "golden" / "flops.json"
-FACTORIES: dict[str, Factory] = {
-    "self_attention": SelfAttention.for_site,
-    "neighborhood": NeighborhoodAttention.for_site,
-    "linfusion": LinFusionAttention.for_site,
-    "deltaconv": DeltaConvBlock.for_site,
-}
-
-
-@pytest.fixture(scope="module")
-def sd15() -> UNetModel:
-    model = UNetModel("sd15", config="sd15")
-    model.load("meta", "fp32")
-    return model
 
 
 @pytest.fixture(scope="module")

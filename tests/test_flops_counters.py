@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from test_mixers import SITE, VARIANTS, build
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from variants import SITE, VARIANTS, build
 
 from baselines import SelfAttention
 from harness.case import Resolution
@@ -17,13 +17,6 @@ from harness.metrics.operators import PRICES, Unpriced, aten
 from harness.mixer import Grid, TokenMixer
 from harness.models.unet import UNetModel
 from harness.surgery import seated
-
-
-@pytest.fixture(scope="module")
-def sd15() -> UNetModel:
-    model = UNetModel("sd15", config="sd15")
-    model.load("meta", "fp32")
-    return model
 
 
 def own_bill(model: UNetModel, size: int) -> object:

@@ -3,19 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
+from variants import FACTORIES
 
-from baselines import LinFusionAttention, NeighborhoodAttention, SelfAttention
-from deltaconv import DeltaConvBlock
 from harness.case import BadInput, Resolution
 from harness.metrics.layer_flops import LayerFlops, paper_self_attention, token_grid
 from harness.record import Reading
-
-FACTORIES = {
-    "self_attention": SelfAttention.for_site,
-    "neighborhood": NeighborhoodAttention.for_site,
-    "linfusion": LinFusionAttention.for_site,
-    "deltaconv": DeltaConvBlock.for_site,
-}
 
 
 def readings(variant: str, size: str, teacher: str = "self_attention") -> tuple[Reading, Reading]:

@@ -12,23 +12,21 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from test_distillation import RECIPE, World
-from test_mixers import Teacher
+from variants import ROOT, Teacher
 
-import conf
 from baselines import NeighborhoodAttention, SelfAttention, hybrid
 from deltaconv import DeltaConvBlock
 from harness.case import BadInput, Resolution
 from harness.checkpoint import Weighted
-from harness.distillation import student as students
 from harness.distillation.recipe import build
 from harness.distillation.student import Student, ingredients
+from harness.experiment import overlaid
 from harness.metrics.flops import bill, body_of
 from harness.mixer import Site
 from harness.model import Model
-from harness.models.unet import UNetModel
 from harness.surgery import seated
 
-ROOT = Path(next(iter(conf.__path__)))
+pytestmark = pytest.mark.usefixtures("cache")
 PATHS = tuple(f"transformer_blocks.{block}.attn1" for block in range(6))
 CHOICES = {
     "near": partial(NeighborhoodAttention.for_site, kernel_size=3),
@@ -45,7 +43,7 @@ def catalogued(name: str) -> tuple[Model, partial[Any]]:
     """A model of the catalogue on the meta device, and the hybrid that is meant for it."""
     model = instantiate(OmegaConf.load(ROOT / "model" / f"{name}.yaml"))
     made = instantiate(OmegaConf.load(ROOT / "variant" / "hybrid.yaml"), _convert_="all")
-    return model.load("meta"), partial(made.func, **{**made.keywords, **model.presets.get("hybrid", {})})
+    return model.load("meta"), partial(made.func, **overlaid(made.keywords, model.presets.get("hybrid", {})))
 
 
 def test_the_first_pattern_that_fits_decides() -> None:
@@ -115,13 +113,11 @@ def test_its_price_is_that_of_its_parts() -> None:
 
 
 @pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UNetModel:
-    monkeypatch.setenv("DELTABENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(students, "SHIPPED", tmp_path / "shipped")
-    return UNetModel("tiny", source=str(tiny_pipelines.save("sd", tmp_path / "teacher")))
+def model(tmp_path: Path) -> Model:
+    return tiny_pipelines.model("sd", tmp_path / "teacher")
 
 
-def test_distillation_trains_what_was_replaced_and_leaves_the_teachers_sites_alone(model: UNetModel) -> None:
+def test_distillation_trains_what_was_replaced_and_leaves_the_teachers_sites_alone(model: Model) -> None:
     factory = partial(hybrid.for_site, sites={"mid_block": "block", "*": "self_attention"}, choices=CHOICES)
     student = Student("tiny", "hybrid", ingredients(RECIPE, model.fingerprint(), factory, "noise"))
     RECIPE.run(student, model, factory, World(), "cpu")  # type: ignore[arg-type]
@@ -134,7 +130,7 @@ def test_distillation_trains_what_was_replaced_and_leaves_the_teachers_sites_alo
             assert all(same) == seat.mixer.exact == (not path.startswith("mid_block"))
 
 
-def test_a_hybrid_of_the_teachers_sites_alone_has_nothing_to_learn(model: UNetModel) -> None:
+def test_a_hybrid_of_the_teachers_sites_alone_has_nothing_to_learn(model: Model) -> None:
     factory = partial(hybrid.for_site, sites={"*": "self_attention"}, choices=CHOICES)
     student = Student("tiny", "hybrid", ingredients(RECIPE, "abc", factory, "noise"))
     RECIPE.run(student, model, factory, World(), "cpu")  # type: ignore[arg-type]

@@ -1,14 +1,12 @@
 """The rule that chooses the fused kernels, what it says, and the kernels themselves: interpreted, and compiled."""
 
 import importlib
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from own_process import passes_alone
 
 from deltaconv import DeltaConvBlock, kernels
 from harness.mixer import BadInput, Unavailable
@@ -19,10 +17,7 @@ needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="needs Tri
 
 @needs_triton
 def test_the_kernels_are_the_definition_in_the_interpreter() -> None:
-    file = Path(__file__).with_name("interpreted_kernels.py")
-    command = [sys.executable, "-m", "pytest", str(file), "-q", "-p", "no:cacheprovider", "--durations=0"]
-    ran = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    passes_alone(Path(__file__).with_name("interpreted_kernels.py"), TRITON_INTERPRET="1")
 
 
 @pytest.mark.gpu
@@ -110,7 +105,7 @@ def test_an_unknown_backend_is_refused() -> None:
 @pytest.mark.parametrize(
     ("backend", "dtype", "said"),
     [
-        ("auto", torch.float16, "fused Triton kernels on CUDA, torch operators elsewhere"),
+        ("auto", torch.float16, "fused Triton kernels on CUDA from compute capability 8.0 on, torch operators else"),
         ("auto", torch.float64, "torch operators (they compute in fp32, fp16 and bf16, not in float64: choose one of"),
         ("torch", torch.float16, "torch operators"),
         ("triton", torch.float16, "fused Triton kernels"),

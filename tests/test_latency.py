@@ -1,21 +1,26 @@
 """Latency: what is wrong is not timed, raw samples are kept, and the teacher is timed beside."""
 
+import itertools
 import statistics
+from collections.abc import Callable
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from harness.case import BadInput, Resolution
+from harness.metrics.alternation import Own
 from harness.metrics.conformance import breach, first_breach
 from harness.metrics.latency import ImageLatency, Latency
 from harness.metrics.mixer_bench import MixerBench
 from harness.metrics.mixers_latency import MixersLatency
 from harness.mixer import Grid, Site, TokenMixer
-from harness.record import Reading
 from harness.surgery import Room, Seat
+
+Make = Callable[..., Any]
 
 
 class Wrong(TokenMixer):
@@ -35,16 +40,37 @@ class Wrong(TokenMixer):
         return 0
 
 
-class Plain(nn.Module):
-    """A denoiser of one seat."""
+class Ticks:
+    """A clock that nothing moves but the calls of variant and teacher, each by the next duration of its script."""
 
-    def __init__(self, factor: float) -> None:
+    def __init__(self, variant_ms: tuple[float, ...], teacher_ms: tuple[float, ...]) -> None:
+        self.scripts = {False: itertools.cycle(variant_ms), True: itertools.cycle(teacher_ms)}
+        self.calls = {False: 0, True: 0}
+        self.now_ms = 0.0
+
+    def read(self, work: Callable[[], object]) -> float:
+        begun_ms = self.now_ms
+        work()
+        return self.now_ms - begun_ms
+
+    def call(self, by_teacher: bool) -> None:
+        self.calls[by_teacher] += 1
+        self.now_ms += next(self.scripts[by_teacher])
+
+
+class Plain(nn.Module):
+    """A denoiser of one seat, whose calls take the time that the script says."""
+
+    def __init__(self, factor: float, ticks: Ticks | None = None) -> None:
         super().__init__()
+        self.ticks = ticks
         room = Room(SimpleNamespace(config={}))
         room.grid = (2, 3)
         self.seat = Seat(Site("block.attn1", 4, 1), Wrong(factor), room)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.ticks is not None:
+            self.ticks.call(isinstance(self.seat.mixer, Own))
         return self.seat(x)  # type: ignore[no-any-return]
 
 
@@ -63,15 +89,36 @@ def test_not_a_number_is_a_breach() -> None:
 SITE = Site("block.attn1", 4, 1)
 
 
-def trial_of(factor: float, batch: int = 3) -> SimpleNamespace:
-    """A trial whose denoiser is one seat; the teacher's attention there is the identity."""
+@pytest.fixture
+def trial_of(monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Trials whose denoiser is one seat with the identity as its teacher, timed by the script of the latest."""
 
+    def make(
+        factor: float = 1.0,
+        batch: int = 3,
+        variant_ms: tuple[float, ...] = (2.0, 2.1, 2.2),
+        teacher_ms: tuple[float, ...] = (4.0,),
+    ) -> SimpleNamespace:
+        ticks = Ticks(variant_ms, teacher_ms)
+        monkeypatch.setattr("harness.metrics.latency.clock_for", lambda device: ticks.read)
+        monkeypatch.setattr("harness.metrics.timing.clock_for", lambda device: ticks.read)
+        monkeypatch.setattr("harness.metrics.latency.matrix_rate", lambda device, dtype: 1e9)
+        return trial(factor, batch, ticks)
+
+    return make
+
+
+def trial(factor: float, batch: int, ticks: Ticks) -> SimpleNamespace:
     @contextmanager
     def denoiser(factory=None):  # type: ignore[no-untyped-def]
-        plain = Plain(factor)
+        plain = Plain(factor, ticks)
         if factory is not None:
             plain.seat.mixer = factory(SITE, nn.Identity())
         yield plain
+
+    def generate(*given: object) -> Tensor:
+        ticks.call(by_teacher=False)
+        return torch.ones(1, 3, 8, 8)
 
     case = SimpleNamespace(
         model="plain",
@@ -83,83 +130,96 @@ def trial_of(factor: float, batch: int = 3) -> SimpleNamespace:
         seeds=(0,),
         batch=batch,
     )
-    model = SimpleNamespace(
-        example=lambda size, batch=1: {"x": torch.ones(batch, 6, 4)}, generate=lambda *given: torch.ones(1, 3, 8, 8)
-    )
+    model = SimpleNamespace(example=lambda size, batch=1: {"x": torch.ones(batch, 6, 4)}, generate=generate)
     return SimpleNamespace(
         case=case,
         model=model,
         denoiser=denoiser,
         prompts=["a red circle"],
         factory=lambda site, attention: Wrong(factor),
+        ticks=ticks,
     )
 
 
-def teacher_alone(latency: Latency, moved: float) -> Reading:
-    """The latency of a run whose first case saw a teacher that was faster by a factor."""
-    latency.paces.clear()
-    first = next(iter(latency(trial_of(1.0))))  # type: ignore[arg-type]
-    for key in latency.paces:
-        latency.paces[key] = first.details["teacher"]["median"] / moved
-    return next(iter(latency(trial_of(1.0))))  # type: ignore[arg-type]
-
-
-@pytest.fixture(autouse=True)
-def quick_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.metrics.latency.matrix_rate", lambda device, dtype: 1e9)
-
-
 @pytest.mark.parametrize("metric", [Latency(seconds=0.05), ImageLatency(seconds=0.05)])
-def test_a_breach_is_a_dash_with_its_reason(metric: Latency | ImageLatency) -> None:
-    readings = list(metric(trial_of(2.0)))  # type: ignore[arg-type]
+def test_a_breach_is_a_dash_with_its_reason(metric: Latency | ImageLatency, trial_of: Make) -> None:
+    readings = list(metric(trial_of(2.0)))
     assert [reading.name for reading in readings][:1] == [metric.name]
     assert all(reading.value is None for reading in readings)
     assert all("it is not timed until they agree" in reading.reason for reading in readings)
 
 
 @pytest.mark.parametrize("metric", [Latency(seconds=0.05), ImageLatency(seconds=0.05)])
-def test_a_reading_keeps_its_raw_samples_and_what_the_machine_did(metric: Latency | ImageLatency) -> None:
-    reading = next(iter(metric(trial_of(1.0))))  # type: ignore[arg-type]
+def test_a_reading_keeps_its_raw_samples_and_what_the_machine_did(
+    metric: Latency | ImageLatency, trial_of: Make
+) -> None:
+    reading = next(iter(metric(trial_of())))
     assert reading.name == metric.name
-    assert reading.value == statistics.median(reading.samples)
-    assert reading.n == len(reading.samples) >= 6
-    assert reading.low is not None
-    assert reading.high is not None
-    assert reading.low <= reading.value <= reading.high
+    assert reading.value == statistics.median(reading.samples) == pytest.approx(2.1)
+    assert reading.n == len(reading.samples) == 16  # two thirds of 50 ms
+    assert (reading.low, reading.high) == pytest.approx((2.0, 2.2))
     assert {"p90", "threads", "load_average", "other_cores", "noisy", "first_call"} <= set(reading.details)
 
 
-def test_the_ratio_to_the_teacher_is_a_reading_of_its_own() -> None:
-    latency, ratio = Latency(seconds=0.05)(trial_of(1.0))  # type: ignore[arg-type]
+def test_the_ratio_to_the_teacher_is_a_reading_of_its_own(trial_of: Make) -> None:
+    latency, ratio = Latency(seconds=0.05)(trial_of())
     assert (ratio.metric, ratio.name, ratio.unit, ratio.better) == ("latency", "latency_ratio", "x", "lower")
-    assert ratio.n == len(ratio.samples) == len(ratio.details["teacher_ms"])
-    assert ratio.low < ratio.value < ratio.high  # type: ignore[operator]
-    assert latency.details["teacher"]["median"] == statistics.median(ratio.details["teacher_ms"])
-    assert latency.details["teacher"]["moved"] == 0
+    assert ratio.n == len(ratio.samples) == len(ratio.details["teacher_ms"]) == 10  # as many pairs as blocks
+    assert 0.5 <= ratio.low < ratio.value < ratio.high <= 0.55
+    assert set(map(round, ratio.details["teacher_ms"])) == {4}
+    assert latency.details["teacher"] == {"median": statistics.median(ratio.details["teacher_ms"]), "moved": 0}
 
 
-def test_a_teacher_that_is_too_slow_for_its_share_is_not_called() -> None:
+def test_a_teacher_that_is_too_slow_for_its_share_is_not_called(trial_of: Make) -> None:
     """Six tokens of four channels are 1344 FLOPs: at a rate of one a second they take 22 minutes."""
+    given = trial_of()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.metrics.latency.matrix_rate", lambda device, dtype: 1.0)
-        latency, ratio = Latency(seconds=0.05)(trial_of(1.0))  # type: ignore[arg-type]
+        latency, ratio = Latency(seconds=0.05)(given)
     assert latency.value is not None
     assert "teacher" not in latency.details
-    assert ratio.value is None
-    assert ratio.reason.startswith("the teacher's call needs at least 1.3e+03 s beside ")
-    assert ratio.reason.endswith(" s, too long for 6 pairs in seconds=0.05")
+    assert given.ticks.calls[True] == 0
+    assert (ratio.value, ratio.reason) == (
+        None,
+        "the teacher's call needs at least 1.3e+03 s beside 0.0021 s, too long for 6 pairs in seconds=0.05",
+    )
 
 
-def test_a_teacher_that_changed_its_pace_within_the_run_is_said() -> None:
-    told = teacher_alone(Latency(seconds=0.05), moved=100.0)
-    assert told.details["teacher"]["moved"] > 10
-    assert "the teacher's own call is +" in told.details["noisy"]
-    assert "off the first case of this run" in told.details["noisy"]
+def test_a_teacher_whose_call_was_slow_twice_is_not_called_again(trial_of: Make) -> None:
+    """Six pairs with 2 ms of the variant leave 14 ms to the teacher."""
+    given = trial_of(teacher_ms=(4.0, 20.0, 30.0))
+    latency, ratio = Latency(seconds=0.05)(given)
+    assert latency.value is not None
+    assert given.ticks.calls[True] == 3  # the first warms up
+    assert ratio.reason == "the teacher's call takes 0.03 s beside 0.0021 s, too long for 6 pairs in seconds=0.05"
+
+
+def test_a_teacher_whose_call_was_slow_once_is_asked_again(trial_of: Make) -> None:
+    _, ratio = Latency(seconds=0.05)(trial_of(teacher_ms=(4.0, 20.0, *(4.0,) * 50)))
+    assert ratio.value == pytest.approx(0.525, rel=0.05)
+
+
+def test_a_teacher_that_changed_its_pace_within_the_run_is_said(trial_of: Make) -> None:
+    metric = Latency(seconds=0.05)
+    list(metric(trial_of()))
+    told = next(iter(metric(trial_of(teacher_ms=(6.0,)))))
+    assert told.details["teacher"]["moved"] == pytest.approx(0.5)
+    assert "the teacher's own call is +50% off the first case of this run" in told.details["noisy"]
+
+
+def test_what_disturbed_the_machine_during_the_pairs_is_said_beside_the_ratio(
+    trial_of: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other_cores, said in ((1.4, "other work kept 1.4 cores busy"), (0.0, "")):
+        seen = SimpleNamespace(end=lambda cores=other_cores: {"other_cores": cores, "stolen": 0.0})
+        monkeypatch.setattr("harness.metrics.latency.Load", SimpleNamespace(begin=lambda seen=seen: seen))
+        _, ratio = Latency(seconds=0.05)(trial_of())
+        assert ratio.details["noisy"] == said
 
 
 @pytest.mark.parametrize(("batch", "said"), [(1, "batch 1,"), (2, "batch 2,"), (None, "batch 3,")])
-def test_a_call_has_one_image_unless_told_otherwise(batch: int | None, said: str) -> None:
-    latency, ratio = Latency(seconds=0.02, batch=batch)(trial_of(1.0))  # type: ignore[arg-type]
+def test_a_call_has_one_image_unless_told_otherwise(batch: int | None, said: str, trial_of: Make) -> None:
+    latency, ratio = Latency(seconds=0.02, batch=batch)(trial_of())
     assert said in latency.protocol
     assert said in ratio.protocol
 

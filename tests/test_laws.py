@@ -130,6 +130,48 @@ def test_a_noisy_law_is_found_near_and_its_ranges_hold_the_truth(fitted):
     assert "projected" in row[6].small
 
 
+def without_samples(value_ms: float, spread: float = 1.0) -> Reading:
+    """As the latency of all mixers comes: a sum, with its interval."""
+    return Reading("m", "mixers_latency", value_ms, "ms", "lower", "m/v1", 9, value_ms / spread, value_ms * spread)
+
+
+def test_a_timing_without_samples_is_no_count_and_all_its_sizes_are_on_the_law(fitted):
+    readings = {("linfusion", s): without_samples(5e-4 * s**2 + (1 if s == 512 else 0)) for s in SIZES}
+    fits, _ = fitted(readings)
+    fit = fits["linfusion"]
+    assert (len(fit.points), fit.before, fit.exact) == (len(SIZES), (), False)
+
+
+def test_an_interval_without_samples_widens_the_refits_as_it_is_wide(fitted):
+    law = (4.0, 1e-6, 0.25e-12)
+    truth = {side: law[0] + law[1] * side**2 + law[2] * side**4 for side in (1000, 2000, 4000)}
+    spreads = {"linfusion": 1.0, "deltaconv": 1.2}
+    fits, _ = fitted({(v, s): without_samples(truth[s], spread) for s in truth for v, spread in spreads.items()})
+    assert fits["linfusion"].refits_D3 == pytest.approx(np.array([law]))
+    for side, cost in truth.items():
+        costs_D = fits["deltaconv"].refits_D3 @ [1, side**2, side**4] / cost
+        low, middle, high = np.quantile(costs_D, [0.025, 0.5, 0.975])
+        assert middle == pytest.approx(1, abs=0.03)  # the median of 400 draws that scatter by 9 %
+        assert (low, high) == pytest.approx((1 / 1.2, 1.2), rel=0.06)
+
+
+def test_the_draws_of_a_peak_are_about_the_least_of_its_samples(fitted):
+    peaks = {s: 10**6 + 40.0 * s * s for s in SIZES}
+    fits, _ = fitted(
+        {
+            ("linfusion", s): Reading(
+                "p", "peak_memory", peak, "byte", "lower", "p/v1", 3, samples=(peak, 1.1 * peak, 1.2 * peak)
+            )
+            for s, peak in peaks.items()
+        }
+    )
+    fit = fits["linfusion"]
+    for side, peak in peaks.items():
+        assert np.median(fit.refits_D3 @ [1, side**2, side**4]) == pytest.approx(peak, rel=0.02)
+    seen = fit.projected(laws.TARGET)
+    assert seen.low < 0.97 * seen.value < seen.value < seen.high
+
+
 def test_a_refit_is_the_same_at_every_call(fitted):
     fits, found = fitted({("linfusion", s): timing(s, 0.1, s) for s in SIZES})
     again = laws.fit(Series("linfusion"), found[0].points)
@@ -182,6 +224,16 @@ def test_the_laws_are_dotted_lines_that_reach_the_sizes_that_were_lost(fitted, m
     assert (line["x"][0], line["x"][-1]) == pytest.approx((512, 16384))
     assert line["y"][-1] == pytest.approx(7 + 3 * 16384**2)
     assert 10 ** chart.figure["layout"]["yaxis"]["range"][1] > line["y"][-1]
+
+
+def test_a_law_that_nothing_has_checked_ends_at_the_last_size_that_was_taken(fitted, make_record: Make, tmp_path: Path):
+    _, found = fitted(counted(lambda n: 7 + 3 * n, SIZES[:3]))
+    lost = make_record((), "out_of_memory", "full", variant="linfusion", resolution=Resolution(16384, 16384))
+    (tmp_path / "records" / f"{lost.case.key}.json").write_text(json.dumps(lost.to_json()))
+    records = load(tmp_path).records
+    (chart,) = charts.cost_charts(found, records, charts.palette(["linfusion"]), laws.laws(found))
+    line = next(trace for trace in chart.figure["data"] if trace.get("line", {}).get("dash") == "dot")
+    assert (line["x"][0], line["x"][-1]) == pytest.approx((512, 2048))
 
 
 def test_a_law_of_two_sizes_is_linear():

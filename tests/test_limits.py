@@ -1,5 +1,7 @@
 """The limits of the machine: by scripted clocks to the last digit, and what is told of a call that cannot be quick."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -8,16 +10,21 @@ from harness.metrics.limits import Limits, copy_rate, limits, matrix_rate, too_s
 
 
 @pytest.fixture
-def scripted(monkeypatch):
-    """Every piece of work takes a millisecond; the buffers are small; nothing is remembered from before."""
-    monkeypatch.setattr(module, "clock_for", lambda device: lambda work: (work(), 1.0)[1])
-    monkeypatch.setattr(module, "SIDES", (2, 4))
-    monkeypatch.setattr(module, "COPIED", {"cpu": 500})
+def unknown() -> Iterator[None]:
+    """Nothing is remembered from before, nor afterwards."""
     for found in (matrix_rate, copy_rate):
         found.cache_clear()
     yield
     for found in (matrix_rate, copy_rate):
         found.cache_clear()
+
+
+@pytest.fixture
+def scripted(unknown, monkeypatch):
+    """Every piece of work takes a millisecond; the buffers are small."""
+    monkeypatch.setattr(module, "clock_for", lambda device: lambda work: (work(), 1.0)[1])
+    monkeypatch.setattr(module, "SIDES", (2, 4))
+    monkeypatch.setattr(module, "COPIED", {"cpu": 500})
 
 
 def test_rates_are_work_over_time(scripted):
@@ -57,13 +64,9 @@ def test_a_call_that_cannot_be_quick_is_told_with_its_numbers(scripted):
     )
 
 
-def test_this_machine_multiplies_and_copies(monkeypatch):
+def test_this_machine_multiplies_and_copies(unknown, monkeypatch):
     monkeypatch.setattr(module, "SIDES", (256,))
     monkeypatch.setattr(module, "COPIED", {"cpu": 2**22})
-    for found in (matrix_rate, copy_rate):
-        found.cache_clear()
     machine = limits("cpu", torch.float32)
     assert 1e7 < machine.flops_per_s < 1e14
     assert 1e7 < machine.bytes_per_s < 1e13
-    for found in (matrix_rate, copy_rate):
-        found.cache_clear()

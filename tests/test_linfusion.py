@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn.functional import layer_norm, leaky_relu
+from variants import Teacher
 
 from baselines import LinFusionAttention, ReLULinearAttention
 from baselines.linfusion import load_published
@@ -113,8 +114,6 @@ def test_weights_of_another_site_are_refused_by_name_and_change_nothing(
 
 
 def test_the_width_may_follow_the_site_and_weights_may_start_at_random() -> None:
-    from test_mixers import Teacher
-
     teacher = Teacher(32, bias=True)
     mixer = LinFusionAttention.for_site(SITE, teacher, mid_divisor=16)
     assert mixer.mid_channels == 2
@@ -129,6 +128,56 @@ def test_widths_that_make_no_perceptron_are_refused() -> None:
         LinFusionAttention(32, 4, 0)
     with pytest.raises(ValueError, match=r"^mid_divisor is 5 at site mid_block.* of 32 channels: give a divisor of"):
         LinFusionAttention.for_site(SITE, torch.nn.Identity(), mid_divisor=5)
+
+
+def states(*sizes: tuple[int, int]) -> dict[str, Weights]:
+    """A checkpoint with one site for each (channels, width of the perceptrons); a width of -1 has none."""
+    return {
+        str(index): {
+            name: value for name, value in published(channels, abs(mid)).items() if mid > 0 or "_." not in name
+        }
+        for index, (channels, mid) in enumerate(sizes)
+    }
+
+
+@pytest.mark.parametrize(
+    ("sizes", "settings"),
+    [
+        (((32, 2), (64, 4)), {"mid_divisor": 16}),
+        (((32, 32), (64, 64)), {"mid_divisor": 1}),
+        (((32, 4), (64, 4)), {"mid_channels": 4}),
+        (((32, 12), (32, 12)), {"mid_channels": 12}),
+        (((32, 64), (32, 64)), {"mid_channels": 64}),
+        (((32, -1), (64, -1)), {"mid_channels": -1}),
+    ],
+)
+def test_the_width_of_published_weights_is_a_whole_share_or_one_number(
+    sizes: tuple[tuple[int, int], ...], settings: dict[str, int]
+) -> None:
+    assert LinFusionAttention.settings_of(states(*sizes)) == settings
+
+
+@pytest.mark.parametrize(
+    ("sizes", "listed"),
+    [
+        (((32, 12), (64, 24)), "12 at 32 channels, 24 at 64 channels"),
+        (((32, 2), (64, 5)), "2 at 32 channels, 5 at 64 channels"),
+        (((32, -1), (64, 4)), "none, 4 at 64 channels"),
+    ],
+)
+def test_widths_that_no_setting_gives_are_refused_with_the_numbers(
+    sizes: tuple[tuple[int, int], ...], listed: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^the LinFusion weights have perceptrons of several widths \({listed}\), "):
+        LinFusionAttention.settings_of(states(*sizes))
+
+
+@pytest.mark.parametrize("implied", [{"mid_divisor": 16}, {"mid_channels": 2}])
+def test_a_width_of_the_users_own_counts_beside_the_one_that_the_weights_imply(implied: dict[str, int]) -> None:
+    for own in ({"mid_channels": 2}, {"mid_divisor": 16}):
+        assert LinFusionAttention.for_site(SITE, Teacher(32), **implied | own).mid_channels == 2
+    with pytest.raises(ValueError, match=r"^mid_channels is 4 and mid_divisor is 16, which makes 2 at site mid_block"):
+        LinFusionAttention.for_site(SITE, Teacher(32), mid_channels=4, mid_divisor=16)
 
 
 @torch.no_grad()

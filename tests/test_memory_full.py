@@ -16,7 +16,6 @@ from harness.experiment import Catalog, Experiment
 from harness.metrics import memory
 from harness.metrics.memory import PeakMemory, ProjectedMemory
 from harness.mixer import Grid
-from harness.models.unet import UNetModel
 from harness.run import run
 from harness.store import Store
 
@@ -38,7 +37,7 @@ class World:
 
 
 def test_a_failing_allocation_is_a_record_and_the_next_variant_is_measured(tmp_path: Path) -> None:
-    model = UNetModel("tiny", source=str(tiny_pipelines.save("sd", tmp_path / "sd")))
+    model = tiny_pipelines.model("sd", tmp_path / "sd")
     variants = {"insatiable": partial(Insatiable.for_site), "self_attention": partial(SelfAttention.for_site)}
     metrics = {"projected_memory": ProjectedMemory(), "peak_memory": PeakMemory(seconds=0.0)}
     experiment = Experiment(

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from test_mixers import VARIANTS, build, tokens
+from variants import VARIANTS, build, tokens
 
 GRID = (9, 14)
 

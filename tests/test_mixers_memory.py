@@ -9,11 +9,14 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
+from variants import SITE, VARIANTS, build
 
 from baselines import NeighborhoodAttention, SelfAttention
 from deltaconv import DeltaConvBlock
 from harness.metrics.counters import Definition
 from harness.metrics.footprint import rise_of
+from harness.mixer import planar
 
 SIDES = (64, 128, 256, 512)
 MIXERS = {
@@ -45,6 +48,25 @@ def test_the_projected_peak_is_a_line_through_four_sizes(name: str) -> None:
     assert bytes_a_token < 8 * 4 * 320  # so many maps of the tokens at once, however large the window
     # A row of tiles and the masks of its windows grow with the side alone: all that lies above the line.
     assert all(peak <= bytes_a_token * count * 1.2 for count, peak in zip(tokens, peaks, strict=True))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_what_lives_on_the_meta_device_is_what_lives_on_the_cpu(variant: str) -> None:
+    mixer, grid = build(variant, dtype=torch.float32), (16, 24)
+    here, there = (
+        rise_of(mixer.to(device), torch.zeros(1, 16 * 24, SITE.channels, device=device), grid).size
+        for device in ("cpu", "meta")
+    )
+    assert there == here
+
+
+@pytest.mark.parametrize(("device", "copies"), [("cpu", True), ("meta", True), ("cuda", False), ("mps", False)])
+def test_the_copy_for_a_large_kernel_is_made_where_it_pays_alone(device: str, copies: bool) -> None:
+    with FakeTensorMode():
+        map_BCHW = torch.empty(1, 4, 5, 6, device=device).to(memory_format=torch.channels_last)
+        assert planar(map_BCHW, 7) is map_BCHW
+        assert planar(map_BCHW, 9).is_contiguous() is copies
 
 
 def test_a_fit_of_the_definition_of_self_attention_is_not_a_line() -> None:

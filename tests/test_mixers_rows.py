@@ -52,7 +52,7 @@ def test_a_shift_is_swins_roll_with_its_mask() -> None:
 
 
 def test_every_second_site_shifts_by_half_a_window() -> None:
-    from test_mixers import Teacher
+    from variants import Teacher
 
     paths = [f"transformer_blocks.{block}.attn1" for block in range(4)]
     mixers = [ShiftedWindowAttention.for_site(Site(path, 12, 3), Teacher(12)) for path in paths]

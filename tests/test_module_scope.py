@@ -1,4 +1,4 @@
-"""The module scope: places of a call, their mixers alone, their sum, Table 2 of the paper, shares of the limits."""
+"""The module scope: places of a call, their mixers alone, their sum, Table 2 of the paper, floors below them."""
 
 import math
 from functools import partial
@@ -11,11 +11,13 @@ from deltaconv import DeltaConvBlock
 from harness.case import Resolution
 from harness.distillation.student import Student
 from harness.metrics import limits as limits_module
-from harness.metrics.mixer_bench import MixerBench, levels
+from harness.metrics.mixer_bench import MixerBench, levels, over_floor
 from harness.metrics.mixers_latency import TABLE_2, MixersLatency, PaperLatency, published, summed
 from harness.metrics.places import mixer_at, places, tokens_at
 from harness.models.unet import UNetModel
+from harness.record import Reading
 from harness.trial import Trial
+from reports.units import is_cost
 
 KERNELS = {"down_blocks.0": 7, "down_blocks.1": 9, "down_blocks.2": 5, "mid_block": 3, "up_blocks.1": 5}
 PUBLISHED = KERNELS | {"up_blocks.2": 9, "up_blocks.3": 11}
@@ -129,7 +131,7 @@ def test_the_sum_counts_each_site_as_often_as_it_is_visited(trial_of, tiny):
 
 def test_half_widths_of_sites_add_in_squares():
     def site(visits, median, half):
-        timing = {"median": median, "low": median - half, "high": median + 2 * half, "p90": median, "noisy": ""}
+        timing = {"median": median, "low": median - half, "high": median + 2 * half, "noisy": ""}
         return {"visits": visits, "samples": [median], **timing}
 
     reading = summed("mixers_latency", "p", [site(2, 10.0, 1.5), site(1, 5.0, 4.0)])
@@ -140,7 +142,7 @@ def test_half_widths_of_sites_add_in_squares():
 
 
 def test_a_site_without_an_interval_leaves_the_sum_without_one():
-    alone = {"visits": 1, "median": 3.0, "low": None, "high": None, "p90": 3.0, "samples": [3.0], "noisy": "cold"}
+    alone = {"visits": 1, "median": 3.0, "low": None, "high": None, "samples": [3.0], "noisy": "cold"}
     reading = summed("mixers_latency", "p", [alone])
     assert (reading.value, reading.low, reading.high) == (3.0, None, None)
     assert reading.details["noisy"] == "1 of 1 sites were disturbed, the first: cold"
@@ -203,20 +205,54 @@ def test_the_mean_is_over_the_mixers_of_a_call(trial_of, tiny):
 # Against the limits
 
 
-def test_each_level_has_forward_training_and_the_share_of_its_floor(trial_of, tiny):
+def test_each_level_has_forward_and_training_in_time_and_over_its_floor(trial_of, tiny):
     readings = {r.name: r for r in MixerBench(seconds=0.05)(trial_of(tiny, SelfAttention.for_site))}
     labels = ("c48_p4", "c96_p8", "c96_p16")
-    assert set(readings) == {"mixer_bench"} | {f"{n}_{at}" for n in ("forward", "training", "share") for at in labels}
+    kinds = ("forward", "forward_over_floor", "training", "training_over_floor")
+    assert set(readings) == {"mixer_bench"} | {f"{kind}_{at}" for kind in kinds for at in labels}
     forward, training = readings["forward_c96_p8"], readings["training_c96_p8"]
     assert training.details["flops"] == 3 * forward.details["flops"]
     assert training.details["bytes"] == 3 * forward.details["bytes"]
     assert forward.details["floor"] == pytest.approx(
         1e3 * max(forward.details["flops"], forward.details["bytes"]) / 1e9
     )
-    assert readings["share_c96_p8"].value == pytest.approx(forward.details["floor"] / forward.value)
+    assert readings["training_over_floor_c96_p8"].value == pytest.approx(training.value / training.details["floor"])
     floor = sum(readings[f"forward_{at}"].details["floor"] for at in labels)
-    assert readings["mixer_bench"].value == pytest.approx(floor / sum(readings[f"forward_{at}"].value for at in labels))
+    assert readings["mixer_bench"].value == pytest.approx(sum(readings[f"forward_{at}"].value for at in labels) / floor)
     assert tiny.pipeline is None
+
+
+def test_what_the_metric_says_is_a_cost_of_this_machine(trial_of, tiny):
+    """So it is grouped by machine, and judged as a ratio; a score would be neither."""
+    readings = list(MixerBench(seconds=0.02)(trial_of(tiny, SelfAttention.for_site)))
+    assert {(reading.unit, reading.better) for reading in readings} == {("ms", "lower"), ("x", "lower")}
+    assert all(is_cost(reading.unit, reading.better) for reading in readings)
+
+
+def time_of(name: str, value: float | None, low: float | None, high: float | None, noisy: str = "", **more) -> Reading:
+    details = {"floor": 2.0, "noisy": noisy}
+    return Reading("mixer_bench", name, value, "ms", "lower", "p", n=9, low=low, high=high, details=details, **more)
+
+
+def test_a_time_over_its_floor_keeps_its_interval_and_its_noise():
+    ratio = over_floor("mixer_bench", "ratio", [time_of("forward", 10.0, 8.0, 14.0, "loud")], "p")
+    assert (ratio.value, ratio.low, ratio.high, ratio.n) == (5.0, 4.0, 7.0, 9)
+    assert ratio.details == {"floor": 2.0, "noisy": "forward: loud"}
+
+
+def test_half_widths_of_levels_add_in_squares_over_all_their_floors():
+    times = [time_of("one", 10.0, 7.0, 16.0), time_of("two", 20.0, 16.0, 28.0, "loud")]
+    ratio = over_floor("mixer_bench", "ratio", times, "p")
+    assert (ratio.value, ratio.low, ratio.high) == (7.5, 6.25, 10.0)
+    assert ratio.details["noisy"] == "two: loud"
+
+
+def test_levels_of_which_one_has_no_interval_or_no_time_have_none_together():
+    known = time_of("one", 10.0, 7.0, 16.0)
+    ratio = over_floor("mixer_bench", "ratio", [known, time_of("two", 20.0, None, None)], "p")
+    assert (ratio.value, ratio.low, ratio.high) == (7.5, None, None)
+    ratio = over_floor("mixer_bench", "ratio", [known, time_of("two", None, None, None, reason="too slow")], "p")
+    assert (ratio.value, ratio.reason) == (None, "two: too slow")
 
 
 def test_a_level_beyond_the_patience_is_a_dash_and_so_is_the_whole(trial_of, tiny):
@@ -228,7 +264,7 @@ def test_a_level_beyond_the_patience_is_a_dash_and_so_is_the_whole(trial_of, tin
     readings = {r.name: r for r in MixerBench(seconds=0.02, patience=patience)(trial)}
     assert "one call is" in readings[f"forward_{dear}"].reason
     assert all(readings[f"forward_{cheap}"].value is not None for cheap in (*others, below))
-    assert readings["mixer_bench"].reason.startswith(f"{dear}: one call is")
+    assert readings["mixer_bench"].reason.startswith(f"forward_{dear}: one call is")
 
 
 def test_training_is_not_tried_where_its_forward_shows_that_it_takes_too_long(trial_of, tiny, monkeypatch):

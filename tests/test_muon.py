@@ -30,13 +30,14 @@ def test_directions_are_kept():
     assert (found - torch.diag(torch.diagonal(found))).abs().max() < 0.05
 
 
-def test_biases_tables_ends_and_depthwise_kernels_are_not_matrices():
+@pytest.mark.parametrize("kernel_size", [5, 13])
+def test_biases_tables_ends_and_depthwise_kernels_are_not_matrices(kernel_size):
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
             self.table = nn.Embedding(100, 64)
             self.first = nn.Conv2d(4, 64, 3)
-            self.depthwise = nn.Conv2d(64, 64, 5, groups=64)
+            self.depthwise = nn.Conv2d(64, 64, kernel_size, groups=64)
             self.inner = nn.Conv2d(64, 96, 3)
             self.linear = nn.Linear(96, 64)
             self.frozen = nn.Linear(64, 64).requires_grad_(False)

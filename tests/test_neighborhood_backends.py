@@ -70,6 +70,19 @@ def test_a_tile_of_a_large_grid_sees_nine_blocks_of_many() -> None:
     assert mask.kv_num_blocks.max() == 9
 
 
+def test_a_table_made_in_inference_serves_training_and_few_are_kept() -> None:
+    neighborhood_flex.block_mask.cache_clear()
+    inputs = [source.float() for source in maps((7, 13))]
+    with torch.inference_mode():
+        neighborhood_flex.blockwise(*inputs, (3, 3), by_blocks)
+    mask = neighborhood_flex.block_mask((7, 13), (3, 3), torch.device("cpu"))
+    assert neighborhood_flex.block_mask.cache_info().hits == 1
+    assert not any(part.is_inference() for part in mask.as_tuple() if isinstance(part, Tensor))
+    for side in range(8, 16):
+        neighborhood_flex.block_mask((side, side), (3, 3), torch.device("cpu"))
+    assert neighborhood_flex.block_mask.cache_info().currsize == 4  # the levels of a U-Net
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
 @torch.no_grad()

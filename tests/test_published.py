@@ -49,6 +49,11 @@ def linfusion(denoiser: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, {"_class_name": "LinFusion", "modules_list": modules}
 
 
+def tokens(number: int, channels: int) -> Tensor:
+    """(1, N, C), always the same."""
+    return torch.randn(1, number, channels, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
 def load(denoiser: nn.Module, factory: Factory, checkpoint: Checkpoint) -> tuple[dict[str, Any], Account]:
     weighted = Weighted(factory, checkpoint)
     with seated(denoiser, weighted) as seats:
@@ -73,7 +78,7 @@ def test_published_blocks_fill_every_site_and_compute_the_published_formula(
     for index, site in enumerate(sites(denoiser)):
         weights = test_deltaconv.random_weights(site.channels, KERNEL, 2, index)
         weights |= {name: 0 * value for name, value in weights.items() if triton and "spatial.bias" in name}
-        x_BNC = torch.randn(1, 6 * 9, site.channels, dtype=torch.float64)
+        x_BNC = tokens(6 * 9, site.channels)
         expected = test_deltaconv.released(weights, x_BNC, (6, 9), (1.0, 0.5), sigmoid=False)
         # The file holds float32.
         torch.testing.assert_close(mixers[site.path].double()(x_BNC, (6, 9)), expected, rtol=1e-4, atol=1e-4)
@@ -92,7 +97,7 @@ def test_published_linfusion_goes_by_its_numbers_and_computes_the_published_form
     assert set(found.missing) == (biases if kind == "pixart" else set())
     for index, module in enumerate(config["modules_list"]):
         weights = test_linfusion.published(module["dim_n"], module["dim_n"], index)
-        x_BNC = torch.randn(1, 35, module["dim_n"], dtype=torch.float64)
+        x_BNC = tokens(35, module["dim_n"])
         expected = test_linfusion.formula(weights, x_BNC, module["heads"])
         mixer = mixers[module["module_name"]].double()
         torch.testing.assert_close(mixer(x_BNC, (5, 7)), expected, rtol=1e-3, atol=1e-3)

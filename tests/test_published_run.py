@@ -14,7 +14,8 @@ from hydra.utils import instantiate
 from safetensors.torch import save_file
 from test_run import Brightness, World, streams
 
-from baselines import SelfAttention
+import baselines
+from baselines import NeighborhoodAttention, ReLULinearAttention, SelfAttention
 from deltaconv import DeltaConvBlock
 from harness.__main__ import catalog
 from harness.case import BadInput
@@ -22,6 +23,8 @@ from harness.experiment import Catalog, Experiment
 from harness.models.unet import UNetModel
 from harness.run import run
 from harness.store import Store
+
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
@@ -77,6 +80,17 @@ def test_weights_that_do_not_fit_end_the_run_in_a_sentence(made: Any, weights: P
         run(made(partial(DeltaConvBlock.for_site, kernel_size=3, published=str(weights))), streams()[0])
     with pytest.raises(BadInput, match=r"^blocks is the teacher's own attention and takes no weights: leave out publ"):
         made(partial(SelfAttention.for_site, published=str(weights))).cases()
+
+
+def test_a_student_of_another_mixer_or_setting_ends_the_run_in_a_sentence(made: Any, tmp_path: Path) -> None:
+    unet = tiny_pipelines.unet()
+    baselines.apply(unet, NeighborhoodAttention, kernel_size=3)
+    near = str(baselines.save(unet, tmp_path / "near"))
+    with pytest.raises(BadInput, match=rf"^{near} is a student of NeighborhoodAttention, not of ReLULinearAttention"):
+        run(made(partial(ReLULinearAttention.for_site, published=near)), streams()[0])
+    with pytest.raises(BadInput, match=rf"^{near} is a student with kernel_size=3, not with kernel_size=13, at site"):
+        run(made(partial(NeighborhoodAttention.for_site, published=near)), streams()[0])
+    assert run(made(partial(NeighborhoodAttention.for_site, kernel_size=3, published=near)), streams()[0]) == 0
 
 
 def test_a_dry_run_downloads_nothing(made: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 from harness.case import Resolution
 from harness.record import Record
 from reports import load, reach
+from reports.compare import Series
 from reports.reach import Reach
 
 
@@ -38,9 +39,22 @@ def test_the_largest_size_that_ran_and_the_smallest_that_did_not(found):
         ("linfusion", 512, "timeout", "an hour"),
     )
     assert terrain.reaches == (
-        Reach("self_attention", "512", "1024", "out of memory: 31 GiB"),
-        Reach("linfusion", "", "512", "timeout: an hour"),
-        Reach("deltaconv", "2048", "", ""),
+        Reach(Series("self_attention"), "512", "1024", "out of memory: 31 GiB"),
+        Reach(Series("linfusion"), "", "512", "timeout: an hour"),
+        Reach(Series("deltaconv"), "2048", "", ""),
+    )
+
+
+def test_a_variant_that_could_not_run_or_crashed_did_not_run_everywhere(found):
+    (terrain,) = found(
+        ("deltaconv", 1024, "ok", ""),
+        ("deltaconv", 2048, "failed", "ValueError: no such grid"),
+        ("deltaconv", 4096, "out_of_memory", "31 GiB"),
+        ("neighborhood", 512, "unavailable", "NATTEN is not installed"),
+    )
+    assert terrain.reaches == (
+        Reach(Series("neighborhood"), "", "512", "unavailable: NATTEN is not installed"),
+        Reach(Series("deltaconv"), "1024", "2048", "failed: ValueError: no such grid"),
     )
 
 
@@ -54,3 +68,13 @@ def test_machines_and_number_formats_are_kept_apart(found):
     terrains = found(("deltaconv", 2048, "ok", ""), dtype="fp16", machine="two")
     assert {terrain.reaches[0].largest for terrain in terrains} == {"512", "1024", "2048"}
     assert any("dtype bf16" in terrain.where and terrain.where.endswith("one") for terrain in terrains)
+
+
+def test_two_settings_of_a_variant_came_as_far_as_each_did(found):
+    spelled = '{{"mixer": "deltaconv.DeltaConvBlock.for_site", "parameters": {{"kernel_size": {}}}}}'.format
+    found(("deltaconv", 512, "ok", ""), ("deltaconv", 1024, "out_of_memory", "31 GiB"), mixer=spelled(13))
+    (terrain,) = found(("deltaconv", 1024, "ok", ""), mixer=spelled(5))
+    assert terrain.reaches == (
+        Reach(Series("deltaconv", mixer="kernel_size 13"), "512", "1024", "out of memory: 31 GiB"),
+        Reach(Series("deltaconv", mixer="kernel_size 5"), "1024", "", ""),
+    )

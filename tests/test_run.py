@@ -13,7 +13,6 @@ import torch
 from baselines import LinFusionAttention, SelfAttention
 from harness.case import BadInput
 from harness.console import Console
-from harness.distillation import student as students
 from harness.distillation.recipe import Recipe
 from harness.experiment import Catalog, Experiment
 from harness.mixer import Unavailable
@@ -23,18 +22,31 @@ from harness.run import run
 from harness.store import Store
 from harness.training import Schedule
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 
 @dataclass(frozen=True)
 class Fails:
-    """Raises what it is given at sizes of at least 64 pixels."""
+    """Needs shapes alone, but runs: raises what it is given at sizes of at least 64 pixels."""
 
     error: Exception
     needs: str = "shapes"
+    runs: bool = True
 
     def __call__(self, trial) -> Iterator[Reading]:
         if trial.case.resolution.width >= 64:
             raise self.error
         yield Reading("fails", "fails", 1, "1", "higher", "fails/v1")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counted on shapes, so that memory cannot refuse it."""
+
+    needs: str = "shapes"
+
+    def __call__(self, trial) -> Iterator[Reading]:
+        yield Reading("counts", "counts", trial.case.resolution.width, "FLOP", "lower", "counts/v1")
 
 
 @dataclass(frozen=True)
@@ -62,16 +74,10 @@ class World:
         return torch.rand(n, 3, resolution.height, resolution.width), self.prompts(n)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DELTABENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(students, "SHIPPED", tmp_path / "shipped")
-
-
 @pytest.fixture
 def made(tmp_path):
     """An experiment on a tiny pipeline of random weights; keyword arguments change its settings."""
-    model = UNetModel("tiny", source=str(tiny_pipelines.save("sd", tmp_path / "sd")))
+    model = tiny_pipelines.model("sd", tmp_path / "sd")
     variants = {
         "self_attention": partial(SelfAttention.for_site),
         "linfusion": partial(LinFusionAttention.for_site, inherit=False),
@@ -120,6 +126,47 @@ def test_a_size_that_is_too_large_for_memory_spares_the_larger_ones(made, tmp_pa
     assert reasons[:2] == ["", "full"]
     assert all("64" in reason for reason in reasons[2:])
     assert all(record.machine for record in Store(tmp_path / "out").records())
+
+
+def test_what_is_counted_is_taken_at_every_size_and_before_memory_runs_out(made, tmp_path):
+    metrics = {"fails": Fails(torch.OutOfMemoryError("full")), "counts": Counts()}
+    run(made(metrics, resolutions=[32, 64, 96]), streams()[0])
+    small, full, spared = Store(tmp_path / "out").records()
+    assert (small.status, full.status, spared.status) == ("ok", "out_of_memory", "out_of_memory")
+    assert (full.reason, spared.reason) == ("full", "not tried: 64 was too large for memory already")
+    assert [reading.value for record in (full, spared) for reading in record.readings] == [64, 96]
+    assert spared.case.metrics == ("fails", "counts")
+
+
+def test_what_breaks_while_it_is_counted_is_a_failure_whatever_memory_says(made, tmp_path):
+    class Breaks(Counts):
+        def __call__(self, trial) -> Iterator[Reading]:
+            if trial.case.resolution.width > 64:
+                raise RuntimeError("no price")
+            yield from super().__call__(trial)
+
+    metrics = {"fails": Fails(torch.OutOfMemoryError("full")), "counts": Breaks()}
+    assert run(made(metrics, resolutions=[64, 96]), streams()[0]) == 1
+    assert [record.reason for record in Store(tmp_path / "out").records()] == ["full", "no price"]
+
+
+def test_what_memory_refused_is_not_tried_again_on_this_machine_but_on_a_larger_one(made, tmp_path, monkeypatch):
+    def machine(gigabytes: int) -> dict[str, object]:
+        return {"cpu": "a", "threads": 2, "gpu": "b", "memory": 2**36, "gpu_memory": gigabytes * 2**30}
+
+    asked = []
+
+    class Grows(Fails):
+        def __call__(self, trial) -> Iterator[Reading]:
+            asked.append(trial.case.resolution.width)
+            yield from super().__call__(trial)
+
+    for gigabytes in (16, 16, 80):
+        for module in ("run", "store"):
+            monkeypatch.setattr(f"harness.{module}.describe", lambda device, size=gigabytes: machine(size))
+        run(made({"fails": Grows(torch.OutOfMemoryError("full"))}, resolutions=[64, 96]), streams()[0])
+        asked.append(gigabytes)
+    assert asked == [64, 16, 16, 64, 80]
 
 
 def test_the_first_images_are_kept_with_their_prompts(made, tmp_path):

@@ -4,14 +4,21 @@ from itertools import islice
 
 import pytest
 import torch
+from test_training import Stopped
 
 from harness.case import Resolution
 from harness.shapes.attributes import right
 from harness.shapes.captions import CATEGORIES, PLACES, Scene, Thing, held_out_scenes, scenes, vocabulary
 from harness.shapes.drawing import draw
 from harness.shapes.extractors import main_class
+from harness.shapes.lessons import ShapesLesson
 from harness.shapes.probe import NOTHING, Sight, truth
+from harness.shapes.reading import learn_to_read
+from harness.shapes.teachers import _t5_encoder
 from harness.shapes.tokenizers import LENGTH, clip_tokenizer, t5_tokenizer
+from harness.training import Schedule, train
+
+QUICK = Schedule(steps=2, learning_rate=1e-2, warmup=1, precision="fp32")
 
 
 def test_training_captions_and_held_out_captions_never_meet():
@@ -124,3 +131,52 @@ def test_the_world_gives_references_of_the_asked_size():
     images, captions = world.training(4, Resolution(64, 64))
     assert images.shape == (4, 3, 64, 64)
     assert not set(captions) & set(world.prompts(512))
+
+
+def test_an_encoder_that_has_learnt_to_read_is_the_same_when_its_denoiser_is_gone_on_with(tmp_path):
+    chosen = held_out_scenes(4)
+    found = t5_tokenizer()([scene.caption for scene in chosen], padding="max_length", max_length=LENGTH)
+    tokens = torch.tensor(found["input_ids"]), torch.tensor(found["attention_mask"])
+    states = []
+    for seed, steps_to_take in ((0, 2), (1, 0)):
+        torch.manual_seed(seed)
+        encoder, calls = _t5_encoder(), []
+        encoder.register_forward_hook(lambda *given, calls=calls: calls.append(1))
+        learn_to_read(encoder, tokens, chosen, QUICK, tmp_path / "teacher.safetensors", batch=4)
+        assert len(calls) == steps_to_take
+        assert not any(weight.requires_grad for weight in encoder.parameters())
+        states.append(encoder.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+class TwoStages:
+    """Trains one number in two stages; `stop` stops it in the second."""
+
+    def __init__(self, stop: bool) -> None:
+        self.stop = stop
+        self.steps: list[int] = []
+
+    def run(self, folder, scenes, checkpoint, device):
+        module = torch.nn.Linear(1, 1)
+        train(module, lambda step: self.loss(module, step), QUICK, "first", checkpoint)
+        if self.stop:
+            raise Stopped
+        train(module, lambda step: self.loss(module, step), QUICK, "later", checkpoint.with_stem("x-checkpoint-later"))
+
+    def loss(self, module, step):
+        self.steps.append(step)
+        return module(torch.ones(1, 1)).square().sum()
+
+    def figures(self, folder):
+        return {}
+
+
+def test_a_lesson_goes_on_where_it_was_stopped_and_leaves_no_checkpoint_when_it_is_done(tmp_path):
+    out = str(tmp_path / "x")
+    with pytest.raises(Stopped):
+        ShapesLesson(TwoStages(stop=True), out, scenes=1).learn()
+    assert [path.name for path in tmp_path.iterdir()] == ["x-checkpoint.safetensors"]
+    again = TwoStages(stop=False)
+    ShapesLesson(again, out, scenes=1).learn()
+    assert again.steps == [0, 1]
+    assert not list(tmp_path.iterdir())

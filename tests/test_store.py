@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.case import BadInput
+from harness.machine import describe
 from harness.record import Reading
-from harness.store import Store
+from harness.store import Archive, Store, done, missing
 
 
 def test_a_record_comes_back_unchanged(tmp_path, make_record):
@@ -36,7 +38,7 @@ def test_a_later_run_adds_its_metrics_to_the_record(tmp_path, make_record):
     kept = store.put(make_record(metrics=("latency",), readings=make_record().readings[1:2]))
     assert [reading.name for reading in kept.readings] == ["flops", "latency"]
     assert store.get(kept.case) == kept
-    assert store.done(kept.case) == {"flops", "latency"}
+    assert done(kept) == {"flops", "latency"}
 
 
 def test_a_dash_with_its_reason_is_done_in_an_ok_record_and_to_be_tried_again_in_a_failed_one(tmp_path, make_record):
@@ -44,13 +46,13 @@ def test_a_dash_with_its_reason_is_done_in_an_ok_record_and_to_be_tried_again_in
     flops = make_record().readings[0]
     dash = Reading("latency", "latency", None, "ms", "lower", "latency/v1", reason="no timer here")
     ok = store.put(make_record(readings=(flops, dash)))
-    assert store.done(ok.case) == {"flops", "latency"}
+    assert done(ok) == {"flops", "latency"}
     failed = store.put(make_record(readings=(flops, dash), status="failed", reason="it broke", steps=11))
-    assert store.done(failed.case) == {"flops"}
+    assert done(failed) == {"flops"}
 
 
-def test_an_unknown_case_has_nothing_done(tmp_path, make_case):
-    assert Store(tmp_path).done(make_case()) == set()
+def test_an_unknown_case_lacks_everything(tmp_path, make_case):
+    assert missing(make_case(), Store(tmp_path).get(make_case())) == make_case().metrics
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,32 @@ def test_leftovers_of_dead_processes_are_removed_and_those_of_living_ones_are_no
     Store(tmp_path)
     assert mine.exists()
     assert not gone.exists()
+
+
+@pytest.mark.parametrize("changed", [{}, {"load": 9.9}, {"cpu": "another"}, {"memory": 1}, {"gpu": "H100"}])
+def test_what_memory_refused_is_final_on_machines_of_the_same_make_and_memory(make_record, changed):
+    full = replace(make_record((), "out_of_memory", "full"), machine=describe("cpu") | changed)
+    final = changed.keys() <= {"load"}
+    assert missing(full.case, full) == (() if final else full.case.metrics)
+    more = replace(full.case, metrics=("flops", "fdd"))
+    assert missing(more, full) == more.metrics
+
+
+def test_an_archive_writes_nothing_and_moves_nothing(tmp_path, make_record):
+    said: list[str] = []
+    assert Archive(tmp_path / "none", said.append).records() == []
+    assert list(tmp_path.iterdir()) == []
+    record = Store(tmp_path).put(make_record())
+    broken = make_record(variant="deltaconv").case
+    (tmp_path / "records" / f"{broken.key}.json").write_text("{")
+    (tmp_path / "records" / ".a.json.999999999.tmp").touch()
+    before = {path: path.read_bytes() for path in (tmp_path / "records").iterdir()}
+    archive = Archive(tmp_path, said.append)
+    assert archive.get(record.case) == record
+    assert archive.get(broken) is None
+    assert {path: path.read_bytes() for path in (tmp_path / "records").iterdir()} == before
+    (sentence,) = said
+    assert sentence.endswith("its case will be measured again")
 
 
 def test_images_of_a_case_have_a_folder_of_their_own(tmp_path, make_case):

@@ -2,16 +2,20 @@
 
 import io
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
+from baselines import SelfAttention
 from harness.case import BadInput, Resolution
 from harness.console import Console, varied
 from harness.experiment import Catalog, Experiment
 from harness.models import opening
 from harness.models.unet import UNetModel
 from harness.run import _is_larger
+
+VARIANTS = dict.fromkeys("ab", partial(SelfAttention.for_site))
 
 
 class Counted:
@@ -28,7 +32,7 @@ class NoWorld:
 def sweep():
     def make(**settings) -> Experiment:
         model = UNetModel("tiny_sd", "pkg://harness.shapes/weights/tiny_sd")
-        catalog = Catalog({"tiny_sd": model}, {"a": None, "b": None}, {"counted": Counted()}, {"none": NoWorld()})  # type: ignore[dict-item]
+        catalog = Catalog({"tiny_sd": model}, VARIANTS, {"counted": Counted()}, {"none": NoWorld()})  # type: ignore[dict-item]
         fixed = {
             "models": ["tiny_sd"],
             "variants": ["a", "b"],
@@ -70,6 +74,13 @@ def test_every_value_has_a_key_of_its_own_and_a_repeated_one_is_one_case(sweep):
         ({"steps": [4, 2.5]}, "steps=2.5 is not possible: give a whole number of at least 1"),
         ({"steps": [True]}, "steps=True is not possible: give a whole number of at least 1"),
         ({"steps": []}, "steps=[] leaves nothing to do: give one value or a list of them"),
+        ({"n": [32, 64]}, "n=[32, 64] is a list: give one value; steps, batch and dtype may be lists"),
+        (
+            {"guidance": [1.0, 3.0]},
+            "guidance=[1.0, 3.0] is a list: give one value; steps, batch and dtype may be lists",
+        ),
+        ({"world": ["none"]}, "world=['none'] is a list: give one value; steps, batch and dtype may be lists"),
+        ({"device": ["cpu"]}, "device=['cpu'] is a list: give one value; steps, batch and dtype may be lists"),
         ({"dtype": ["fp32", "fp8"]}, "dtype 'fp8' is not known: choose from fp32, fp16, bf16"),
         ({"device": "gpu"}, "device 'gpu' is not known: give cpu, cuda or cuda:0"),
         ({"device": "meta"}, "device 'meta' is none that is measured here: give cpu or cuda"),

@@ -70,6 +70,7 @@ def test_a_sweep_becomes_a_parent_run_with_a_child_a_case_and_stays_one(store_fo
     assert child.data.tags["protocol.clip_score"] == "clip/v1"
     assert (child.info.status, child.data.tags["status"]) == ("FINISHED", "ok")
     assert child.info.end_time - child.info.start_time == 1500
+    assert parent.info.start_time == child.info.start_time  # the sweep began with its first case
     files = files_of(store_folder, child)
     assert json.loads(files["record.json"].read_text()) == json.loads(json.dumps(good.to_json()))
     assert files["images.png"].read_bytes().startswith(b"\x89PNG")

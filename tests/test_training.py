@@ -50,7 +50,15 @@ def test_a_stopped_run_ends_where_an_unbroken_one_does(tmp_path):
     resumed = fresh()
     train(resumed, regression(resumed), QUICK, "line", checkpoint)
     assert torch.equal(resumed.weight, unbroken.weight)
-    assert not checkpoint.exists()
+
+
+def test_a_finished_run_takes_no_step_again_and_leaves_the_same_weights_and_loss(tmp_path):
+    checkpoint = tmp_path / "line.safetensors"
+    schedule = replace(QUICK, save_every=9)
+    finished, again = fresh(), fresh()
+    loss = train(finished, regression(finished), schedule, "line", checkpoint)
+    assert train(again, regression(again, stop_at=0), schedule, "line", checkpoint) == loss
+    assert torch.equal(again.weight, finished.weight)
 
 
 def test_only_what_requires_gradients_is_trained():
@@ -79,7 +87,7 @@ def test_a_run_that_ends_early_is_the_beginning_of_the_whole_one():
 def test_bf16_keeps_attention_in_fp32_on_the_cpu_and_its_result_close():
     from harness.training import _precision
 
-    q = torch.randn(1, 2, 8, 4, requires_grad=True)
+    q = torch.randn(1, 2, 8, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     exact = F.scaled_dot_product_attention(q, q, q)
     with _precision("cpu", "bf16"):
         close = F.scaled_dot_product_attention(q.bfloat16(), q.bfloat16(), q.bfloat16())

@@ -164,3 +164,8 @@ def save(kind: str, folder: Path) -> Path:
     torch.manual_seed(0)
     MAKERS[kind]().save_pretrained(folder)
     return folder
+
+
+def model(kind: str, folder: Path) -> Model:
+    """Such a pipeline, saved, as a model of the harness."""
+    return KINDS[kind]("tiny", source=str(save(kind, folder)))

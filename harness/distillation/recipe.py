@@ -7,6 +7,7 @@
    features follow the teacher's (LinFusion, arXiv 2409.02097: weights 1, 0.5, 0.5).
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,8 @@ class Recipe:
         first = self._stage(bench, mixers, self.layerwise, bench.layer_loss, f"{name}, layer by layer", work / "1")
         last = self._stage(bench, mixers, self.end_to_end, bench.end_to_end_loss, f"{name}, end to end", work / "2")
         student.save(mixers, student.cached, {"layerwise_loss": f"{first:.5f}", "end_to_end_loss": f"{last:.5f}"})
+        if work.exists():
+            shutil.rmtree(work)
         return student.cached
 
     def _stage(

@@ -16,6 +16,7 @@ from typing import Any
 
 from harness import checkpoint
 from harness.checkpoint import Checkpoint
+from harness.factory import described, plain
 from harness.mixer import TokenMixer
 
 SHIPPED = Path(__file__).resolve().parents[1] / "shapes" / "weights" / "students"
@@ -94,28 +95,14 @@ class Student:
 
 def ingredients(recipe: Any, fingerprint: str, factory: partial[TokenMixer], world: str) -> str:
     """Everything that makes a student what it is, as sorted JSON. A backend changes no weight: it is left out."""
-    made_of = {"recipe": repr(recipe), "model": fingerprint, "world": world} | _described(factory, but="backend")
-    return json.dumps(made_of, sort_keys=True, default=partial(_plain, but="backend"))
+    but = ("backend",)
+    made_of = {"recipe": repr(recipe), "model": fingerprint, "world": world} | described(factory, but)
+    return json.dumps(made_of, sort_keys=True, default=partial(plain, but=but))
 
 
 def spelled(factory: partial[TokenMixer]) -> str:
     """A factory by its function's name and all its settings, as sorted JSON."""
-    return json.dumps(_described(factory), sort_keys=True, default=_plain)
-
-
-def _described(factory: partial[TokenMixer], but: str = "") -> dict[str, Any]:
-    """Maps in their order, since the first pattern that fits decides; without the setting `but`."""
-    maker: Any = factory.func
-    settings = {
-        name: list(value.items()) if isinstance(value, Mapping) else value
-        for name, value in factory.keywords.items()
-        if name != but
-    }
-    return {"mixer": f"{maker.__module__}.{maker.__qualname__}", "parameters": settings}
-
-
-def _plain(value: object, but: str = "") -> Any:
-    return _described(value, but) if isinstance(value, partial) else str(value)
+    return json.dumps(described(factory), sort_keys=True, default=plain)
 
 
 def _key_of(path: Path) -> str | None:

@@ -17,9 +17,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from harness.metrics.intervals import t_975
 from harness.mixer import Grid, Site, TokenMixer
 from harness.surgery import Factory, Seat
+from reports.paired import t_975
 
 Pair = tuple[float, float]
 """Milliseconds of a call of the variant and of the teacher's beside it."""

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 PROTOCOL = "flops/v1: one denoiser call, batch 1, 2 per multiply-add, matrix products and convolutions only"
 IMAGE_PROTOCOL = (
-    "flops_image/v1: one image, steps x denoiser calls (twice with guidance), text encoders, one decoding; "
-    "2 per multiply-add, matrix products and convolutions only"
+    "flops_image/v2: one image, {calls} denoiser calls at batch 1 (two a step with guidance), text encoders, one "
+    "decoding; 2 per multiply-add, matrix products and convolutions only"
 )
 FIRST_TWO = ("prices", "torch")
 
@@ -145,7 +145,7 @@ class Flops:
         yield reading("parameters_mixers", mixers, "parameter")
 
     def _body(self, trial: "Trial", denoiser: nn.Module, arguments: Mapping[str, Any]) -> Body:
-        key = body_key(trial, denoiser)
+        key = body_key(trial)
         if key not in self.bodies:
             body = body_of(denoiser, arguments)
             model = model_key(trial)
@@ -177,7 +177,8 @@ class Flops:
             kinds = {kind: calls * flops for kind, flops in call.kinds.items()} | around
             value = sum(kinds.values())
             told |= {"macs": value // 2, "kinds": kinds}
-        return Reading(self.name, "flops_image", value, "FLOP", "lower", IMAGE_PROTOCOL, reason=reason, details=told)
+        protocol = IMAGE_PROTOCOL.format(calls=calls)
+        return Reading(self.name, "flops_image", value, "FLOP", "lower", protocol, reason=reason, details=told)
 
     def _around(self, trial: "Trial") -> dict[str, int]:
         """What an image takes beside the denoiser: its texts encoded, and one decoding."""

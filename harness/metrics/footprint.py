@@ -34,8 +34,8 @@ class Peak:
 
 
 @dataclass(frozen=True)
-class Body:
-    """All of one call but what happens inside its sites, and the visits to these."""
+class Lived:
+    """What lived during one call outside of its sites, and the visits to these."""
 
     peak: Peak
     visits: tuple[Visit, ...]
@@ -102,14 +102,14 @@ def storages(module: nn.Module) -> dict[int, int]:
     return {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
 
 
-def body_of(denoiser: nn.Module, arguments: Mapping[str, Any]) -> Body:
+def lived_of(denoiser: nn.Module, arguments: Mapping[str, Any]) -> Lived:
     """Follow one call on the meta device with the sites left open; the arguments count, they live throughout."""
     census = Census(set(storages(denoiser)))
     census.admit(dict(arguments))
     census.raise_to("the arguments")
     with left_open(denoiser, live=lambda: census.live) as visits, torch.no_grad(), FusedAttention(), census:
         denoiser(**arguments)
-    return Body(census.peak, tuple(visits))
+    return Lived(census.peak, tuple(visits))
 
 
 def rise_of(module: nn.Module, *args: Any) -> Peak:
@@ -123,12 +123,12 @@ def rise_of(module: nn.Module, *args: Any) -> Peak:
     return census.peak
 
 
-def footprint(denoiser: nn.Module, body: Body) -> Footprint:
+def footprint(denoiser: nn.Module, lived: Lived) -> Footprint:
     """The peak of the whole: the body's own, or that of a mixer above what lived when it was called."""
     at_home = residents(denoiser)
     rises: dict[object, Peak] = {}
-    highest, mixer = body.peak, 0
-    for visit in body.visits:
+    highest, mixer = lived.peak, 0
+    for visit in lived.visits:
         resident = at_home[visit.path]
         key = (description(resident), visit.shape, visit.dtype, visit.grid)
         if key not in rises:

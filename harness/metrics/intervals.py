@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reports.paired import t_975
+
 GROUPS = 20
-NORMAL_975 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,6 @@ def jackknife(count: int, without: Callable[[int], float]) -> Jackknife:
     mean = math.fsum(replicates) / count
     error = math.sqrt((count - 1) / count * math.fsum((value - mean) ** 2 for value in replicates))
     return Jackknife(error, replicates)
-
-
-def t_975(freedom: int) -> float:
-    """97.5 % quantile of Student's t: the expansion around the normal quantile, right to 1 % from five degrees on."""
-    z = NORMAL_975
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 def _numbered(units: Sequence[Hashable]) -> Tensor:

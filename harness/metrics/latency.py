@@ -15,7 +15,8 @@ from torch import nn
 from harness.metrics.alternation import LEAST, Pair, Sides, alternate, ratio_of, teacher_flops
 from harness.metrics.conformance import first_breach
 from harness.metrics.limits import matrix_rate
-from harness.metrics.timing import check_batch, clock_for, clock_name, observed, reading_of
+from harness.metrics.load import Load
+from harness.metrics.timing import check_batch, clock_for, clock_name, disturbance, observed, reading_of
 from harness.record import Reading
 
 if TYPE_CHECKING:
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 
 MOVED = 0.1
 """The teacher's pace changed by more than this since the run's first case: latencies of the run do not compare."""
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Pairs of calls and what disturbed the machine meanwhile; or none, with the reason."""
+
+    pairs: tuple[Pair, ...]
+    reason: str = ""
+    noisy: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,20 +62,20 @@ class Latency:
             breach = first_breach(denoiser)
             if breach:
                 yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=breach)
-                yield self._ratio((), call, breach)
+                yield self._ratio(Duel((), breach), call)
                 return
             arguments = trial.model.example(case.resolution, batch)
             timing, details = observed(lambda: denoiser(**arguments), self.seconds, self.least, case.device)
-            pairs, reason = self._pairs(denoiser, sides, arguments, timing.median_ms, case.device, batch)
-        if pairs:
-            pace = self._pace((case.model, case.resolution, case.dtype, case.device, batch), pairs)
+            duel = self._duel(denoiser, sides, arguments, timing.median_ms, case.device, batch)
+        if duel.pairs:
+            pace = self._pace((case.model, case.resolution, case.dtype, case.device, batch), duel.pairs)
             details |= {"teacher": pace, "noisy": _with_pace(details["noisy"], pace["moved"])}
         yield reading_of(timing, self.name, protocol, details)
-        yield self._ratio(pairs, call, reason)
+        yield self._ratio(duel, call)
 
-    def _pairs(
+    def _duel(
         self, denoiser: nn.Module, sides: Sides, arguments: dict[str, Any], call_ms: float, device: str, batch: int
-    ) -> tuple[tuple[Pair, ...], str]:
+    ) -> Duel:
         """Calls of variant and teacher in alternation, or the reason why there are none."""
         clock = clock_for(device)
 
@@ -80,9 +90,13 @@ class Latency:
         rate = matrix_rate(device, next(denoiser.parameters()).dtype)
         reason = self._too_long(call_ms, 1e3 * teacher_flops(denoiser, batch) / rate, "needs at least")
         if not reason:
-            teacher()
-            reason = self._too_long(call_ms, teacher(), "takes")
-        return ((), reason) if reason else (alternate(variant, teacher, self.seconds), "")
+            teacher()  # warm
+            reason = self._too_long(call_ms, teacher(), "takes") and self._too_long(call_ms, teacher(), "takes")
+        if reason:
+            return Duel((), reason)
+        load = Load.begin()
+        pairs = alternate(variant, teacher, self.seconds)
+        return Duel(pairs, noisy=disturbance(load.end()))
 
     def _too_long(self, call_ms: float, teacher_ms: float, verb: str) -> str:
         """One sentence where so few pairs fit into twice the budget that they would have no interval."""
@@ -98,15 +112,16 @@ class Latency:
         now_ms = statistics.median(teacher_ms for _, teacher_ms in pairs)
         return {"median": now_ms, "moved": now_ms / self.paces.setdefault(key, now_ms) - 1}
 
-    def _ratio(self, pairs: tuple[Pair, ...], call: str, reason: str) -> Reading:
+    def _ratio(self, duel: Duel, call: str) -> Reading:
         """The reading of the alternation."""
         name = f"{self.name}_ratio"
         protocol = f"{name}/v1: {call}, over the teacher's own attention in the same seats, in alternation"
-        if not pairs:
-            return Reading(self.name, name, None, "x", "lower", protocol, reason=reason)
-        ratio = ratio_of(pairs)
-        samples = tuple(variant_ms / teacher_ms for variant_ms, teacher_ms in pairs)
-        details = {"told_apart": ratio.told_apart, "teacher_ms": [teacher_ms for _, teacher_ms in pairs]}
+        if not duel.pairs:
+            return Reading(self.name, name, None, "x", "lower", protocol, reason=duel.reason)
+        ratio = ratio_of(duel.pairs)
+        samples = tuple(variant_ms / teacher_ms for variant_ms, teacher_ms in duel.pairs)
+        teacher_ms = [teacher_ms for _, teacher_ms in duel.pairs]
+        details = {"told_apart": ratio.told_apart, "teacher_ms": teacher_ms, "noisy": duel.noisy}
         return Reading(
             self.name,
             name,
@@ -114,7 +129,7 @@ class Latency:
             "x",
             "lower",
             protocol,
-            n=len(pairs),
+            n=len(duel.pairs),
             low=ratio.low,
             high=ratio.high,
             samples=samples,

@@ -65,7 +65,7 @@ class LayerFlops:
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         """Two readings: layer_flops, with the convention's N in its details, and layer_flops_printed."""
         grid = token_grid(trial.case.resolution)
-        if trial.bare_factory is None or trial.case.variant == self.teacher:
+        if trial.case.variant == self.teacher:
             value, protocol = paper_self_attention(grid), PAPER
         else:
             value, protocol = top_layer(trial.bare_factory, grid), OURS

@@ -29,7 +29,7 @@ class Limits:
     bytes_per_s: float
 
     def floor_ms(self, flops: int, traffic: int) -> float:
-        """No call with so many FLOPs and bytes is faster than this."""
+        """No call that does so many FLOPs and moves so many bytes is faster; one that does with fewer may be."""
         return 1e3 * max(flops / self.flops_per_s, traffic / self.bytes_per_s)
 
     def bound(self, flops: int, traffic: int) -> Literal["compute", "memory"]:

@@ -7,10 +7,12 @@ the call. Three things would blur that in a long-lived process: code that the fi
 at the smallest size, and the least of several calls is taken where time allows); freed blocks that malloc keeps for
 later (harness/metrics/heap.py has each returned at once, so that the mark is what was allocated, as on CUDA, and not
 how malloc arranged it); and pages of files, such as the code of libraries, that the system takes back meanwhile, which
-would hide as many allocated ones (such a call is made again).
+would hide as many allocated ones, or that come in, which would pass for as many (such a call is made again).
 """
 
 import gc
+import mmap
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from harness.case import Resolution
-from harness.metrics.footprint import Body, body_of, footprint, storages
+from harness.metrics.footprint import Lived, footprint, lived_of, storages
 from harness.metrics.heap import every_block_returned
 from harness.metrics.visits import body_key
 from harness.mixer import Unavailable
@@ -43,9 +45,12 @@ WARM_UP_TILES = 4
 LEAST = 2
 """Calls: the first at a size also pays, once in a process, for kernels that are generated for its shapes."""
 TRIES = 5
-"""Calls made while the system takes back pages, before a measurement is given up."""
-TAKEN_BACK, TAKEN_SHARE = 2**18, 0.01
-"""Bytes of resident files, or share of the rise, that may go during a call that counts."""
+"""Calls made while pages of files come and go, before a measurement is given up."""
+CPUS = os.cpu_count() or 1
+LAG = max(32, 2 * CPUS) * CPUS * mmap.PAGESIZE
+"""Bytes by which a counter of resident pages may be behind: Linux lets every CPU keep so many to itself."""
+MOVED_SHARE = 0.01
+"""Share of the rise, where that is more than the lag, by which resident files may change during a call that counts."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +58,16 @@ class ProjectedMemory:
     """What one denoiser call would need, hardware-free and exact; allocates nothing."""
 
     name: str = "projected_memory"
-    bodies: dict[object, Body] = field(default_factory=dict, repr=False, compare=False)
+    lived: dict[object, Lived] = field(default_factory=dict, repr=False, compare=False)
     needs: ClassVar[str] = "shapes"
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         """One reading; details: weights, activations, workspace and the operator at the peak, the most a mixer adds."""
         with trial.meta_denoiser() as (denoiser, arguments):
-            key = body_key(trial, denoiser)
-            if key not in self.bodies:
-                self.bodies[key] = body_of(denoiser, arguments)
-            seen = footprint(denoiser, self.bodies[key])
+            key = body_key(trial)
+            if key not in self.lived:
+                self.lived[key] = lived_of(denoiser, arguments)
+            seen = footprint(denoiser, self.lived[key])
         yield Reading(self.name, "projected_memory", seen.peak, "byte", "lower", PROJECTED, details=asdict(seen))
 
 
@@ -149,8 +154,8 @@ def resident_rise(work: Callable[[], object]) -> int:
     try:
         with every_block_returned():
             for _ in range(TRIES):
-                rise, taken = _rise_and_taken(work)
-                if taken <= max(TAKEN_BACK, TAKEN_SHARE * rise):
+                rise, moved = _rise_and_files(work)
+                if abs(moved) <= max(LAG, MOVED_SHARE * rise):
                     return rise
     except (OSError, KeyError) as error:
         raise Unavailable(
@@ -158,16 +163,18 @@ def resident_rise(work: Callable[[], object]) -> int:
             "measured peak memory on the CPU needs Linux with /proc/self/clear_refs; projected_memory works everywhere"
         ) from error
     raise Unavailable(
-        f"the system took back memory of this process during each of {TRIES} calls, the last time {taken} bytes, which "
-        "hides as much of the peak: free some memory and run again; projected_memory works everywhere"
+        f"pages of files came in or were taken back by the system during each of {TRIES} calls, the last time "
+        f"{moved:+} bytes, which blurs the peak by as much: free some memory and run again; projected_memory works "
+        "everywhere"
     )
 
 
-def _rise_and_taken(work: Callable[[], object]) -> tuple[int, int]:
+def _rise_and_files(work: Callable[[], object]) -> tuple[int, int]:
+    """Bytes by which the resident set rose, and by which its files grew."""
     CLEAR.write_text("5")
     before, files = resident("VmRSS"), resident("RssFile")
     work()
-    return max(0, resident("VmHWM") - before), files - resident("RssFile")
+    return max(0, resident("VmHWM") - before), resident("RssFile") - files
 
 
 def resident(field: str) -> int:

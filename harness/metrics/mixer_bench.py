@@ -2,15 +2,16 @@
 
 For each level of the denoiser its first site, by itself with random weights: forward, and forward with backward. The
 floor is the roofline of what this machine was seen to reach (`limits`): FLOPs at the rate of a large matrix product,
-compulsory bytes (tokens in and out, weights, each once) at the rate of a large copy. The share of it that a mixer
-reaches tells an implementation from its method: what is far below can be made faster, what is near it cannot.
+compulsory bytes (tokens in and out, weights, each once) at the rate of a large copy. How many times its floor a mixer
+takes tells an implementation from its method: what is far above can be made faster, what is near it cannot. FLOPs are
+the price of the mixer's definition: a forward that does with fewer may come below its floor.
 
 A level is named by its channels and by the pixels of a token's side: c320_p8 is the top of SD1.5 at any resolution.
 Shapes: B batch, N tokens, C channels.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from harness.metrics.conformance import breach
 from harness.metrics.limits import limits, too_slow
 from harness.metrics.places import Place, mixer_at, places, tokens_at
-from harness.metrics.timing import Timing, check_batch, clock_name, observed
+from harness.metrics.timing import Timing, check_batch, clock_name, observed, reading_of
 from harness.mixer import Grid, TokenMixer
 from harness.model import DTYPES
 from harness.record import Reading
@@ -34,21 +35,15 @@ PASSES = {"forward": 1, "training": 3}
 
 @dataclass(frozen=True)
 class Taken:
-    """One direction at one level: how long it took, the floor below it, and what is known of both."""
+    """One direction at one level: how long it took; the floor below it is among the details."""
 
     timing: Timing
-    floor_ms: float
     details: dict[str, Any]
-
-    @property
-    def share(self) -> float:
-        """How much of the machine's limit was reached."""
-        return self.floor_ms / self.timing.median_ms
 
 
 @dataclass(frozen=True)
 class MixerBench:
-    """Time and share of the limits at each level; about `seconds` of samples a level and direction.
+    """Time at each level, and how many times its floor that is; about `seconds` of samples a level and direction.
 
     batch: images a call; None for the case's. patience: a call that needs more seconds than this even at the machine's
     best rate is not tried.
@@ -60,21 +55,35 @@ class MixerBench:
     patience: float = 10.0
     batch: int | None = 1
     needs: ClassVar[str] = "shapes"
+    runs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Raise BadInput for a batch without images."""
         check_batch(self.name, self.batch)
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
-        """mixer_bench, the share that the forwards of all levels reach together; then each level's times and share."""
+        """mixer_bench, the forwards of all levels over their floors; then each level's times, and each over its own."""
         batch = trial.case.batch if self.batch is None else self.batch
         scope = f"by itself, batch {batch}, random weights, eager, warm, median of {clock_name(trial.case.device)}"
-        found = {label: self._level(place, trial, batch) for label, place in levels(trial).items()}
-        yield self._together({label: taken["forward"] for label, taken in found.items()}, scope)
-        for label, level in found.items():
-            for name, taken in level.items():
-                yield self._time(f"{name}_{label}", taken, f"{name}/v1: first site of a level {scope}")
-            yield self._share(f"share_{label}", level["forward"], f"share/v1: floor over forward, {scope}")
+        found = {label: self._times(label, place, trial, batch, scope) for label, place in levels(trial).items()}
+        protocol = f"{self.name}/v2: forwards over floors of the first site of each level {scope}"
+        yield over_floor(self.name, self.name, [times["forward"] for times in found.values()], protocol)
+        for label, times in found.items():
+            for direction, time in times.items():
+                name = f"{direction}_over_floor"
+                yield time
+                yield over_floor(self.name, f"{name}_{label}", [time], f"{name}/v1: first site of a level {scope}")
+
+    def _times(self, label: str, place: Place, trial: "Trial", batch: int, scope: str) -> dict[str, Reading]:
+        """The time of each direction, or its dash."""
+        readings = {}
+        for direction, taken in self._level(place, trial, batch).items():
+            name, protocol = f"{direction}_{label}", f"{direction}/v1: first site of a level {scope}"
+            if isinstance(taken, str):
+                readings[direction] = Reading(self.name, name, None, "ms", "lower", protocol, reason=taken)
+            else:
+                readings[direction] = reading_of(taken.timing, self.name, protocol, taken.details, name)
+        return readings
 
     def _level(self, place: Place, trial: "Trial", batch: int) -> dict[str, Taken | str]:
         """Each direction, or the reason why it was not timed."""
@@ -103,7 +112,6 @@ class MixerBench:
         machine = limits(trial.case.device, DTYPES[trial.case.dtype])
         timing, details = observed(work, self.seconds, self.least, trial.case.device)
         flops, traffic = PASSES[name] * flops, PASSES[name] * traffic
-        floor_ms = machine.floor_ms(flops, traffic)
         price = {
             "site": place.site.path,
             "channels": place.site.channels,
@@ -111,48 +119,34 @@ class MixerBench:
             "grid": list(place.grid),
             "flops": flops,
             "bytes": traffic,
-            "floor": floor_ms,
-            "share": floor_ms / timing.median_ms,
+            "floor": machine.floor_ms(flops, traffic),
             "bound": machine.bound(flops, traffic),
             "machine_flops_per_s": machine.flops_per_s,
             "machine_bytes_per_s": machine.bytes_per_s,
         }
-        return Taken(timing, floor_ms, price | details)
+        return Taken(timing, price | details)
 
-    def _time(self, name: str, taken: Taken | str, protocol: str) -> Reading:
-        if isinstance(taken, str):
-            return Reading(self.name, name, None, "ms", "lower", protocol, reason=taken)
-        low, high = taken.timing.interval_ms()
-        samples = taken.timing.samples_ms
-        return Reading(
-            self.name,
-            name,
-            taken.timing.median_ms,
-            "ms",
-            "lower",
-            protocol,
-            n=len(samples),
-            low=low,
-            high=high,
-            samples=samples,
-            details=taken.details,
-        )
 
-    def _share(self, name: str, taken: Taken | str, protocol: str) -> Reading:
-        if isinstance(taken, str):
-            return Reading(self.name, name, None, "share", "higher", protocol, reason=taken)
-        return Reading(self.name, name, taken.share, "share", "higher", protocol, n=len(taken.timing.samples_ms))
+def over_floor(metric: str, name: str, times: Sequence[Reading], protocol: str) -> Reading:
+    """The sum of times over that of their floors; a dash where one of them is.
 
-    def _together(self, found: Mapping[str, Taken | str], scope: str) -> Reading:
-        """The floors of all levels over their forwards; a dash where a level is one."""
-        protocol = f"{self.name}/v1: floors over forwards of the first site of each level {scope}"
-        missing = [f"{label}: {taken}" for label, taken in found.items() if isinstance(taken, str)]
-        if missing:
-            return Reading(self.name, self.name, None, "share", "higher", protocol, reason=missing[0])
-        taken = [level for level in found.values() if isinstance(level, Taken)]
-        floor_ms = math.fsum(level.floor_ms for level in taken)
-        share = floor_ms / math.fsum(level.timing.median_ms for level in taken)
-        return Reading(self.name, self.name, share, "share", "higher", protocol)
+    The interval is that of the times, which vary independently: half-widths add in squares.
+    """
+    medians_ms = [time.value for time in times if time.value is not None]
+    if len(medians_ms) < len(times):
+        first = next(time for time in times if time.value is None)
+        return Reading(metric, name, None, "x", "lower", protocol, reason=f"{first.name}: {first.reason}")
+    value_ms, floor_ms = math.fsum(medians_ms), math.fsum(time.details["floor"] for time in times)
+    low = high = None
+    ends_ms = [(time.low, time.high) for time in times if time.low is not None and time.high is not None]
+    if len(ends_ms) == len(times):
+        pairs = list(zip(medians_ms, ends_ms, strict=True))
+        low = (value_ms - math.hypot(*(median - end for median, (end, _) in pairs))) / floor_ms
+        high = (value_ms + math.hypot(*(end - median for median, (_, end) in pairs))) / floor_ms
+    noisy = "; ".join(f"{time.name}: {time.details['noisy']}" for time in times if time.details["noisy"])
+    n = min(time.n for time in times)
+    details = {"floor": floor_ms, "noisy": noisy}
+    return Reading(metric, name, value_ms / floor_ms, "x", "lower", protocol, n, low, high, details=details)
 
 
 def levels(trial: "Trial") -> dict[str, Place]:

@@ -58,6 +58,7 @@ class MixersLatency:
     patience: float = 20.0
     batch: int | None = 1
     needs: ClassVar[str] = "shapes"
+    runs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Raise BadInput for a batch without images."""
@@ -87,6 +88,7 @@ class PaperLatency:
     least: int = 7
     patience: float = 20.0
     needs: ClassVar[str] = "shapes"
+    runs: ClassVar[bool] = True
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         """One reading; where Table 2 has the case, its details hold the printed number."""
@@ -149,10 +151,7 @@ def summed(
 ) -> Reading:
     """A share of the sum over all visits. Sites vary independently: half-widths add in squares."""
 
-    def total(key: str) -> float:
-        return share * math.fsum(site["visits"] * site[key] for site in sites)
-
-    value = total("median")
+    value = share * math.fsum(site["visits"] * site["median"] for site in sites)
     known = all(site["low"] is not None for site in sites)
     noisy = [site["noisy"] for site in sites if site["noisy"]]
     told = f"{len(noisy)} of {len(sites)} sites were disturbed, the first: {noisy[0]}" if noisy else ""
@@ -166,7 +165,7 @@ def summed(
         n=min(len(site["samples"]) for site in sites),
         low=value - share * _reach(sites, "low") if known else None,
         high=value + share * _reach(sites, "high") if known else None,
-        details={"p90": total("p90"), "noisy": told, **(details or {}), "sites": sites},
+        details={"noisy": told, **(details or {}), "sites": sites},
     )
 
 

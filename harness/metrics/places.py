@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from harness.metrics.visits import Visit, description, left_open, residents
 from harness.mixer import Grid, Site, TokenMixer
 from harness.model import DTYPES
-from harness.surgery import seated
+from harness.surgery import seating_of
 
 if TYPE_CHECKING:
     from harness.trial import Trial
@@ -52,17 +52,12 @@ class Place:
 
 def places(trial: "Trial") -> list[Place]:
     """Every distinct site of one call, in the order of the first visits."""
-    twin = trial.model.on_meta(trial.case.dtype)
-    attentions: dict[str, tuple[Site, nn.Module]] = {}
-
-    def remembering(site: Site, attention: nn.Module) -> TokenMixer:
-        attentions[site.path] = (site, attention)
-        return trial.bare_factory(site, attention)
-
-    with seated(twin.denoiser, remembering), torch.no_grad():
-        with left_open(twin.denoiser) as visits:
-            twin.denoiser(**twin.example(trial.case.resolution))
-        at_home = residents(twin.denoiser)
+    with trial.meta_denoiser() as (denoiser, arguments):
+        with left_open(denoiser) as visits, torch.no_grad():
+            denoiser(**arguments)
+        at_home, seating = residents(denoiser), seating_of(denoiser)
+        assert seating is not None
+        attentions = {site.path: (site, attention) for site, attention in seating.layers.items()}
         return [_place(like, at_home[like[0].path], attentions) for like in _alike(visits, at_home)]
 
 

@@ -137,12 +137,12 @@ def observed(work: Callable[[], object], seconds: float, least: int, device: str
     return timing, details | {"noisy": noise(details)}
 
 
-def reading_of(timing: Timing, metric: str, protocol: str, details: dict[str, Any]) -> Reading:
-    """A timing as the reading that bears its metric's name."""
+def reading_of(timing: Timing, metric: str, protocol: str, details: dict[str, Any], name: str = "") -> Reading:
+    """A timing as a reading, which bears its metric's name unless it is given one."""
     low, high = timing.interval_ms()
     return Reading(
         metric,
-        metric,
+        name or metric,
         timing.median_ms,
         "ms",
         "lower",
@@ -171,13 +171,27 @@ def summary(timing: Timing) -> dict[str, Any]:
     }
 
 
+def disturbance(load: dict[str, Any]) -> str:
+    """What else the machine did meanwhile, by what `Load.end` tells; empty if nothing worth the name."""
+    causes = [
+        (load["other_cores"] > 0.25, f"other work kept {load['other_cores']:.1f} cores busy"),
+        (load["stolen"] > 0.02, f"the host took {load['stolen']:.0%} of the time"),
+    ]
+    return in_one(causes)
+
+
 def noise(details: dict[str, Any]) -> str:
     """What speaks against the number: a machine that was not quiet, a call that was not warm; empty if nothing does."""
+    disturbed = disturbance(details)
     causes = [
         (not details["warm_up_calls"], "this is a single cold call, too slow for its budget"),
-        (details["other_cores"] > 0.25, f"other work kept {details['other_cores']:.1f} cores busy"),
-        (details["stolen"] > 0.02, f"the host took {details['stolen']:.0%} of the time"),
+        (bool(disturbed), disturbed),
         (abs(details["drift"]) > 0.1, f"the second half of the samples is {details['drift']:+.0%} off the first"),
         (details["spread"] > 0.1, f"the middle half of the samples spreads over {details['spread']:.0%}"),
     ]
+    return in_one(causes)
+
+
+def in_one(causes: Sequence[tuple[bool, str]]) -> str:
+    """The sentences of the causes that are present, in one."""
     return ", ".join(sentence for present, sentence in causes if present)

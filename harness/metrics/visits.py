@@ -74,10 +74,9 @@ def model_key(trial: "Trial") -> tuple[object, ...]:
     return (type(model), model.name, model.source, model.config)
 
 
-def body_key(trial: "Trial", denoiser: nn.Module) -> object:
-    """What decides a body: the model, the size, the dtype, and whether seats told it their grids; not the variant."""
-    is_seated = any(isinstance(module, Seat) for module in denoiser.modules())
-    return (*model_key(trial), trial.case.resolution, trial.case.dtype, is_seated)
+def body_key(trial: "Trial") -> object:
+    """What decides a body: the model, the size and the dtype; not the variant."""
+    return (*model_key(trial), trial.case.resolution, trial.case.dtype)
 
 
 def description(mixer: nn.Module) -> object:

@@ -29,14 +29,17 @@ class ShapesLesson:
     device: str = "cpu"
 
     def learn(self) -> None:
-        """Train, or go on from a checkpoint beside the folder; print the figures as one JSON object."""
+        """Train, or go on from its stages' checkpoints beside the folder; print the figures as one JSON object."""
         folder = Path(self.out)
         chosen = list(islice(scenes(TRAINING_SEED), self.scenes))
-        self.training.run(folder, chosen, folder.with_name(f"{folder.name}-checkpoint.safetensors"), self.device)
+        checkpoint = folder.with_name(f"{folder.name}-checkpoint.safetensors")
+        self.training.run(folder, chosen, checkpoint, self.device)
         halve(folder)
         figures = self.training.figures(folder)
         if figures:
             (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        for stage in folder.parent.glob(f"{checkpoint.stem}*{checkpoint.suffix}"):
+            stage.unlink()
         print(json.dumps({"folder": folder.as_posix(), **figures}))
 
 
