@@ -183,6 +183,7 @@ def test_an_image_is_its_calls_its_texts_and_one_decoding(sd15: UNetModel, metri
     assert call is not None
     assert guided["flops_image"].value == 40 * call + 2 * text + pixels
     assert plain["flops_image"].value == 20 * call + text + pixels
+    assert guided["flops_image"].protocol != plain["flops_image"].protocol  # so no report lays them on one line
     details = guided["flops_image"].details
     assert (details["calls"], details["kinds"]["text_encoder"], details["kinds"]["vae"]) == (40, 2 * text, pixels)
     assert details["macs"] * 2 == guided["flops_image"].value

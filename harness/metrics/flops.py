@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 PROTOCOL = "flops/v1: one denoiser call, batch 1, 2 per multiply-add, matrix products and convolutions only"
 IMAGE_PROTOCOL = (
-    "flops_image/v2: one image, {calls} denoiser calls at batch 1 (two a step with guidance), text encoders, one "
-    "decoding; 2 per multiply-add, matrix products and convolutions only"
+    "flops_image/v2: one image, {steps} steps {how} guidance, text encoders, one decoding; "
+    "2 per multiply-add, matrix products and convolutions only"
 )
 FIRST_TWO = ("prices", "torch")
 
@@ -177,7 +177,7 @@ class Flops:
             kinds = {kind: calls * flops for kind, flops in call.kinds.items()} | around
             value = sum(kinds.values())
             told |= {"macs": value // 2, "kinds": kinds}
-        protocol = IMAGE_PROTOCOL.format(calls=calls)
+        protocol = IMAGE_PROTOCOL.format(steps=case.steps, how="with" if calls > case.steps else "without")
         return Reading(self.name, "flops_image", value, "FLOP", "lower", protocol, reason=reason, details=told)
 
     def _around(self, trial: "Trial") -> dict[str, int]:
