@@ -57,12 +57,13 @@ class NeighborhoodAttention(ProjectedMixer):
         kernel_size: int | Mapping[str, int] = 13,
         dilation: int | Mapping[str, int] = 1,
         backend: str = "auto",
+        inherit: bool = True,
     ) -> "NeighborhoodAttention":
-        """Kernel and dilation may map path patterns to sizes."""
+        """Kernel and dilation may map path patterns to sizes. `inherit=False` starts the projections at random."""
         kernel_size, dilation = site.pick(kernel_size, "kernel_size"), site.pick(dilation, "dilation")
         with place(site, attention):
             mixer = cls(site.channels, site.heads, kernel_size, dilation, has_bias(attention), backend)
-        return mixer.inherit(attention)
+        return mixer.inherit(attention) if inherit else mixer
 
     def window(self, grid: Grid) -> tuple[Pair, Pair]:
         """Kernel and dilation along both axes, after clamping."""

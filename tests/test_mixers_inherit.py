@@ -33,6 +33,13 @@ def test_self_attention_and_a_window_over_the_grid_are_the_teacher(bias: bool) -
     torch.testing.assert_close(whole(x_BNC[:, :25], (5, 5)), teacher(x_BNC[:, :25]), rtol=0, atol=1e-6)
 
 
+def test_a_windows_projections_may_start_at_random_with_the_biases_that_the_teacher_has() -> None:
+    teacher = attention(bias=True)
+    fresh = NeighborhoodAttention.for_site(SITE, teacher, kernel_size=7, inherit=False)
+    assert fresh.to_q.bias is not None
+    assert not torch.equal(fresh.to_q.weight.double(), teacher.to_q.weight)
+
+
 def test_the_copy_is_the_mixers_own() -> None:
     teacher = attention().requires_grad_(False)
     before = teacher.to_q.weight.clone()
