@@ -158,6 +158,24 @@ def test_the_metric_adds_weights_to_the_rise_of_one_call() -> None:
     assert reading.details["weights"] == 4 * MIB
 
 
+@needs_mark
+def test_a_variant_that_cannot_do_the_small_size_of_the_warm_up_is_measured_all_the_same() -> None:
+    class Picky(Block):
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) < 512:
+                raise Unavailable("scale 0.5 empties a map")
+            return super().forward(x)
+
+    @contextmanager
+    def denoiser():  # type: ignore[no-untyped-def]
+        yield Picky()
+
+    case = SimpleNamespace(device="cpu", resolution=Resolution(512, 512))
+    model = SimpleNamespace(multiple=8, example=lambda size: {"x": torch.ones(size.height, size.width)})
+    (reading,) = PeakMemory()(SimpleNamespace(model=model, case=case, denoiser=denoiser))  # type: ignore[arg-type]
+    assert reading.value is not None
+
+
 @pytest.mark.gpu
 def test_on_cuda_the_allocators_peak_is_the_reading() -> None:
     seen = measure(lambda: torch.ones(16 * MIB, device="cuda").sum(), "cuda")

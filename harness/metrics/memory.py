@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from torch import nn
 
 from harness.case import Resolution
 from harness.metrics.footprint import Lived, footprint, lived_of, storages
@@ -90,7 +91,7 @@ class PeakMemory:
         try:
             with trial.denoiser() as denoiser, torch.no_grad():
                 weights = sum(storages(denoiser).values())
-                denoiser(**trial.model.example(_smallest(trial)))
+                _warm_up(trial, denoiser)
                 arguments = trial.model.example(trial.case.resolution)
                 calls = self._measured(lambda: denoiser(**arguments), kind)
         except Unavailable as reason:
@@ -117,11 +118,16 @@ class PeakMemory:
         return calls
 
 
-def _smallest(trial: "Trial") -> Resolution:
-    """A few latent patches a side: every kernel is loaded, next to nothing is allocated."""
-    side = WARM_UP_TILES * trial.model.multiple
-    wanted = trial.case.resolution
-    return Resolution(min(side, wanted.width), min(side, wanted.height))
+def _warm_up(trial: "Trial", denoiser: nn.Module) -> None:
+    """One call of a few latent patches a side: every kernel is loaded, next to nothing is allocated.
+
+    A variant that cannot do so few (a pyramid's scale would empty its map) is called at the size itself.
+    """
+    side, wanted = WARM_UP_TILES * trial.model.multiple, trial.case.resolution
+    try:
+        denoiser(**trial.model.example(Resolution(min(side, wanted.width), min(side, wanted.height))))
+    except Unavailable:
+        denoiser(**trial.model.example(wanted))
 
 
 def measure(work: Callable[[], object], kind: str) -> dict[str, int]:
