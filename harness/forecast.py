@@ -19,6 +19,7 @@ from typing import Any
 from harness.case import Case, Resolution
 from harness.experiment import NEEDS, NOT_FETCHED, SHAPES, Experiment, Metric, runs
 from harness.machine import describe
+from harness.metrics.flops import denoiser_calls
 from harness.metrics.latency import ImageLatency
 from harness.model import DTYPES
 from harness.store import Archive, missing, to_stderr
@@ -90,9 +91,9 @@ class _Known:
         call_s, basis = self._call(case)
         judged = any(metric.needs == ON_WEIGHTS for metric in running)
         budgets_s = sum(_spent(metric, case, call_s) for metric in running if metric.needs != ON_WEIGHTS)
-        images_s = case.n * case.steps * _passes(case) * call_s if judged else 0.0
+        images_s = case.n * denoiser_calls(case.steps, case.guidance) * call_s if judged else 0.0
         rows = [_rows(metric, case) for metric in running if metric.needs == ON_DEVICE]
-        rows += [case.batch * _passes(case)] if judged else []
+        rows += [case.batch * denoiser_calls(1, case.guidance)] if judged else []
         basis += self._training(case) if judged else ""
         memory = self._memory(case, max(rows)) if rows else None
         return Forecast(case, counting_s + budgets_s + images_s, memory, basis)
@@ -187,20 +188,15 @@ def _kept(experiment: Experiment) -> tuple[Record, ...]:
 
 def _spent(metric: Metric, case: Case, call_s: float) -> float:
     """Seconds of a metric that is bounded by time, or by its patience where a call would take longer."""
-    calls = case.steps * _passes(case) if isinstance(metric, ImageLatency) else _rows(metric, case)
+    calls = denoiser_calls(case.steps, case.guidance) if isinstance(metric, ImageLatency) else _rows(metric, case)
     longest_s = min(calls * call_s, float(getattr(metric, "patience", math.inf)))
     return BUDGETS * max(longest_s, float(getattr(metric, "seconds", 0.0)))
 
 
 def _rows(metric: Metric, case: Case) -> int:
     """Images of the largest call that a metric makes: its own batch, or the case's where that is None."""
-    own = _passes(case) if isinstance(metric, ImageLatency) else getattr(metric, "batch", 1)
+    own = denoiser_calls(1, case.guidance) if isinstance(metric, ImageLatency) else getattr(metric, "batch", 1)
     return case.batch if own is None else int(own)
-
-
-def _passes(case: Case) -> int:
-    """Guidance calls the denoiser on the prompt and on none."""
-    return 2 if case.guidance > 1 else 1
 
 
 def _weights(reading: Any) -> float:

@@ -56,7 +56,8 @@ def _brief(own: Sequence[Group], scored: Sequence[Group], size: str) -> Brief:
     rows = tuple(_finding(own, scored, series, size) for series in order if series.variant != REFERENCE)
     n = min((point.reading.n for group in scored for point in group.at(size).values()), default=ENOUGH)
     is_open = any(row.scores and not row.tone for row in rows) and n < ENOUGH
-    advice = f"What {n} images leave open, {ENOUGH} may tell: python -m harness +sweep=quality" if is_open else ""
+    again = f"take them again with n={ENOUGH} models=[{own[0].model}] resolutions=[{size}]"
+    advice = f"What {n} images leave open, {ENOUGH} may tell: {again}" if is_open else ""
     return Brief(own[0].model, size, rows, advice)
 
 
