@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from harness.mixer import BadInput, Grid, Site, TokenMixer, as_map, device_of, planar
+from harness.seats.mixer import BadInput, Grid, Site, TokenMixer, as_map, device_of, planar
 
 
 class DepthwiseConvolution(TokenMixer):

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from harness import door
-from harness.door import Applied, remove
-from harness.mixer import TokenMixer
+from harness.seats import door
+from harness.seats.door import Applied, remove
+from harness.seats.mixer import TokenMixer
 
 __all__ = ["apply", "remove", "save"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from harness.mixer import BadInput, Site, TokenMixer
+from harness.seats.mixer import BadInput, Site, TokenMixer
 
 
 def for_site(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from baselines.projections import ProjectedMixer, has_bias, place, softmax_attention
-from harness.mixer import BadInput, Grid, Site, as_map
+from harness.seats.mixer import BadInput, Grid, Site, as_map
 
 
 class KeyValueCompression(ProjectedMixer):

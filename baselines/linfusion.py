@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import elu
 
 from baselines.projections import ProjectedMixer, has_bias, place
-from harness.mixer import BadInput, Grid, Site, fitted
+from harness.seats.mixer import BadInput, Grid, Site, fitted
 
 EPSILON = 1e-4
 NUMBERED = re.compile(r"(\d+)\.(.+)")

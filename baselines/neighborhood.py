@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from baselines import neighborhood_flex, neighborhood_natten, neighborhood_tiled
 from baselines.projections import ProjectedMixer, has_bias, place, softmax_attention
-from harness.mixer import BadInput, Grid, Site, Unavailable, as_map
+from harness.seats.mixer import BadInput, Grid, Site, Unavailable, as_map
 
 BACKENDS = ("auto", "tiled", "flex", "natten")
 Pair = tuple[int, int]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from baselines.neighborhood_tiled import first_key
-from harness.mixer import Grid
+from harness.seats.mixer import Grid
 
 TILE = (8, 16)
 BLOCK = TILE[0] * TILE[1]

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from harness.mixer import Unavailable
+from harness.seats.mixer import Unavailable
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 

@@ -6,7 +6,7 @@ Shapes: B batch, N tokens, C channels.
 
 from torch import Tensor, nn
 
-from harness.mixer import Grid, Site, TokenMixer, as_map, device_of
+from harness.seats.mixer import Grid, Site, TokenMixer, as_map, device_of
 
 
 class GlobalPooling(TokenMixer):

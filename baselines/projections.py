@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from harness.mixer import BadInput, Grid, Site, TokenMixer, as_map, device_of
+from harness.seats.mixer import BadInput, Grid, Site, TokenMixer, as_map, device_of
 
 UNREAD = ("norm_q", "norm_k", "group_norm", "spatial_norm")
 """Parts of a diffusers attention that these mixers would have to ignore."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.projections import ProjectedMixer, has_bias, place
-from harness.mixer import Grid, Site
+from harness.seats.mixer import Grid, Site
 
 EPSILON = 1e-15
 

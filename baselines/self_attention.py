@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from baselines.projections import ProjectedMixer, has_bias, place, softmax_attention
-from harness.mixer import Grid, Site
+from harness.seats.mixer import Grid, Site
 
 
 class SelfAttention(ProjectedMixer):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
 from baselines.projections import ProjectedMixer, has_bias, place, softmax_attention
-from harness.mixer import BadInput, Grid, Site
+from harness.seats.mixer import BadInput, Grid, Site
 
 CELL = 2
 

@@ -26,7 +26,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from deltaconv import kernels, published
 from deltaconv.gate import GatedConvolution
 from deltaconv.kernels import Backend
-from harness.mixer import BadInput, Grid, Site, TokenMixer, Unavailable, as_map, device_of
+from harness.seats.mixer import BadInput, Grid, Site, TokenMixer, Unavailable, as_map, device_of
 
 Gate = Literal["scaled", "sigmoid"]
 Form = Literal["released", "paper"]

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from deltaconv.block import DeltaConvBlock
-from harness import door
-from harness.door import Applied, remove
+from harness.seats import door
+from harness.seats.door import Applied, remove
 
 __all__ = ["apply", "remove", "save"]
 

@@ -14,7 +14,7 @@ Shapes: B batch, m channels, g = m / 2 of them gated, H x W map.
 import torch
 from torch import Tensor, nn
 
-from harness.mixer import planar
+from harness.seats.mixer import planar
 
 
 class GatedConvolution(nn.Module):

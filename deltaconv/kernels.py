@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from harness.mixer import BadInput, Grid, Unavailable
+from harness.seats.mixer import BadInput, Grid, Unavailable
 
 Backend = Literal["auto", "torch", "triton"]
 

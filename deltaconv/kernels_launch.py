@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from deltaconv import kernels_backward, kernels_forward
-from harness.mixer import Grid
+from harness.seats.mixer import Grid
 
 WARPS = 4
 MOST_BANDS = 32

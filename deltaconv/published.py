@@ -9,16 +9,13 @@ a 1 x 1 convolution (out, in, 1, 1). Releases differ in biases.
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
-from harness.mixer import BadInput, fitted
+from harness.seats.mixer import BadInput, TokenMixer, fitted
 
-if TYPE_CHECKING:
-    from deltaconv.block import DeltaConvBlock
-
-Block = TypeVar("Block", bound="DeltaConvBlock")
+Block = TypeVar("Block", bound=TokenMixer)
 
 NAME = re.compile(r"(?:base:)?(?:(?:denoiser|unet|transformer|model)\.)?(.*transformer_blocks\.\d+)\.conv1\.(.+)")
 DEPTHWISE = re.compile(r"gates\.\d+\.conv_spatial\.weight")
@@ -58,7 +55,7 @@ def load_published(mixer: Block, state_dict: Mapping[str, Tensor]) -> Block:
 
     A missing or left-over name and a wrong shape are BadInput that names it; then nothing has been changed.
     """
-    if mixer.form == "paper" and "norm.weight" not in state_dict:
+    if getattr(mixer, "form", "released") == "paper" and "norm.weight" not in state_dict:
         raise BadInput("published weights are of the released form, not of the paper form: set form=released")
     own = mixer.state_dict()
     values = {name: arranged(name, value) for name, value in state_dict.items()}

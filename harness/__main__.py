@@ -14,7 +14,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.case import BadInput
+from harness.records.case import BadInput
 
 BAD_INPUT, INTERRUPTED = 2, 130
 GROUPS = {"model": "models", "variant": "variants", "metric": "metrics", "worlds": "worlds"}
@@ -56,7 +56,7 @@ def _do(config: DictConfig) -> int:
     from hydra.utils import instantiate
 
     from harness.console import Console
-    from harness.lesson import Lesson
+    from harness.distillation.trainable import Lesson
     from harness.run import run as run_experiment
 
     give_way(config, HydraConfig.get().overrides.task)

@@ -15,10 +15,10 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from harness.case import Case
-from harness.gate import Verdict
-from harness.record import Reading, Record
-from reports.units import DASH, duration, human
+from harness.records.case import Case
+from harness.records.record import Reading, Record
+from harness.records.units import DASH, duration, human
+from harness.regression.gate import Verdict
 
 if TYPE_CHECKING:
     from harness.forecast import Forecast

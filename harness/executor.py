@@ -5,8 +5,8 @@ run on an existing engine (SLURM through submitit, Ray) by a class with this one
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from harness.case import Case
-from harness.record import Record
+from harness.records.case import Case
+from harness.records.record import Record
 
 Job = Callable[[Case], Record]
 

@@ -7,19 +7,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from harness import checkpoint
-from harness.case import BadInput, Case, Resolution
 from harness.distillation.recipe import Recipe
 from harness.distillation.student import Student, ingredients, spelled
 from harness.executor import Executor, InProcess
 from harness.features.world import World
-from harness.gate import Gate
-from harness.mixer import TokenMixer
-from harness.model import DTYPES, Model
-from harness.record import Reading
-from harness.track import Tracker
+from harness.models.model import DTYPES, Model
+from harness.models.weights import at_hand
+from harness.records.case import BadInput, Case, Resolution
+from harness.records.record import Reading
+from harness.regression.gate import Gate
+from harness.seats import checkpoint
+from harness.seats.mixer import TokenMixer
+from harness.tracking.track import Tracker
 from harness.trial import Trial
-from harness.weights import at_hand
 
 NEEDS = ("shapes", "device", "weights")
 """What a metric needs of a model, each including the one before: its shapes, a device to run on, trained weights."""

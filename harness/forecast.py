@@ -16,17 +16,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.case import Case, Resolution
+from harness.counted.flops import denoiser_calls
 from harness.experiment import NEEDS, NOT_FETCHED, SHAPES, Experiment, Metric, runs
-from harness.machine import describe
-from harness.metrics.flops import denoiser_calls
-from harness.metrics.latency import ImageLatency
-from harness.model import DTYPES
-from harness.store import Archive, missing, to_stderr
+from harness.measured.latency import ImageLatency
+from harness.models.model import DTYPES
+from harness.records.case import Case, Resolution
+from harness.records.machine import describe
+from harness.records.store import Archive, missing, to_stderr
+from harness.records.units import human
 from reports import laws
 from reports.compare import Point, Series, groups, machine_name
 from reports.read import BadStore, Record, load
-from reports.units import human
 
 ON_SHAPES, ON_DEVICE, ON_WEIGHTS = NEEDS
 COUNTING_S = 1.0
@@ -129,7 +129,7 @@ class _Known:
         if rates:
             chosen = own or [rate for _, rate in rates]
             return statistics.median(chosen), f"median of {len(chosen)} in the store"
-        from harness.metrics.limits import matrix_rate
+        from harness.measured.rates import matrix_rate
 
         return SHARE * matrix_rate(case.device, DTYPES[case.dtype]), "assumed: half the rate of a matrix product now"
 

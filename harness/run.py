@@ -9,19 +9,19 @@ from datetime import UTC, datetime
 import torch
 
 import reports
-from harness.case import BadInput, Case
 from harness.console import Console, varied
 from harness.experiment import Experiment, runs
 from harness.forecast import forecasts
-from harness.gate import exit_status
-from harness.machine import describe, room
-from harness.mixer import Unavailable
-from harness.record import Reading, Record, SiteAccount, Status
-from harness.store import Store, missing
-from harness.surgery import Seat
+from harness.models.weights import RANDOM
+from harness.records.case import BadInput, Case
+from harness.records.machine import describe, room
+from harness.records.record import Reading, Record, SiteAccount, Status
+from harness.records.store import Store, missing
+from harness.records.units import human
+from harness.regression.gate import exit_status
+from harness.seats.mixer import Unavailable
+from harness.seats.surgery import Seat
 from harness.trial import Trial
-from harness.weights import RANDOM
-from reports.units import human
 
 FAILED = 1
 KEPT_IMAGES = 8

@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from harness.case import Case, Resolution
-from harness.checkpoint import Weighted
 from harness.distillation.student import Student
 from harness.features.world import World
-from harness.model import Model
-from harness.surgery import Factory, Seat, Seating, seated, seating_of
-from harness.weights import RANDOM
+from harness.models.model import Model
+from harness.models.weights import RANDOM
+from harness.records.case import Case, Resolution
+from harness.seats.checkpoint import Weighted
+from harness.seats.surgery import Factory, Seat, Seating, seated, seating_of
 
 
 class Trial:

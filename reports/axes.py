@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from harness.records.units import scale, tick, with_interval
 from reports.compare import Group, Point
 from reports.read import Record
-from reports.units import scale, tick, with_interval
 
 Axis = dict[str, Any]
 FONT = "system-ui, sans-serif"

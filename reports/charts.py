@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.records.units import human, spoken
 from reports.axes import cost_axis, error_bars, hover, hover_lost, layout, plain, score_axis, size_axis
 from reports.compare import REFERENCE, Group, GroupKey, Point, Series, distinction, lost, variant_order
 from reports.laws import Fit
 from reports.read import Record
-from reports.units import human, spoken
 
 FIXED = {REFERENCE: 0, "neighborhood": 1, "linfusion": 2, "deltaconv": 3}
 COLOURS = 10

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from harness.records.units import is_cost
 from reports.read import Reading, Record
-from reports.units import is_cost
 
 REFERENCE = "self_attention"
 KNOWN = (REFERENCE, "neighborhood", "linfusion", "deltaconv")

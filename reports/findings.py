@@ -7,10 +7,10 @@ the difference lies on one side; everything else is open, and more images may te
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.records.statistics import difference
+from harness.records.units import human, ratio, spoken
 from reports.compare import REFERENCE, Group, Point, Series
-from reports.paired import difference
 from reports.tables import against
-from reports.units import human, ratio, spoken
 
 COSTS = (("latency_ratio", "latency"), ("flops",), ("peak_memory", "projected_memory"))
 """What is told of the price: the first of each that was taken of both."""

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.records.statistics import NORMAL_975
 from reports.compare import Group, GroupKey, Point, Series
-from reports.paired import NORMAL_975
 from reports.read import Reading
 
 Floats = NDArray[np.float64]

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports import charts, pareto, pictures, provenance, reach, read, roofline, sites, tables, units
+from harness.records import units
+from reports import charts, pareto, pictures, provenance, read, roofline, sites, tables
+from reports import largest_size as reach
 from reports.compare import REFERENCE, Group, groups, name_order, variant_order
 from reports.findings import briefs
-from reports.lawbook import lawbook
+from reports.law_tables import lawbook
 from reports.laws import laws
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from harness.records.units import spoken, with_interval
 from reports.axes import cost_axis, error_bars, layout, plain, score_axis
 from reports.charts import SYMBOLS, Chart, Palette
 from reports.compare import Group, Point, Series, distinction, relevant_settings
-from reports.units import spoken, with_interval
 
 Pair = tuple[Series, Point, Point]
 """A series, its cost and its score."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.records.units import human, spoken
 from reports.compare import machine_name, name_order, variant_order
 from reports.read import Record
-from reports.units import human, spoken
 
 
 @dataclass(frozen=True)

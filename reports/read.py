@@ -1,6 +1,6 @@
 """Reading a store folder: the records that can be read, and a sentence for every file that cannot.
 
-The page stands in the cellar: it knows the JSON of `harness.record`, not its classes. Settings of a case that this
+It knows the JSON of `harness.records.record`, not its classes. Settings of a case that this
 version has never heard of are kept, and count when two readings are asked whether they may be compared.
 """
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from harness.records.units import DASH, human
 from reports.compare import Series, mixers, series_order
 from reports.read import Record
 from reports.tables import Cell
-from reports.units import DASH, human
 
 VENDOR = "NVIDIA "
 ONE_IMAGE = "batch 1,"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.records.units import DASH, human, ratio, spoken, with_interval
 from reports.compare import (
     REFERENCE,
     Group,
@@ -23,7 +24,6 @@ from reports.compare import (
     series_order,
 )
 from reports.read import Record, Store
-from reports.units import DASH, human, ratio, spoken, with_interval
 
 if TYPE_CHECKING:
     import pandas as pd

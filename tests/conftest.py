@@ -11,8 +11,8 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-from harness.case import Case, Resolution
-from harness.record import Reading, Record
+from harness.records.case import Case, Resolution
+from harness.records.record import Reading, Record
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.case import Case, Resolution
-from harness.record import Reading, Record, SiteAccount
+from harness.records.case import Case, Resolution
+from harness.records.record import Reading, Record, SiteAccount
 
 PROMPTS = [
     "a red circle left of a blue square",

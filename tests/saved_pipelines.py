@@ -8,7 +8,7 @@ import tiny_pipelines
 from tiny_pipelines import KINDS
 from transformers.utils import logging as transformers_logging
 
-from harness.model import Model
+from harness.models.model import Model
 
 
 @pytest.fixture(scope="session")

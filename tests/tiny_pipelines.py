@@ -27,10 +27,10 @@ from transformers import (
     T5Tokenizer,
 )
 
-from harness.case import Resolution
-from harness.model import Model
 from harness.models.dit import PixArtModel
+from harness.models.model import Model
 from harness.models.unet import UNetModel
+from harness.records.case import Resolution
 
 KINDS: dict[str, type[Model]] = {"sd": UNetModel, "sdxl": UNetModel, "sigma": PixArtModel, "alpha": PixArtModel}
 PROMPTS = ["a cat", "dog xyz", "red", ""]

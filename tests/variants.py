@@ -12,8 +12,8 @@ from torch import nn
 import conf
 from baselines import LinFusionAttention, NeighborhoodAttention, SelfAttention
 from deltaconv import DeltaConvBlock
-from harness.mixer import Grid, Site, TokenMixer
-from harness.surgery import Factory
+from harness.seats.mixer import Grid, Site, TokenMixer
+from harness.seats.surgery import Factory
 
 ROOT = Path(next(iter(conf.__path__)))
 VARIANTS = sorted(path.stem for path in ROOT.glob("variant/*.yaml"))

@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from harness.case import Resolution
-from harness.distillation.bench import Bench, Weights
+from harness.distillation.losses import Bench, Weights
 from harness.distillation.student import Student, cache_folder
+from harness.distillation.training import Schedule, train
 from harness.features.world import World
-from harness.mixer import TokenMixer
-from harness.model import Model
-from harness.surgery import Factory, seated
-from harness.training import Schedule, train
+from harness.models.model import Model
+from harness.records.case import Resolution
+from harness.seats.mixer import TokenMixer
+from harness.seats.surgery import Factory, seated
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness import checkpoint
-from harness.checkpoint import Checkpoint
-from harness.factory import described, plain
-from harness.mixer import TokenMixer
+from harness.seats import checkpoint
+from harness.seats.checkpoint import Checkpoint
+from harness.seats.factory import described, plain
+from harness.seats.mixer import TokenMixer
 
 SHIPPED = Path(__file__).resolve().parents[1] / "shapes" / "weights" / "students"
 

@@ -11,11 +11,11 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from harness.case import BadInput
 from harness.features.cache import FeatureCache
 from harness.features.dino import in_batches
 from harness.features.pixels import Pixels, Triple
 from harness.features.source import fingerprint, folder_of, hub_file, local_file, read_json, readable
+from harness.records.case import BadInput
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.case import BadInput
 from harness.features.cache import FeatureCache
 from harness.features.pixels import Pixels, Triple
 from harness.features.source import fingerprint, folder_of, hub_file, local_file, read_json, readable
+from harness.records.case import BadInput
 
 
 class Dino(Protocol):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.case import BadInput
+from harness.records.case import BadInput
 
 STEP = re.compile(r"(?P<kind>squash|short)(?P<side>\d+)-(?P<mode>bilinear|bicubic)(?P<alias>-alias)?|crop(?P<crop>\d+)")
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.case import BadInput
-from harness.weights import PACKAGED
+from harness.records.case import BadInput
+from harness.seats.sources import PACKAGED
 
 
 def folder_of(source: str | Path) -> Path | None:

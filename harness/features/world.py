@@ -13,9 +13,9 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from harness.case import BadInput, Resolution
 from harness.features.clip import ClipExtractor
 from harness.features.dino import Dino
+from harness.records.case import BadInput, Resolution
 
 
 class World(Protocol):

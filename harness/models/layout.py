@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.case import BadInput
-from harness.weights import json_of
+from harness.records.case import BadInput
+from harness.seats.sources import json_of
 
 CONFIGS = Path(__file__).parent / "configs"
 

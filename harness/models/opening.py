@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness import weights
-from harness.case import BadInput
+from harness.models import weights
 from harness.models.layout import Layout
+from harness.records.case import BadInput
 
 SEED = 0
 DEVICES = ("cpu", "cuda")

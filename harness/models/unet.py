@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.model import Model
+from harness.models.model import Model
 from harness.models.text import States
 
 

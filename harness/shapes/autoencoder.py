@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.distillation.training import Schedule, train
 from harness.shapes.captions import Scene, held_out_scenes
 from harness.shapes.drawing import draw
-from harness.training import Schedule, train
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.distillation.training import Schedule, train
 from harness.shapes.captions import COLOURS, SHAPES, SIZES, Scene, held_out_scenes, vocabulary
 from harness.shapes.drawing import draw
-from harness.training import Schedule, train
 
 CONTEXT_LENGTH = 32
 CLASSES = len(COLOURS) * len(SHAPES) * len(SIZES)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.distillation.training import Schedule, train
 from harness.shapes.captions import COLOURS, PLACES, SHAPES, SIZES, Scene, held_out_scenes
 from harness.shapes.drawing import draw
-from harness.training import Schedule, train
 
 NOTHING = len(SHAPES)
 WEIGHTS = "model.safetensors"

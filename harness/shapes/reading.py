@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.distillation.training import Schedule, train
 from harness.shapes.captions import BACKGROUNDS, PLACES, Scene
 from harness.shapes.probe import Probe, Sight, truth
-from harness.training import Schedule, train
 
 if TYPE_CHECKING:
     from transformers import T5EncoderModel

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.distillation.training import Schedule, train
 from harness.shapes.autoencoder import encode
 from harness.shapes.captions import Scene
 from harness.shapes.drawing import draw
 from harness.shapes.reading import learn_to_read
 from harness.shapes.tokenizers import LENGTH, clip_tokenizer, t5_tokenizer
-from harness.training import Schedule, train
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DiffusionPipeline, PixArtTransformer2DModel, UNet2DConditionModel

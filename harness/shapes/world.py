@@ -5,9 +5,9 @@ from itertools import islice
 
 from torch import Tensor
 
-from harness.case import Resolution
 from harness.features.clip import ClipExtractor
 from harness.features.dino import Dino
+from harness.records.case import Resolution
 from harness.shapes.captions import held_out_scenes, scenes
 from harness.shapes.drawing import draw
 

@@ -1,0 +1,1 @@
+"""What is computed without running: FLOPs, parameters, projected memory."""

@@ -1,0 +1,29 @@
+"""Bytes that an operator holds only while it runs, so that no tensor outside it shows them.
+
+On the CPU these are the convolutions': oneDNN copies the input into its own blocked layout, computes a result in that
+layout, lets go of the input's copy and copies the result out. So beside input and output live first both copies, then
+one; the output's pages are not touched before, and what stays above it is the larger of the two copies, and the
+reordered weights. A pointwise convolution is a matrix product and copies nothing. Attention keeps a tile a thread, less
+than a megabyte, which is left out. The same is taken for CUDA, where the library chooses among algorithms by speed.
+"""
+
+from typing import Any
+
+from torch import Tensor
+from torch._ops import OpOverload
+
+from harness.counted.operators import aten
+
+
+def workspace(op: OpOverload, args: tuple[Any, ...], output: Any) -> int:
+    """Bytes of one call beyond its arguments and results."""
+    if op.overloadpacket is not aten.convolution:
+        return 0
+    x, weight = args[:2]
+    if all(side == 1 for side in weight.shape[2:]):
+        return 0
+    return max(_bytes(x), _bytes(output)) + _bytes(weight)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

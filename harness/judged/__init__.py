@@ -1,0 +1,1 @@
+"""What looks at images and says how good they are."""

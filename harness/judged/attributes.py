@@ -1,0 +1,92 @@
+"""Obedience in the embedded world: the share of what captions ask for that the probe finds in the images.
+
+Of each thing: is there something at its place, has it the shape, has it the colour. A matching pair whose colour the
+caption leaves open has the colour right where both things share one. Random images of other captions give the chance
+level, which is printed beside.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from harness.judged.intervals import bootstrap_mean
+from harness.judged.refusal import refusal
+from harness.records.record import Reading
+from harness.shapes.captions import Scene, held_out_scenes
+from harness.shapes.probe import NOTHING, Probe, Sight, load
+
+if TYPE_CHECKING:
+    from harness.trial import Trial
+
+KINDS = ("place", "shape", "colour")
+PROBE = Path(__file__).parents[1] / "shapes" / "weights" / "probe"
+
+
+def right(scene: Scene, sight: Sight, row: int) -> dict[str, float]:
+    """Share of the scene's things with place, shape and colour right in image `row`; and `all`: nothing is wrong."""
+    places = [thing.place for thing in scene.things]
+    shapes, colours = sight.shape[row].tolist(), sight.colour[row].tolist()
+    there = [shapes[place] != NOTHING for place in places]
+    shaped = [shapes[thing.place] == thing.shape for thing in scene.things]
+    wanted = [thing.colour if thing.named else colours[places[0]] for thing in scene.things]
+    coloured = [here and colours[place] == ink for here, place, ink in zip(there, places, wanted, strict=True)]
+    extra = any(shape != NOTHING for place, shape in enumerate(shapes) if place not in places)
+    shares = {kind: sum(marks) / len(marks) for kind, marks in zip(KINDS, (there, shaped, coloured), strict=True)}
+    return shares | {"all": float(all(share == 1 for share in shares.values()) and not extra)}
+
+
+def scores(scenes: Sequence[Scene], images: Tensor, probe: Probe) -> dict[str, Tensor]:
+    """Per image (N,): `place`, `shape`, `colour`, their mean `attributes`, and `all`."""
+    sight = probe.read(images)
+    marks = [right(scene, sight, row) for row, scene in enumerate(scenes)]
+    found = {kind: torch.tensor([mark[kind] for mark in marks]) for kind in (*KINDS, "all")}
+    return found | {"attributes": torch.stack([found[kind] for kind in KINDS]).mean(dim=0)}
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Share of attributes right, and share of scenes with nothing wrong."""
+
+    name: str = "attributes"
+    least: int = 8
+    needs: ClassVar[str] = "weights"
+
+    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+        """Two readings, attributes and scenes_right; a dash outside the embedded world."""
+        protocol = f"attributes/v1: probe on 64 px, place, shape and colour of each thing, n={trial.case.n}"
+        reason = refusal(trial, self.least) if trial.world.name == "shapes" else "only the embedded world has a probe"
+        if reason:
+            yield Reading(self.name, "attributes", None, "share", "higher", protocol, reason=reason)
+            return
+        scenes = [scene for scene in held_out_scenes(trial.case.n) for _ in trial.case.seeds][: trial.case.n]
+        found = scores(scenes, trial.images(), load(PROBE))
+        chance = scores(scenes, trial.images().roll(1, 0), load(PROBE))["attributes"].mean()
+        details: dict[str, Any] = {kind: float(found[kind].mean()) for kind in KINDS} | {"chance": float(chance)}
+        details["categories"] = _by_category(scenes, found["attributes"])
+        for name, values, more in (("attributes", found["attributes"], details), ("scenes_right", found["all"], {})):
+            low, high = bootstrap_mean(values.tolist(), [scene.caption for scene in scenes])
+            yield Reading(
+                metric=self.name,
+                name=name,
+                value=float(values.mean()),
+                unit="share",
+                better="higher",
+                protocol=protocol,
+                n=len(values),
+                low=low,
+                high=high,
+                samples=tuple(values.tolist()),
+                details=more,
+            )
+
+
+def _by_category(scenes: Sequence[Scene], values: Tensor) -> dict[str, float]:
+    """Mean share of each category of captions."""
+    names = dict.fromkeys(scene.category for scene in scenes)
+    return {
+        name: float(values[[i for i, scene in enumerate(scenes) if scene.category == name]].mean()) for name in names
+    }

@@ -1,0 +1,66 @@
+"""CLIP score: how well an image fits its prompt, 100 x cosine of their CLIP embeddings, clamped at 0 image by image.
+
+torchmetrics clamps the mean instead and keeps no image; here every image's score stays in the record, so that two
+variants can be compared prompt by prompt. Shapes: N images, D features.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.judged.intervals import bootstrap_mean
+from harness.judged.refusal import refusal
+from harness.records.record import Reading
+
+if TYPE_CHECKING:
+    from harness.trial import Trial
+
+
+def clip_score(image_ND: Tensor, text_ND: Tensor) -> Tensor:
+    """(N,) scores from 0 to 100 in float64; the embeddings need not have length 1."""
+    if image_ND.ndim != 2 or image_ND.shape != text_ND.shape:
+        shapes = f"{tuple(image_ND.shape)} and {tuple(text_ND.shape)}"
+        raise ValueError(f"embeddings of {shapes} are no pairs: give (N, D) twice")
+    return 100 * F.cosine_similarity(image_ND.double(), text_ND.double(), dim=1).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """Mean CLIP score of a trial's images with their prompts, over prompts; `real`: that of real images."""
+
+    name: str = "clip_score"
+    least: int = 8
+    needs: ClassVar[str] = "weights"
+
+    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+        why = refusal(trial, max(2, self.least))
+        if why:
+            yield Reading(self.name, "clip_score", None, "1", "higher", self.name, trial.case.n, reason=why)
+            return
+        clip, prompts = trial.world.clip, trial.prompts
+        texts_ND = clip.texts(prompts)
+        scores = clip_score(clip.images(trial.images()), texts_ND).tolist()
+        real = float(clip_score(clip.images(_pictured(trial)), texts_ND).mean())
+        low, high = bootstrap_mean(scores, prompts)
+        yield Reading(
+            metric=self.name,
+            name="clip_score",
+            value=sum(scores) / len(scores),
+            unit="1",
+            better="higher",
+            protocol=f"clip_score 100*cos>=0 {clip.protocol} n={len(scores)}",
+            n=len(scores),
+            low=low,
+            high=high,
+            samples=tuple(scores),
+            details={"real": real},
+        )
+
+
+def _pictured(trial: "Trial") -> Tensor:
+    """The real image of each prompt, as often as the prompt was used."""
+    row = {prompt: i for i, prompt in enumerate(dict.fromkeys(trial.prompts))}
+    return trial.references(len(row))[[row[prompt] for prompt in trial.prompts]]

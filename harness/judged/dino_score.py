@@ -1,0 +1,79 @@
+"""DS: the Inception-Score form on the classes of a DINO classifier, as ΔConvFusion computes it (arXiv 2504.21292).
+
+    DS = mean over splits of exp( mean_x KL( p(y|x) || p(y) ) )
+
+It needs no references and compares no images with one another: it rewards confident and diverse classes, not fidelity,
+so a student may exceed its teacher. It grows with the images in a split, so n and the splits belong to its protocol.
+DreamBooth's DINO score, a mean cosine of pairs, is another metric. Shapes: N images, K classes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from harness.judged.intervals import dealt, jackknife, shuffled
+from harness.judged.refusal import refusal
+from harness.records.record import Reading
+
+if TYPE_CHECKING:
+    from harness.trial import Trial
+
+
+def inception_form(logits_NK: Tensor, splits: int = 10) -> float:
+    """Mean over consecutive splits of exp(mean KL(p(y|x) || p(y))), in float64: from 1 to min(K, N / splits)."""
+    if logits_NK.ndim != 2 or splits < 1 or len(logits_NK) < splits:
+        raise ValueError(f"logits of {tuple(logits_NK.shape)} cannot fill {splits} splits: give (N, K), N >= splits")
+    if logits_NK.isnan().any():
+        raise ValueError("logits hold values that are not numbers")
+    p_NK = logits_NK.detach().double().cpu().softmax(dim=1)
+    return float(torch.stack([_score(part) for part in p_NK.tensor_split(splits)]).mean())
+
+
+def _score(p_NK: Tensor) -> Tensor:
+    """exp of the mean divergence from the split's own average; 0 log 0 is 0."""
+    marginal_K = p_NK.mean(dim=0, keepdim=True).expand_as(p_NK)
+    return (torch.xlogy(p_NK, p_NK) - torch.xlogy(p_NK, marginal_K)).sum(dim=1).mean().exp()
+
+
+@dataclass(frozen=True)
+class DinoScore:
+    """DS of a trial's images. Images are shuffled once, by a fixed seed, so that no split is one kind of prompt."""
+
+    name: str = "ds"
+    splits: int = 10
+    least: int = 64
+    needs: ClassVar[str] = "weights"
+
+    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+        why = refusal(trial, max(self.least, self.splits))
+        if why:
+            yield Reading(self.name, "ds", None, "1", "higher", self.name, trial.case.n, reason=why)
+            return
+        dino = trial.world.dino
+        logits_NK = dino.logits(trial.images())
+        n, classes = logits_NK.shape
+        order = shuffled(n)
+        logits_NK, group_N = logits_NK[order], dealt(trial.prompts)[order]
+        value = inception_form(logits_NK, self.splits)
+        groups = int(group_N.max()) + 1
+        spread = jackknife(groups, lambda group: inception_form(logits_NK[group_N != group], self.splits))
+        yield Reading(
+            metric=self.name,
+            name="ds",
+            value=value,
+            unit="1",
+            better="higher",
+            protocol=f"ds {dino.logits_protocol} splits={self.splits} shuffle=0 n={n}",
+            n=n,
+            low=max(1.0, value - spread.half_width()),
+            high=value + spread.half_width(),
+            details={
+                "classes": classes,
+                "ceiling": min(classes, n / self.splits),
+                "error": spread.error,
+                "replicates": list(spread.replicates),
+            },
+        )

@@ -1,0 +1,1 @@
+"""What is timed or weighed where it runs."""

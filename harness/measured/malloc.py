@@ -1,0 +1,92 @@
+"""The C library's heap, held so that the resident set shows what is allocated and not what malloc keeps.
+
+glibc asks the system for a large block of its own, and returns it as soon as it is freed, only where no free chunk of
+its heap can serve instead; and the heap of a long-lived process has many. So for a while they are all occupied, by
+blocks that nobody touches and that are therefore not resident: every block of 64 KiB or more then comes and goes by
+itself. That is what `MALLOC_MMAP_THRESHOLD_=65536` does to a process from its start.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.seats.mixer import Unavailable
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
+"""Names of glibc's mallopt."""
+SMALL_BLOCK, LARGE_BLOCK = 2**16, 2**25
+LARGEST_CHUNK = 2**32
+NEEDED = (
+    "measured peak memory on the CPU needs the malloc of glibc 2.33 or later, which can be told to keep no freed "
+    "block: projected_memory works everywhere"
+)
+
+
+class MallInfo(ctypes.Structure):
+    """glibc's `struct mallinfo2`: how many blocks lie outside the heap, their bytes, and those in use inside it."""
+
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")),
+        *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")),
+    )
+    hblks: int
+    hblkhd: int
+    uordblks: int
+
+
+def glibc() -> ctypes.CDLL:
+    """The process's C library; raises Unavailable unless it is a glibc that serves malloc and tells what it holds."""
+    try:
+        library = ctypes.CDLL(None)
+        library.mallinfo2.restype = MallInfo
+    except (AttributeError, OSError, TypeError) as error:
+        raise Unavailable(f"the C library of this process has no mallinfo2: {NEEDED}") from error
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.restype, library.free.argtypes = None, [ctypes.c_void_p]
+    before = held(library)
+    block = library.malloc(SMALL_BLOCK)
+    served = held(library) - before
+    library.free(block)
+    if served < SMALL_BLOCK // 2:
+        raise Unavailable(f"another malloc stands before that of the C library (LD_PRELOAD): {NEEDED}")
+    return library
+
+
+def held(library: ctypes.CDLL) -> int:
+    """Bytes that are allocated, in all."""
+    seen = library.mallinfo2()
+    return int(seen.uordblks + seen.hblkhd)
+
+
+@contextmanager
+def every_block_returned() -> Iterator[None]:
+    """For a while glibc keeps no freed block of 64 KiB or more; afterwards it is as a process of large tensors ends up.
+
+    The thresholds are the ceiling that glibc's own adjustment reaches once a block of 32 MiB was freed. Raises
+    Unavailable where there is no such glibc.
+    """
+    library = glibc()
+    library.mallopt(MMAP_THRESHOLD, SMALL_BLOCK)
+    occupied = free_chunks(library)
+    try:
+        library.malloc_trim(0)
+        yield
+    finally:
+        for block in occupied:
+            library.free(block)
+        library.mallopt(MMAP_THRESHOLD, LARGE_BLOCK)
+        library.mallopt(TRIM_THRESHOLD, 2 * LARGE_BLOCK)
+
+
+def free_chunks(library: ctypes.CDLL) -> list[int]:
+    """Blocks that now occupy every free chunk of 64 KiB or more of the calling thread's heap, the largest first."""
+    occupied, size = [], LARGEST_CHUNK
+    while size >= SMALL_BLOCK:
+        outside = library.mallinfo2().hblks
+        block = library.malloc(size)
+        if block and library.mallinfo2().hblks == outside:
+            occupied.append(block)
+            continue
+        library.free(block)
+        size //= 2
+    return occupied

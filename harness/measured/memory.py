@@ -1,0 +1,189 @@
+"""Peak memory of one denoiser call: projected on the meta device at any size, and measured where it runs.
+
+Both are weights plus activations, so that they can be laid side by side. Weights are the bytes of the denoiser's own
+storages; activations are what one call adds at its highest point. Measured, that is on CUDA the allocator's own peak,
+and on the CPU the high-water mark of the resident set (the kernel keeps it, nothing is sampled), set back just before
+the call. Three things would blur that in a long-lived process: code that the first call pages in (so there is a warm-up
+at the smallest size, and the least of several calls is taken where time allows); freed blocks that malloc keeps for
+later (harness/measured/malloc.py has each returned at once, so that the mark is what was allocated, as on CUDA, and not
+how malloc arranged it); and pages of files, such as the code of libraries, that the system takes back meanwhile, which
+would hide as many allocated ones, or that come in, which would pass for as many (such a call is made again).
+"""
+
+import gc
+import mmap
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import nn
+
+from harness.counted.live_bytes import Lived, footprint, lived_of, storages
+from harness.counted.site_calls import body_key
+from harness.measured.malloc import every_block_returned
+from harness.records.case import Resolution
+from harness.records.record import Reading
+from harness.seats.mixer import Unavailable
+
+if TYPE_CHECKING:
+    from harness.trial import Trial
+
+PROJECTED = (
+    "projected_memory/v2: one denoiser call, batch 1, case dtype, live storages traced on the meta device, "
+    "scaled_dot_product_attention fused, convolutions with the copies that oneDNN makes"
+)
+MEASURED = {
+    "cuda": "peak_memory/cuda-v1: one denoiser call, batch 1, least of few: weights + rise of max_memory_allocated",
+    "cpu": "peak_memory/cpu-v2: one denoiser call, batch 1, least of few: weights + rise of VmHWM, no freed block kept",
+}
+CLEAR = Path("/proc/self/clear_refs")
+STATUS = Path("/proc/self/status")
+WARM_UP_TILES = 4
+LEAST = 2
+"""Calls: the first at a size also pays, once in a process, for kernels that are generated for its shapes."""
+TRIES = 5
+"""Calls made while pages of files come and go, before a measurement is given up."""
+CPUS = os.cpu_count() or 1
+LAG = max(32, 2 * CPUS) * CPUS * mmap.PAGESIZE
+"""Bytes by which a counter of resident pages may be behind: Linux lets every CPU keep so many to itself."""
+MOVED_SHARE = 0.01
+"""Share of the rise, where that is more than the lag, by which resident files may change during a call that counts."""
+
+
+@dataclass(frozen=True)
+class ProjectedMemory:
+    """What one denoiser call would need, hardware-free and exact; allocates nothing."""
+
+    name: str = "projected_memory"
+    lived: dict[object, Lived] = field(default_factory=dict, repr=False, compare=False)
+    needs: ClassVar[str] = "shapes"
+
+    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+        """One reading; details: weights, activations, workspace and the operator at the peak, the most a mixer adds."""
+        with trial.meta_denoiser() as (denoiser, arguments):
+            key = body_key(trial)
+            if key not in self.lived:
+                self.lived[key] = lived_of(denoiser, arguments)
+            seen = footprint(denoiser, self.lived[key])
+        yield Reading(self.name, "projected_memory", seen.peak, "byte", "lower", PROJECTED, details=asdict(seen))
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """What one denoiser call needed on the case's device: the least of two calls, or `most` in `seconds` of its time.
+
+    Peaks repeat to the page; what the first call has on top is paid once in a process, not in a call.
+    """
+
+    name: str = "peak_memory"
+    seconds: float = 3.0
+    most: int = 3
+    needs: ClassVar[str] = "device"
+
+    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+        """One reading; details: weights, activations and, on CUDA, reserved. A dash where the system keeps no mark."""
+        kind = torch.device(trial.case.device).type
+        protocol = MEASURED.get(kind, f"peak_memory/{kind}")
+        try:
+            with trial.denoiser() as denoiser, torch.no_grad():
+                weights = sum(storages(denoiser).values())
+                _warm_up(trial, denoiser)
+                arguments = trial.model.example(trial.case.resolution)
+                calls = self._measured(lambda: denoiser(**arguments), kind)
+        except Unavailable as reason:
+            yield Reading(self.name, "peak_memory", None, "byte", "lower", protocol, reason=str(reason))
+            return
+        seen = min(calls, key=lambda call: call["activations"])
+        yield Reading(
+            metric=self.name,
+            name="peak_memory",
+            value=weights + seen["activations"],
+            unit="byte",
+            better="lower",
+            protocol=protocol,
+            n=len(calls),
+            samples=tuple(weights + call["activations"] for call in calls),
+            details={"weights": weights, **seen},
+        )
+
+    def _measured(self, work: Callable[[], object], kind: str) -> list[dict[str, int]]:
+        begun = time.process_time()
+        calls = [measure(work, kind)]
+        while len(calls) < LEAST or (len(calls) < self.most and time.process_time() - begun < self.seconds):
+            calls.append(measure(work, kind))
+        return calls
+
+
+def _warm_up(trial: "Trial", denoiser: nn.Module) -> None:
+    """One call of a few latent patches a side: every kernel is loaded, next to nothing is allocated.
+
+    A variant that cannot do so few (a pyramid's scale would empty its map) is called at the size itself.
+    """
+    side, wanted = WARM_UP_TILES * trial.model.multiple, trial.case.resolution
+    try:
+        denoiser(**trial.model.example(Resolution(min(side, wanted.width), min(side, wanted.height))))
+    except Unavailable:
+        denoiser(**trial.model.example(wanted))
+
+
+def measure(work: Callable[[], object], kind: str) -> dict[str, int]:
+    """Bytes that `work` adds at its highest point (`activations`), by the means of the device."""
+    if kind == "cuda":
+        return _cuda_rise(work)
+    if kind == "cpu":
+        return {"activations": resident_rise(work)}
+    raise Unavailable(f"peak memory cannot be measured on {kind}: use device=cpu or device=cuda")
+
+
+def _cuda_rise(work: Callable[[], object]) -> dict[str, int]:
+    gc.collect()
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    before, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+    torch.cuda.reset_peak_memory_stats()
+    work()
+    torch.cuda.synchronize()
+    return {
+        "activations": torch.cuda.max_memory_allocated() - before,
+        "reserved": torch.cuda.max_memory_reserved(),
+        "reserved_before": reserved,
+    }
+
+
+def resident_rise(work: Callable[[], object]) -> int:
+    """How far the resident set rises while `work` runs; raises Unavailable where no mark is kept, or none is clear."""
+    gc.collect()
+    try:
+        with every_block_returned():
+            for _ in range(TRIES):
+                rise, moved = _rise_and_files(work)
+                if abs(moved) <= max(LAG, MOVED_SHARE * rise):
+                    return rise
+    except (OSError, KeyError) as error:
+        raise Unavailable(
+            f"the high-water mark of this process cannot be set back ({error}): "
+            "measured peak memory on the CPU needs Linux with /proc/self/clear_refs; projected_memory works everywhere"
+        ) from error
+    raise Unavailable(
+        f"pages of files came in or were taken back by the system during each of {TRIES} calls, the last time "
+        f"{moved:+} bytes, which blurs the peak by as much: free some memory and run again; projected_memory works "
+        "everywhere"
+    )
+
+
+def _rise_and_files(work: Callable[[], object]) -> tuple[int, int]:
+    """Bytes by which the resident set rose, and by which its files grew."""
+    CLEAR.write_text("5")
+    before, files = resident("VmRSS"), resident("RssFile")
+    work()
+    return max(0, resident("VmHWM") - before), resident("RssFile") - files
+
+
+def resident(field: str) -> int:
+    """Bytes of a line of /proc/self/status, such as VmRSS, VmHWM or RssFile."""
+    lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+    return int(lines[field].split()[0]) * 1024

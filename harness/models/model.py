@@ -1,0 +1,300 @@
+"""A text-to-image model: a diffusers pipeline with the shapes, prompts and seeds that a benchmark needs around it.
+
+The pipeline itself makes the images, so guidance, micro-conditions and decoding are diffusers' own. What is added: the
+initial noise of each image comes from its own CPU generator and each prompt is encoded by itself, so that an image
+depends on prompt and seed and never on its batch; the scheduler is multistep DPM-Solver, built from the pipeline's own
+noise schedule. Constructing a model loads nothing; on the meta device it needs neither weights nor memory.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from harness.models import weights
+from harness.models.layout import Layout
+from harness.models.opening import built, compare, device_of, random_pipeline, read_pipeline
+from harness.models.quiet import quiet
+from harness.models.text import States, TextCache, batched, drawn
+from harness.records.case import BadInput, Resolution
+from harness.seats.mixer import Site
+from harness.seats.surgery import sites
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+PIPELINE_MULTIPLE = 8
+"""diffusers pipelines refuse sides that are no multiple of 8, whatever the autoencoder shrinks by."""
+DECODED_PIXELS = 2**22
+"""More pixels than this are decoded image by image: the autoencoder's activations are what fills memory."""
+
+
+class Model(ABC):
+    """One text-to-image model. Inert until `load`.
+
+    source: a hub id, a local diffusers folder, `pkg://package/folder`, `random` (random weights on the configuration,
+    seeded) or None (shapes alone). config: a folder under harness/models/configs, used where the source has none here.
+    resolutions: what a sweep takes that names none. presets: variant name -> keywords of its factory on this model.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]]
+    part: ClassVar[str]
+
+    def __init__(
+        self,
+        name: str,
+        source: str | None = None,
+        config: str | None = None,
+        resolutions: Iterable[int | str | Resolution] = (),
+        presets: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
+        self.name = name
+        self.source = source
+        self.config = config
+        self.resolutions = tuple(Resolution.parse(resolution) for resolution in resolutions)
+        self.presets = presets or {}
+        self.pipeline: Any = None
+        self._denoiser: nn.Module | None = None
+        self._loaded: tuple[str, str] | None = None
+        self._twins: dict[str, Model] = {}
+        self._text = TextCache(self._encode)
+
+    @property
+    @abstractmethod
+    def patch(self) -> int:
+        """How many latents of a side the denoiser cannot divide."""
+
+    @property
+    def least_steps(self) -> int:
+        """The fewest steps that the pipeline takes."""
+        return 1
+
+    @abstractmethod
+    def text_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each text state of one prompt, without the batch."""
+
+    @abstractmethod
+    def _encode(self, prompt: str | None) -> States:
+        """Text states of one prompt from the pipeline's encoder; None: the unconditional ones."""
+
+    @abstractmethod
+    def _arguments(self, latents: Tensor, timesteps: Tensor, text: States) -> dict[str, Any]:
+        """Keyword arguments of one denoiser call."""
+
+    @abstractmethod
+    def _call(self, text: States, unconditional: States | None) -> dict[str, Any]:
+        """Keyword arguments that hand text states to the pipeline."""
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The configurations in force: those of a local folder, or else the shipped ones."""
+        folder = weights.local(self.source)
+        if folder is None and self.config is None:
+            raise BadInput(
+                f"model {self.name} has no configuration: give config= one of the shipped ones, or a local source"
+            )
+        layout = Layout(folder) if folder is not None else Layout.shipped(str(self.config))
+        self._accept(layout)
+        return layout
+
+    def _accept(self, layout: Layout) -> None:
+        if layout.pipeline not in self.pipelines:
+            raise BadInput(
+                f"model {self.name} is a {' or '.join(self.pipelines)}, but {layout.folder} holds a {layout.pipeline}: "
+                "give a pipeline of the same family, or choose the model that fits it"
+            )
+
+    @cached_property
+    def shrink(self) -> int:
+        """How many pixels of a side become one latent."""
+        return self.layout.shrink
+
+    @cached_property
+    def multiple(self) -> int:
+        """Image sides must be multiples of this many pixels."""
+        return math.lcm(PIPELINE_MULTIPLE, self.shrink * self.patch)
+
+    @cached_property
+    def latent_channels(self) -> int:
+        """Channels of a latent; a denoiser that also predicts a variance appends it after as many."""
+        return int(self.layout.value(self.part, "in_channels"))
+
+    def check(self, resolution: Resolution) -> None:
+        """Raise BadInput, with the nearest sizes that work, for a resolution that the model cannot do."""
+        sides = (resolution.width, resolution.height)
+        if all(side > 0 and side % self.multiple == 0 for side in sides):
+            return
+        floors = [max(side // self.multiple, 1) * self.multiple for side in sides]
+        ceilings = [max(math.ceil(side / self.multiple), 1) * self.multiple for side in sides]
+        nearest = dict.fromkeys(str(Resolution(*near)) for near in (floors, ceilings))
+        raise BadInput(
+            f"{self.name} cannot make {resolution} pixels: its sides are multiples of {self.multiple}, "
+            f"the nearest that {'work are' if len(nearest) > 1 else 'works is'} {' and '.join(nearest)}"
+        )
+
+    def load(self, device: str = "cpu", dtype: str = "fp32") -> "Model":
+        """Bring the model to a device; once for the same device and dtype. `meta` takes no weights and no memory."""
+        if self._loaded == (device, dtype):
+            return self
+        if dtype not in DTYPES:
+            raise BadInput(f"dtype {dtype!r} is not known: choose from {', '.join(DTYPES)}")
+        self.unload()
+        if device == "meta":
+            with quiet(), torch.device("meta"):
+                self._denoiser = built(self.layout, self.part).to(DTYPES[dtype])
+        else:
+            self.pipeline = self._opened(device_of(device), DTYPES[dtype])
+            self._denoiser = getattr(self.pipeline, self.part)
+        for module in self.pipeline.components.values() if self.pipeline else [self._denoiser]:
+            if isinstance(module, nn.Module):
+                module.eval().requires_grad_(False)
+        self._text = TextCache(self._encode if self.encodes else self._draw)
+        self._loaded = (device, dtype)
+        return self
+
+    def unload(self) -> None:
+        """Let go of everything that `load` brought."""
+        self.pipeline, self._denoiser, self._loaded = None, None, None
+
+    def on_meta(self, dtype: str = "fp32") -> "Model":
+        """The same model on the meta device, as another object, built once: what is loaded here stays loaded."""
+        if dtype not in self._twins:
+            self._twins[dtype] = type(self)(self.name, self.source, self.config, self.resolutions, self.presets)
+        return self._twins[dtype].load("meta", dtype)
+
+    def _opened(self, device: torch.device, dtype: torch.dtype) -> Any:
+        from diffusers import DPMSolverMultistepScheduler
+
+        if self.source is None:
+            raise BadInput(
+                f"{self.name} has shapes only: set catalog.models.{self.name}.source= to a hub id, a folder or random"
+            )
+        layout = self.layout if self.source == weights.RANDOM else Layout(weights.fetch(self.source, self.name))
+        self._accept(layout)
+        with quiet():
+            if self.source == weights.RANDOM:
+                pipeline = random_pipeline(layout, self.part, device, dtype)
+            else:
+                pipeline = read_pipeline(layout, dtype).to(device)
+                if layout != self.layout:
+                    compare(getattr(pipeline, self.part), self.layout, self.part, self.source)
+            pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The module that is called once a step, after `load`."""
+        if self._denoiser is None:
+            raise RuntimeError(f"model {self.name} is not loaded: call load() first")
+        return self._denoiser
+
+    @property
+    def encodes(self) -> bool:
+        """Whether there is a text encoder: not on the meta device, and not with random weights."""
+        return self.pipeline is not None and self.pipeline.text_encoder is not None
+
+    def sites(self) -> list[Site]:
+        """The self-attention layers of the denoiser, in execution order."""
+        return sites(self.denoiser)
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits over the files of the weights; `random` or `shapes` where there are no files."""
+        if self.source is None or (self._loaded is not None and self._loaded[0] == "meta"):
+            return "shapes"
+        if self.source == weights.RANDOM:
+            return weights.RANDOM
+        return weights.fingerprint(weights.fetch(self.source, self.name))
+
+    def example(self, resolution: Resolution, batch: int = 1) -> dict[str, Any]:
+        """Keyword arguments of one denoiser call on noise, on the loaded device and dtype; the same at every call."""
+        self.check(resolution)
+        weight = next(self.denoiser.parameters())
+        latents = torch.cat([self.noise(seed, resolution) for seed in range(batch)])
+        text = batched([self._draw(str(row)) for row in range(batch)])
+        timesteps = torch.full((batch,), 500)
+        return self._arguments(latents.to(weight), timesteps.to(weight.device), self._placed(text))
+
+    def noise(self, seed: int, resolution: Resolution) -> Tensor:
+        """The initial latents of one image: (1, C, h, w) from a generator of its own on the CPU."""
+        shape = (1, self.latent_channels, resolution.height // self.shrink, resolution.width // self.shrink)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+    def text_states(self, prompts: list[str], guidance: bool = False) -> States:
+        """What the denoiser needs from the text, batched; with guidance, the unconditional states come first."""
+        conditions: list[str | None] = [None] * len(prompts) if guidance else []
+        return self._placed(batched([self._text(prompt) for prompt in [*conditions, *prompts]]))
+
+    def denoise_arguments(self, latents: Tensor, timesteps: Tensor, prompts: list[str]) -> dict[str, Any]:
+        """Keyword arguments of one denoiser call on noisy latents; the first item of its result is the prediction."""
+        return self._arguments(latents, timesteps, self.text_states(prompts))
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] to scaled latents: the mean of the autoencoder's distribution."""
+        vae = self.pipeline.vae
+        latents: Tensor = vae.encode(images.to(vae.device, vae.dtype) * 2 - 1).latent_dist.mode()
+        return latents * float(vae.config.scaling_factor)
+
+    @cached_property
+    def noise_schedule(self) -> Any:
+        """A DDPMScheduler on the pipeline's betas: add_noise, get_velocity, alphas_cumprod for training timesteps."""
+        from diffusers import DDPMScheduler
+
+        return DDPMScheduler.from_config(self.pipeline.scheduler.config)
+
+    def generate(
+        self, prompts: list[str], seeds: list[int], resolution: Resolution, steps: int, guidance: float, batch: int = 8
+    ) -> Tensor:
+        """Images (B, 3, H, W), float32 in [0, 1] on the CPU, image i of prompt i and seed i, by whatever is seated."""
+        self.check(resolution)
+        if len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts came with {len(seeds)} seeds: each image needs one of both")
+        if self.pipeline is None:
+            raise RuntimeError(f"model {self.name} has no weights to generate with: load it on cpu or cuda first")
+        if steps < self.least_steps or batch < 1:
+            raise BadInput(
+                f"steps={steps} and batch={batch} make no image with {self.name}: "
+                f"give at least {self.least_steps} and 1"
+            )
+        made = [torch.empty(0, 3, resolution.height, resolution.width)]
+        for start in range(0, len(prompts), batch):
+            rows = slice(start, start + batch)
+            made.append(self._images(prompts[rows], seeds[rows], resolution, steps, guidance))
+        return torch.cat(made)
+
+    def _images(
+        self, prompts: list[str], seeds: list[int], resolution: Resolution, steps: int, guidance: float
+    ) -> Tensor:
+        many = len(prompts) * resolution.width * resolution.height > DECODED_PIXELS
+        (self.pipeline.vae.enable_slicing if many else self.pipeline.vae.disable_slicing)()
+        unconditional = [self._text(None)] * len(prompts) if guidance > 1 else None
+        images: Tensor = self.pipeline(
+            **self._call(self.text_states(prompts), self._placed(batched(unconditional)) if unconditional else None),
+            latents=torch.cat([self.noise(seed, resolution) for seed in seeds]).to(next(self.denoiser.parameters())),
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            height=resolution.height,
+            width=resolution.width,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            output_type="pt",
+        ).images
+        if self.source != weights.RANDOM and not images.isfinite().all():
+            raise FloatingPointError(
+                f"{self.name} made images that are not finite in {next(self.denoiser.parameters()).dtype}: "
+                "take dtype bf16 or fp32, or look at the weights"
+            )
+        return images.float().cpu()
+
+    def _draw(self, prompt: str | None) -> States:
+        return drawn(prompt, self.text_shapes())
+
+    def _placed(self, text: States) -> States:
+        """On the denoiser's device; floating point in its dtype."""
+        weight = next(self.denoiser.parameters())
+        return {
+            name: tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else None)
+            for name, tensor in text.items()
+        }

@@ -1,0 +1,98 @@
+"""The machine that a number was taken on, without its name: processor, memory, accelerator, versions, commit, load.
+
+Nothing here tells one host from another of the same make, and no path is kept, so records can be published.
+"""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = ("torch", "diffusers", "transformers", "timm", "open_clip_torch", "natten")
+IDENTITY = ("cpu", "threads", "gpu")
+
+
+def describe(device: str = "cpu") -> dict[str, Any]:
+    """What must be known beside a timing, as JSON values; what cannot be found out is None.
+
+    `memory` is in bytes. `threads` are those that this process may use; `load` is the average of the last minute, at
+    the moment of the call, and a load near `threads` means that others were at work.
+    """
+    return {
+        "cpu": _cpu_name(),
+        "cores": psutil.cpu_count(logical=False),
+        "threads": _usable_threads(),
+        "memory": psutil.virtual_memory().total,
+        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        **_accelerator(device),
+        **_checkout(Path(__file__).resolve().parents[2]),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def same_make(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether timings taken on the two may be expected to agree."""
+    return all(one.get(name) == other.get(name) for name in IDENTITY)
+
+
+def room(machine: dict[str, Any]) -> int | None:
+    """Bytes that a case may fill there: the accelerator's, or else the system's."""
+    return machine.get("gpu_memory") or machine.get("memory")
+
+
+def _cpu_name() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, None) or platform.processor() or platform.machine() or None
+
+
+def _usable_threads() -> int | None:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return psutil.cpu_count()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _accelerator(device: str) -> dict[str, Any]:
+    """Name, memory in bytes and CUDA version of the device, where it is one."""
+    if not device.startswith("cuda"):
+        return {"gpu": None, "gpu_memory": None, "cuda": None}
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"gpu": None, "gpu_memory": None, "cuda": torch.version.cuda}
+    properties = torch.cuda.get_device_properties(torch.device(device))
+    return {"gpu": properties.name, "gpu_memory": properties.total_memory, "cuda": torch.version.cuda}
+
+
+def _checkout(root: Path) -> dict[str, Any]:
+    """The commit of the source and whether it was changed since; None for an installed package."""
+    if not (root / ".git").exists():
+        return {"commit": None, "dirty": None}
+    commit = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(root), *arguments]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

@@ -1,0 +1,169 @@
+"""The store: a folder of records, one JSON file a case, each written whole or not at all.
+
+    records/<key>.json     the record of the case with that key
+    images/<key>/<i>.png   the images of a case, i the index of the prompt
+
+A record file appears under its name by a rename, after its bytes have reached the disk: a run that is killed at any
+moment leaves the record from before or the record from after. What cannot be read is set aside, never deleted.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from harness.records.case import BadInput, Case
+from harness.records.machine import describe, room, same_make
+from harness.records.record import Record
+
+FINAL = ("out_of_memory", "timeout")
+"""How a case can end so that trying it again on a machine of the same make and memory would end the same."""
+
+
+def to_stderr(text: str) -> None:
+    """Say it on stderr."""
+    print(text, file=sys.stderr)
+
+
+class Archive:
+    """The records under one folder, for reading: nothing is made, moved or written.
+
+    `say` receives the sentences about files that cannot be read.
+    """
+
+    def __init__(self, folder: str | Path, say: Callable[[str], None] = to_stderr) -> None:
+        self.folder = Path(folder)
+        self._records = self.folder / "records"
+        self._say = say
+
+    def get(self, case: Case) -> Record | None:
+        """The record of that case, if there is one that can be read."""
+        return self._read(self._path(case))
+
+    def records(self) -> list[Record]:
+        """Every record that can be read, by model, variant and resolution."""
+        found = [record for path in sorted(self._records.glob("*.json")) if (record := self._read(path))]
+        return sorted(found, key=lambda r: (r.case.model, r.case.variant, r.case.resolution, r.case.key))
+
+    def _path(self, case: Case) -> Path:
+        return self._records / f"{case.key}.json"
+
+    def _read(self, path: Path) -> Record | None:
+        try:
+            record = Record.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._refuse(path, f"{type(error).__name__}: {error}")
+            return None
+        if record.case.key != path.stem:
+            self._refuse(path, f"its case has the key {record.case.key}")
+            return None
+        return record
+
+    def _refuse(self, path: Path, why: str) -> None:
+        self._say(f"record {path.name} cannot be read ({why}): its case will be measured again")
+
+
+class Store(Archive):
+    """An archive to write to; what cannot be read is set aside."""
+
+    def __init__(self, folder: str | Path, say: Callable[[str], None] = to_stderr) -> None:
+        """Make the folder and prove that it can be written; raise BadInput otherwise."""
+        super().__init__(folder, say)
+        try:
+            self._records.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(self._records)
+            write_whole(self._records / "probe", "")
+            (self._records / "probe").unlink()
+        except OSError as error:
+            raise BadInput(
+                f"output folder {str(folder)!r} cannot be written ({error.strerror}): give another one with out=FOLDER"
+            ) from error
+
+    def put(self, record: Record) -> Record:
+        """Keep a record, joined with what the store has of the same case; return what is now kept."""
+        earlier = self.get(record.case)
+        kept = record if earlier is None else earlier.merged(record)
+        try:
+            write_whole(self._path(record.case), json.dumps(kept.to_json(), indent=1, allow_nan=False) + "\n")
+        except OSError as error:
+            raise BadInput(
+                f"the record of {record.case} cannot be written under {str(self.folder)!r} ({error.strerror}): "
+                "make room there or give another folder with out=FOLDER; what was kept before is still there"
+            ) from error
+        return kept
+
+    def images(self, case: Case) -> Path:
+        """The folder of that case's images, made on first use."""
+        folder = self.folder / "images" / case.key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _refuse(self, path: Path, why: str) -> None:
+        taken = sum(1 for _ in path.parent.glob(f"{path.name}.corrupt*"))
+        aside = path.with_name(f"{path.name}.corrupt{taken or ''}")
+        path.replace(aside)
+        self._say(
+            f"record {path.name} cannot be read ({why}): set aside as {aside.name}, its case will be measured again"
+        )
+
+
+def done(record: Record) -> set[str]:
+    """Names of the metrics that need not be taken again.
+
+    In a record with status ok these are all metrics with readings, dashes included: a dash with its reason is an
+    answer. In any other record only those whose readings all have values.
+    """
+    dashes = set() if record.status == "ok" else {r.metric for r in record.readings if r.value is None}
+    return {r.metric for r in record.readings} - dashes
+
+
+def missing(case: Case, kept: Record | None) -> tuple[str, ...]:
+    """The metrics of a case that its record lacks; none where trying them again here would end the same."""
+    if kept is None:
+        return case.metrics
+    if kept.status in FINAL and set(case.metrics) <= set(kept.case.metrics) and _here(kept):
+        return ()
+    return tuple(name for name in case.metrics if name not in done(kept))
+
+
+def _here(record: Record) -> bool:
+    """Whether a record is from a machine of this one's make and memory."""
+    now = describe(record.case.device)
+    return same_make(record.machine, now) and room(record.machine) == room(now)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that its name always stands for its old or its new content, also after SIGKILL or power loss."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable, where the system can (Windows opens no folders)."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of processes that are gone."""
+    for leftover in folder.glob(".*.tmp"):
+        process = leftover.name.split(".")[-2]
+        if not process.isdigit() or not psutil.pid_exists(int(process)):
+            leftover.unlink(missing_ok=True)

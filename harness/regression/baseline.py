@@ -1,0 +1,133 @@
+"""A baseline: what the cases of one run read, as a text file that people review. One line a reading, sorted.
+
+    {"schema": 1, "machine": {...}, "cases": {"tiny_sd linfusion 64 fp32 cpu": {"settings", "status", "readings"}}}
+
+A case goes by its name, not by its key: the key changes with the weights, and whether new weights are worse is what a
+gate is asked. Of the raw values only those stay that a paired comparison needs: per-image scores and the replicates of
+a jackknife.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.records.case import BadInput, Case
+from harness.records.machine import IDENTITY
+from harness.records.record import Reading, Record
+from harness.records.store import write_whole
+from harness.seats.sources import PACKAGED, packaged
+
+SCHEMA = 1
+SETTINGS = ("world", "n", "steps", "guidance", "seeds")
+SCORES = ("1", "share")
+KEPT = ("metric", "value", "unit", "better", "protocol", "n", "low", "high")
+
+
+def name_of(case: Case) -> str:
+    """What a case is called in a baseline: `tiny_sd linfusion 64 fp32 cpu`."""
+    return f"{case.model} {case.variant} {case.resolution} {case.dtype} {case.device}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One case: the settings that its readings depend on, how it ended, its readings by name; why others are dashes."""
+
+    settings: dict[str, Any]
+    status: str
+    readings: dict[str, Reading]
+    dashes: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, record: Record) -> "Entry":
+        """What of a record is compared."""
+        identity = record.case.identity()
+        taken = {reading.name: reading for reading in record.readings if reading.value is not None}
+        dashes = {reading.name: reading.reason for reading in record.readings if reading.value is None}
+        return cls({name: identity[name] for name in SETTINGS}, record.status, taken, dashes)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Cases by name, and the machine that their timings were taken on."""
+
+    machine: dict[str, Any]
+    cases: dict[str, Entry]
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> "Baseline":
+        """One run as a baseline; BadInput where two records bear one name."""
+        machine = records[0].machine if records else {}
+        cases = {name_of(record.case): Entry.of(record) for record in records}
+        if len(cases) < len(records):
+            raise BadInput("two records of one case differ only in settings: gate the records of one sweep at a time")
+        return cls({name: machine.get(name) for name in IDENTITY}, cases)
+
+    @classmethod
+    def load(cls, path: Path) -> "Baseline":
+        """Read a file; an absent one is an empty baseline, another text is BadInput."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data["schema"] != SCHEMA:
+                raise ValueError(f"schema {data['schema']!r}")
+            return cls(data["machine"], {name: _entry(fields) for name, fields in data["cases"].items()})
+        except FileNotFoundError:
+            return cls({}, {})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput(
+                f"{str(path)!r} is not a baseline ({type(error).__name__}: {error}): give another with "
+                "gate.baseline=FILE, or write it anew with gate.update=true"
+            ) from error
+
+    def save(self, path: Path) -> None:
+        """Write the file; the same records always give the same bytes."""
+        try:
+            write_whole(path, self._text())
+        except OSError as error:
+            raise BadInput(
+                f"baseline {str(path)!r} cannot be written ({error.strerror}): give another with gate.baseline=FILE"
+            ) from error
+
+    def _text(self) -> str:
+        """JSON with one reading a line, so that a review sees which number moved."""
+        cases = []
+        for name, entry in sorted(self.cases.items()):
+            readings = [f"    {json.dumps(key)}: {_line(_kept(r))}" for key, r in sorted(entry.readings.items())]
+            lines = ["", ",\n".join(readings), "   "] if readings else [""]
+            cases.append(
+                f"  {json.dumps(name)}: {{\n"
+                f'   "settings": {_line(entry.settings)},\n'
+                f'   "status": {json.dumps(entry.status)},\n'
+                f'   "readings": {{{chr(10).join(lines)}}}\n  }}'
+            )
+        body = ",\n".join(cases)
+        return f'{{\n "schema": {SCHEMA},\n "machine": {_line(self.machine)},\n "cases": {{\n{body}\n }}\n}}\n'
+
+
+def locate(baseline: str) -> Path:
+    """The file of `some/file.json`, or of `pkg://package/some/file.json` inside an installed package."""
+    return packaged(baseline) if baseline.startswith(PACKAGED) else Path(baseline)
+
+
+def _entry(fields: dict[str, Any]) -> Entry:
+    return Entry(fields["settings"], fields["status"], {n: _reading(n, f) for n, f in fields["readings"].items()})
+
+
+def _reading(name: str, fields: dict[str, Any]) -> Reading:
+    raw = {key: fields[key] for key in fields if key not in ("samples", "replicates")}
+    details = {"replicates": fields["replicates"]} if "replicates" in fields else {}
+    return Reading(name=name, samples=tuple(fields.get("samples", ())), details=details, **raw)
+
+
+def _kept(reading: Reading) -> dict[str, Any]:
+    kept = {key: value for key in KEPT if (value := getattr(reading, key)) is not None}
+    if reading.unit in SCORES and reading.samples:
+        kept["samples"] = reading.samples
+    if reading.unit in SCORES and "replicates" in reading.details:
+        kept["replicates"] = reading.details["replicates"]
+    return kept
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,266 @@
+"""Weights of a variant from one file, found, opened, and accounted for: site by site, nothing lost and nothing made up.
+
+A source is a safetensors file or a folder with one: on this disk, inside a package (`pkg://package/file`), or on the
+model hub (`owner/name`, or `owner/name/file.safetensors` where the hub's folder has several). How a file names its
+tensors is known to the mixers (`TokenMixer.locate`): as published, or as in a student of ours.
+"""
+
+import hashlib
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from harness.records.case import BadInput
+from harness.seats.factory import at, differing, made_with, mixer_name
+from harness.seats.mixer import Site, TokenMixer
+from harness.seats.sources import PACKAGED, PICKLED, json_of, packaged, reaching_hub, sha256, unreachable
+from harness.seats.surgery import Factory
+
+SUFFIX = ".safetensors"
+WAYS = f"give a {SUFFIX} file, a folder with one, or a hub id written owner/name or owner/name/file{SUFFIX}"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by their names in the file. source: as it was asked for. config: the config.json beside it, if any."""
+
+    source: str
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    header: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def names(self, mixer: type[TokenMixer]) -> dict[str, dict[str, str]]:
+        """Site path -> the mixer's parameter -> the file's name for it; BadInput where two names claim one place."""
+        found: dict[str, dict[str, str]] = {}
+        for name in self.tensors:
+            place = mixer.locate(name, self.config)
+            if place is not None:
+                other = found.setdefault(place[0], {}).setdefault(place[1], name)
+                if other != name:
+                    raise BadInput(f"{self.source} holds {other} and {name} for one place: leave one of them")
+        return found
+
+    def states(self, mixer: type[TokenMixer]) -> dict[str, dict[str, Tensor]]:
+        """Site path -> the mixer's parameter -> its value."""
+        return {
+            path: {own: self.tensors[name] for own, name in names.items()} for path, names in self.names(mixer).items()
+        }
+
+    def student(self) -> tuple[str, dict[str, Any]] | None:
+        """Mixer and settings that it says it was made with, if it is a student."""
+        return made_with(self.source, self.config, self.header)
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of a checkpoint's tensors.
+
+    loaded and left_over: names in the file. missing: `<site>.<parameter>` of biases that it lacks, which are zero.
+    """
+
+    source: str
+    sites: int
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    left_over: tuple[str, ...]
+
+    def __str__(self) -> str:
+        said = [f"{self.source}: {len(self.loaded)} tensors loaded at {self.sites} sites"]
+        if self.missing:
+            said.append(f"{len(self.missing)} missing biases are zero, the first {self.missing[0]}")
+        if self.left_over:
+            said.append(f"{len(self.left_over)} tensors left over, the first {self.left_over[0]}")
+        return "; ".join(said)
+
+
+@dataclass
+class Weighted:
+    """A factory whose mixers carry a checkpoint's weights; an exact mixer keeps its teacher's.
+
+    chosen: settings in which the factory may differ from what a student was made with.
+    """
+
+    factory: Factory
+    checkpoint: Checkpoint
+    chosen: Container[str] = ()
+    _states: dict[type[TokenMixer], dict[str, dict[str, Tensor]]] = field(default_factory=dict, repr=False)
+    _filled: dict[str, tuple[type[TokenMixer], list[str]]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """BadInput where the checkpoint is a student of another mixer than the factory's."""
+        self._differing: dict[str, tuple[Any, Any]] = {}
+        student = self.checkpoint.student()
+        if student is None or not isinstance(self.factory, partial):
+            return
+        name, settings = student
+        if name != mixer_name(self.factory):
+            raise BadInput(
+                f"{self.checkpoint.source} is a student of {name}, not of {mixer_name(self.factory)}: "
+                "apply it as what it is"
+            )
+        found = differing(self.factory, settings)
+        self._differing = {key: values for key, values in found.items() if key not in self.chosen}
+
+    def __call__(self, site: Site, attention: nn.Module) -> TokenMixer:
+        """The mixer of a site; BadInput where the checkpoint is of another model, or does not fit this site."""
+        self._agree(site)
+        mixer = self.factory(site, attention)
+        if mixer.exact:
+            return mixer
+        kind = type(mixer)
+        if kind not in self._states:
+            self._states[kind] = self.checkpoint.states(kind)
+        states = self._states[kind]
+        if site.path not in states or (site.among and not states.keys() <= set(site.among)):
+            raise BadInput(_misfit(self.checkpoint, site, kind, list(states)))
+        try:
+            mixer.load_published(states[site.path])
+        except BadInput as error:
+            raise BadInput(f"{self.checkpoint.source} does not fit site {site.path}: {error}") from error
+        self._filled[site.path] = (kind, list(mixer.state_dict()))
+        return mixer
+
+    def _agree(self, site: Site) -> None:
+        """BadInput where a student was made with other settings at this site than the factory has there."""
+        here = {name: [at(site, value, name) for value in values] for name, values in self._differing.items()}
+        unlike = {name: values for name, values in here.items() if values[0] != values[1]}
+        if unlike:
+            theirs, ours = (", ".join(f"{name}={values[i]}" for name, values in unlike.items()) for i in (0, 1))
+            raise BadInput(
+                f"{self.checkpoint.source} is a student with {theirs}, not with {ours}, at site {site.path}: give it "
+                "the settings that it was made with"
+            )
+
+    def account(self) -> Account:
+        """What became of the checkpoint at the sites that have been filled so far."""
+        known = {kind: self.checkpoint.names(kind) for kind in self._states}
+        loaded = [name for path, (kind, _) in self._filled.items() for name in known[kind][path].values()]
+        missing = [
+            f"{path}.{own}"
+            for path, (kind, names) in self._filled.items()
+            for own in names
+            if own not in known[kind][path]
+        ]
+        left_over = sorted(self.checkpoint.tensors.keys() - set(loaded))
+        return Account(
+            self.checkpoint.source, len(self._filled), tuple(sorted(loaded)), tuple(missing), tuple(left_over)
+        )
+
+
+def _misfit(checkpoint: Checkpoint, site: Site, mixer: type[TokenMixer], found: list[str]) -> str:
+    """Why a checkpoint is not of this model, in one sentence."""
+    among = site.among or (site.path,)
+    if not found:
+        first = next(iter(checkpoint.tensors), "nothing at all")
+        return f"{checkpoint.source} holds no weights of a {mixer.__name__}: what it holds begins with {first}"
+    if set(found) < set(among):
+        return (
+            f"{checkpoint.source} has {len(found)} of this model's {len(among)} sites and lacks {site.path}: "
+            "give the whole checkpoint"
+        )
+    return (
+        f"{checkpoint.source} is a checkpoint of another model: its {len(found)} sites run from {found[0]} to "
+        f"{found[-1]}, this model's {len(among)} from {among[0]} to {among[-1]}"
+    )
+
+
+def read(source: str | Path) -> Checkpoint:
+    """The checkpoint at a source; BadInput where there is none, or one that cannot be read safely."""
+    from safetensors import SafetensorError, safe_open
+
+    path = find(source)
+    beside = path.parent / "config.json"
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"{path} is truncated or corrupt ({error}): fetch or write it again") from error
+    return Checkpoint(str(source), tensors, json_of(beside) if beside.is_file() else {}, header)
+
+
+def digest(source: str | Path) -> str:
+    """Twelve hex digits over a source's file and the config.json beside it."""
+    path = find(source)
+    total = hashlib.sha256()
+    for part in (path, path.parent / "config.json"):
+        if part.is_file():
+            total.update(bytes.fromhex(sha256(part)))
+    return total.hexdigest()[:12]
+
+
+def local(source: str | Path) -> Path | None:
+    """The file or folder that a source names on this disk; None for the hub. BadInput where it does not exist."""
+    written = str(source)
+    path = packaged(written) if written.startswith(PACKAGED) else Path(written).expanduser()
+    if path.exists():
+        return path
+    parts = written.split("/")
+    named = path.suffix in (SUFFIX, *PICKLED)
+    if isinstance(source, str) and not written.startswith((".", "/", "~", PACKAGED)) and len(parts) > 1 + named:
+        return None
+    raise BadInput(f"{written} does not exist: {WAYS}")
+
+
+def find(source: str | Path) -> Path:
+    """The one safetensors file of a source, downloaded where it is on the hub."""
+    path = local(source)
+    if path is None:
+        return _downloaded(str(source))
+    if path.is_dir():
+        path /= _only((inside.name for inside in path.iterdir()), str(path))
+    _check_suffix(path)
+    return path
+
+
+def _check_suffix(path: Path) -> None:
+    """BadInput for a file that is no safetensors file."""
+    if path.suffix in PICKLED:
+        raise BadInput(
+            f"{path} is a pickle, and loading a pickle can run any code: convert it with safetensors.torch.save_file"
+        )
+    if path.suffix != SUFFIX:
+        raise BadInput(f"{path} is no {SUFFIX} file: {WAYS}")
+
+
+def _only(names: Iterable[str], folder: str) -> str:
+    """The one file of weights in a folder, a pickle only where there is nothing else; BadInput for none or several."""
+    inside = sorted(names)
+    found = [name for name in inside if name.endswith(SUFFIX)]
+    found = found or [name for name in inside if name.endswith(PICKLED)][:1]
+    if len(found) != 1:
+        said = f"{len(found)} of them ({', '.join(found)})" if found else "none"
+        raise BadInput(f"one {SUFFIX} file is looked for in {folder} and there is {said}: {WAYS}")
+    return found[0]
+
+
+def _downloaded(source: str) -> Path:
+    """The one file of weights in a hub's folder, or the one that the source names, in the hub's own cache."""
+    from huggingface_hub import snapshot_download
+
+    owner, name, *inside = source.split("/")
+    failed, remedy = f"{source} could not be fetched from the model hub", "download it and give the local file"
+    with reaching_hub(failed, remedy):
+        names = [] if inside else _listed(f"{owner}/{name}")
+    wanted = "/".join(inside) or _only(names, source)
+    _check_suffix(Path(wanted))
+    with reaching_hub(failed, remedy):
+        folder = snapshot_download(f"{owner}/{name}", allow_patterns=[wanted, "*.json"])
+    path = Path(folder) / wanted
+    if not path.exists():
+        raise BadInput(f"{owner}/{name} has no {wanted} on the model hub: {WAYS}")
+    return path
+
+
+def _listed(repository: str) -> list[str]:
+    """The files at the top of a hub's folder; where the hub is out of reach, those that its cache has."""
+    from huggingface_hub import list_repo_files, snapshot_download
+
+    try:
+        return [name for name in list_repo_files(repository) if "/" not in name]
+    except unreachable():
+        return [path.name for path in Path(snapshot_download(repository, local_files_only=True)).iterdir()]

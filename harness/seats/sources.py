@@ -1,0 +1,72 @@
+"""Where files come from (this disk, an installed package, the model hub) and what they are named by: their digests."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+from harness.records.case import BadInput
+
+PACKAGED = "pkg://"
+PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+
+
+def packaged(source: str) -> Path:
+    """What `pkg://package/inside` names, whether it exists or not; BadInput where there is no such package."""
+    package, _, inside = source.removeprefix(PACKAGED).partition("/")
+    try:
+        return Path(str(files(package).joinpath(inside)))
+    except (ModuleNotFoundError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"{source} names no package that is installed: write {PACKAGED}package/path, or a path"
+        ) from error
+
+
+def unreachable() -> tuple[type[Exception], ...]:
+    """What the hub's client raises where the hub, or something on it, is out of reach."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The base of the hub's own error is that of its HTTP client, whichever one this version of it uses.
+    return OSError, ValueError, cast(type[Exception], HfHubHTTPError.__bases__[0])
+
+
+@contextmanager
+def reaching_hub(failed: str, remedy: str) -> Iterator[None]:
+    """While open, a hub out of reach is BadInput that begins with what failed and ends with the remedy."""
+    try:
+        yield
+    except unreachable() as error:
+        raise BadInput(f"{failed} ({type(error).__name__}): get online, or {remedy}") from error
+
+
+def sha256(path: Path) -> str:
+    """A file's digest in hex, taken again when its time or size changes."""
+    status = path.stat()
+    return _sha256(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: Path, mtime_ns: int, size: int) -> str:
+    """The digest of a file of that time and size; the hub's cache names large files by theirs."""
+    blob = path.resolve().name
+    if len(blob) == 64 and set(blob) <= set("0123456789abcdef"):
+        return blob
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """A JSON object of a pipeline folder; BadInput where there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"{path} cannot be read as JSON ({error}): write the pipeline again with save_pretrained"
+        ) from error
+    if not isinstance(value, dict):
+        raise BadInput(f"{path} holds no JSON object: write the pipeline again with save_pretrained")
+    return value

@@ -1,0 +1,126 @@
+"""Students: named by what makes them, trained in two stages, kept, and nearer to the teacher than untrained ones."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import tiny_pipelines
+import torch
+from test_training import Stopped
+
+from baselines import LinFusionAttention
+from harness.distillation.losses import Bench
+from harness.distillation.recipe import Recipe, build
+from harness.distillation.student import Student, cache_folder, ingredients
+from harness.distillation.training import Schedule
+from harness.records.case import Resolution
+from harness.seats.checkpoint import Checkpoint, Weighted
+from harness.seats.surgery import seated
+
+pytestmark = pytest.mark.usefixtures("cache")
+QUICK = Schedule(steps=12, learning_rate=3e-3, warmup=2, average=0.5, precision="fp32", save_every=5)
+RECIPE = Recipe(layerwise=QUICK, end_to_end=Schedule(steps=2, learning_rate=1e-4), resolution=32, images=8, batch=4)
+FACTORY = partial(LinFusionAttention.for_site, inherit=False)
+
+
+class World:
+    """Random pictures with two captions."""
+
+    name = "noise"
+
+    def training(self, n: int, resolution: Resolution) -> tuple[torch.Tensor, list[str]]:
+        shape = (n, 3, resolution.height, resolution.width)
+        return torch.rand(shape, generator=torch.Generator().manual_seed(1)), ["a cat", "a dog"] * (n // 2)
+
+
+@pytest.fixture(params=["sd", "sigma"])
+def model(request, tmp_path):
+    return tiny_pipelines.model(request.param, tmp_path / "teacher")
+
+
+def gap(model, factory) -> float:
+    """Mean squared distance of the student's prediction from the teacher's."""
+    arguments = model.example(Resolution(32, 32))
+    with torch.no_grad():
+        wanted = model.denoiser(**arguments)[0]
+        with seated(model.denoiser, factory):
+            made = model.denoiser(**arguments)[0]
+    return float(((made - wanted) ** 2).mean())
+
+
+def student_of(model) -> Student:
+    return Student(model.name, "linfusion", ingredients(RECIPE, model.fingerprint(), FACTORY, "noise"))
+
+
+def test_a_student_is_kept_and_is_nearer_to_its_teacher_than_an_untrained_one(model):
+    student = student_of(model)
+    assert not student.available
+    RECIPE.run(student, model, FACTORY, World(), "cpu")
+    assert student.available
+    torch.manual_seed(RECIPE.seed)
+    untrained = gap(model, FACTORY)
+    assert gap(model, Weighted(FACTORY, student.checkpoint())) < untrained
+
+
+def test_distillation_leaves_the_teacher_as_it_was(model):
+    before = {name: value.clone() for name, value in model.load().denoiser.state_dict().items()}
+    RECIPE.run(student_of(model), model, FACTORY, World(), "cpu")
+    after = model.denoiser.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not any(module._forward_hooks for module in model.denoiser.modules())
+
+
+def test_a_run_stopped_in_its_second_stage_takes_no_step_of_the_first_again(model, monkeypatch):
+    unbroken = student_of(model)
+    RECIPE.run(unbroken, model, FACTORY, World(), "cpu")
+    wanted = unbroken.checkpoint()
+    unbroken.cached.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Bench, "end_to_end_loss", stopped)
+        with pytest.raises(Stopped):
+            RECIPE.run(student_of(model), model, FACTORY, World(), "cpu")
+    monkeypatch.setattr(Bench, "layer_loss", stopped)
+    RECIPE.run(student_of(model), model, FACTORY, World(), "cpu")
+    found = student_of(model).checkpoint()
+    assert found.header == wanted.header
+    assert all(torch.equal(found.tensors[name], value) for name, value in wanted.tensors.items())
+    assert not list((cache_folder() / "unfinished").rglob("*.safetensors"))
+
+
+def stopped(*given):
+    raise Stopped
+
+
+def test_the_name_of_a_student_changes_with_whatever_made_it():
+    def key(recipe=RECIPE, weights="abc", factory=FACTORY, world="noise"):
+        return Student("tiny", "linfusion", ingredients(recipe, weights, factory, world)).key
+
+    others = [
+        key(recipe=Recipe(QUICK, QUICK, 32)),
+        key(weights="abd"),
+        key(factory=partial(LinFusionAttention.for_site, inherit=True)),
+        key(world="shapes"),
+    ]
+    assert len({key(), *others}) == 5
+    on_demand = Recipe(RECIPE.layerwise, RECIPE.end_to_end, 32, images=8, batch=4, on_demand=False)
+    assert key(recipe=on_demand) == key()
+
+
+def test_a_file_of_another_recipe_is_not_taken_for_the_student(model, tmp_path):
+    student = student_of(model)
+    RECIPE.run(student, model, FACTORY, World(), "cpu")
+    other = Student(model.name, "linfusion", student.ingredients + " ")
+    Path(other.cached).parent.mkdir(parents=True, exist_ok=True)
+    student.cached.rename(other.cached)
+    assert not other.available
+
+
+def test_every_mixer_of_a_student_gets_its_own_weights(model):
+    model.load()
+    mixers = build(model.denoiser, FACTORY)
+    tensors = {f"{path}.{name}": value for path, mixer in mixers.items() for name, value in mixer.state_dict().items()}
+    with seated(model.denoiser, Weighted(FACTORY, Checkpoint("memory", tensors))) as seats:
+        for path, seat in seats.items():
+            own = seat.mixer.state_dict()
+            assert all(torch.equal(own[name], value) for name, value in mixers[path].state_dict().items())

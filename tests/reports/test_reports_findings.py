@@ -1,0 +1,98 @@
+"""In short: verdicts follow the intervals of paired differences, and say no more than these carry."""
+
+import random
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.records.case import Case
+from harness.records.record import Reading, Record
+from harness.records.statistics import difference
+from harness.records.store import Store
+from reports import read
+from reports.compare import groups
+from reports.findings import Brief, briefs
+
+N = 64
+BASE = [random.Random(image).gauss(90, 8) for image in range(N)]
+
+
+def score(shift: float, noise: float = 0.5, name: str = "clip_score", better: str = "higher", n: int = N) -> Reading:
+    """Images that differ much from one another, and little from the same image of another variant."""
+    draw = random.Random(name)
+    samples = tuple(value + shift + draw.gauss(0, noise) for value in BASE)
+    mean, half = statistics.fmean(samples), 2 * statistics.stdev(samples) / N**0.5
+    return Reading(name, name, mean, "1", better, "clip/v1", n, mean - half, mean + half, samples=samples)
+
+
+def flops(value: int) -> Reading:
+    return Reading("flops", "flops", value, "FLOP", "lower", "flops/v1")
+
+
+@pytest.fixture
+def brief(tmp_path: Path, make_case: Callable[..., Case]) -> Callable[..., list[Brief]]:
+    """Briefs of a store with self_attention and one other variant."""
+
+    def make(*readings: Reading, **changes: Reading) -> list[Brief]:
+        store = Store(tmp_path)
+        for variant, taken in (("self_attention", (flops(200), *changes.values())), ("linfusion", readings)):
+            store.put(Record(make_case(variant=variant), "ok", readings=taken, machine={"cpu": "x"}, started="2026"))
+        return briefs(groups(read.load(tmp_path).records))
+
+    return make
+
+
+def test_a_loss_that_pairs_show_is_told_though_the_two_intervals_overlap(brief):
+    mine, other = score(-1.0), score(0.0, noise=0.0)
+    assert mine.high is not None
+    assert other.low is not None
+    assert mine.high > other.low
+    (found,) = brief(flops(150), mine, clip=other)
+    (row,) = found.rows
+    assert (row.verdict, row.tone) == ("loses CLIP score", "worse")
+    assert row.scores[0].startswith("CLIP score −1.")
+    assert row.costs == ("FLOPs 0.75×",)
+
+
+def test_what_intervals_leave_open_is_no_loss_and_asks_for_more_images(brief):
+    (found,) = brief(flops(150), score(-0.05, noise=4.0), clip=score(0.0, noise=0.0))
+    assert (found.rows[0].verdict, found.rows[0].tone) == ("not told apart", "")
+    again = "take them again with n=512 models=[tiny_sd] resolutions=[64]"
+    assert found.advice == f"What 64 images leave open, 512 may tell: {again}"
+
+
+def test_a_lower_distance_is_a_gain(brief):
+    (found,) = brief(flops(150), score(-3.0, name="fdd", better="lower"), fdd=score(0.0, 0.0, "fdd", "lower"))
+    assert (found.rows[0].verdict, found.rows[0].tone) == ("gains FDD", "better")
+    assert not found.advice
+
+
+def test_costs_alone_make_no_verdict(brief):
+    (found,) = brief(flops(100))
+    assert (found.rows[0].verdict, found.rows[0].scores, found.rows[0].costs) == (
+        "no scores taken",
+        (),
+        ("FLOPs 0.50×",),
+    )
+
+
+def test_shares_differ_by_points(brief):
+    mine, other = (
+        replace(score(shift, noise, "attributes"), unit="share", value=value)
+        for shift, noise, value in ((-2.0, 0.1, 0.90), (0.0, 0.0, 0.92))
+    )
+    (found,) = brief(flops(100), mine, attributes=other)
+    assert found.rows[0].scores[0].startswith("Attributes −2 points (")
+
+
+def test_without_pairs_the_two_intervals_are_added_in_squares():
+    mine, other = (
+        Reading("fdd", "fdd", value, "1", "lower", "fdd/v1", low=value - 3, high=value + 3) for value in (9.0, 4.0)
+    )
+    low, value, high = difference(mine, other)
+    assert value == 5.0
+    assert high - value == pytest.approx(3 * 2**0.5) == value - low
+    assert difference(mine, replace(other, low=None)) is None
