@@ -11,9 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from harness.models import weights
-from harness.seats import sources
 from harness.records.case import BadInput
-from harness.seats import checkpoint
+from harness.seats import checkpoint, sources
 
 
 @pytest.fixture
