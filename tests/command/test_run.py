@@ -162,7 +162,7 @@ def test_what_memory_refused_is_not_tried_again_on_this_machine_but_on_a_larger_
             yield from super().__call__(trial)
 
     for gigabytes in (16, 16, 80):
-        for module in ("run", "store"):
+        for module in ("run", "records.store"):
             monkeypatch.setattr(f"harness.{module}.describe", lambda device, size=gigabytes: machine(size))
         run(made({"fails": Grows(torch.OutOfMemoryError("full"))}, resolutions=[64, 96]), streams()[0])
         asked.append(gigabytes)
