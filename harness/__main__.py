@@ -56,13 +56,13 @@ def _do(config: DictConfig) -> int:
     from hydra.utils import instantiate
 
     from harness.console import Console
-    from harness.distillation.trainable import Lesson
+    from harness.distillation.trainable import Trainable
     from harness.run import run as run_experiment
 
     give_way(config, HydraConfig.get().overrides.task)
-    lesson = instantiate(config.train, _convert_="all")
-    if isinstance(lesson, Lesson):
-        lesson.learn()
+    part = instantiate(config.train, _convert_="all")
+    if isinstance(part, Trainable):
+        part.train()
         return 0
     return run_experiment(instantiate(config, _convert_="all"), Console())
 

@@ -17,8 +17,8 @@ from torch import nn
 from harness.counted import fvcore_count as traced
 from harness.counted.components import decoder_flops, decoder_key, encodings, text_flops
 from harness.counted.counters import Disagreement, agree, audit, count, tally
-from harness.counted.parts import SELF_ATTENTION, TEXT_ENCODER, VAE, rooms
-from harness.counted.site_calls import Visit, body_key, description, left_open, model_key, residents
+from harness.counted.parts import SELF_ATTENTION, TEXT_ENCODER, VAE, working_parts
+from harness.counted.site_calls import SiteCall, body_key, description, left_open, model_key, residents
 from harness.records.case import BadInput
 from harness.records.record import Reading
 from harness.seats.mixer import TokenMixer
@@ -36,10 +36,10 @@ FIRST_TWO = ("prices", "torch")
 
 @dataclass(frozen=True)
 class Body:
-    """All of one call but its sites, by kind, and the visits to these. `third`: the size at which fvcore agreed."""
+    """All of one call but its sites, by kind, and the calls of these. `third`: the size at which fvcore agreed."""
 
     kinds: dict[str, int]
-    visits: tuple[Visit, ...]
+    site_calls: tuple[SiteCall, ...]
     third: str = ""
 
     @property
@@ -73,8 +73,8 @@ class Bill:
 
 def body_of(denoiser: nn.Module, arguments: Mapping[str, Any]) -> Body:
     """Count one call of a denoiser on the meta device with its sites left open, by two counters."""
-    with left_open(denoiser) as visits, rooms(denoiser) as inside:
-        return Body(tally(denoiser, inside=inside, **arguments), tuple(visits))
+    with left_open(denoiser) as site_calls, working_parts(denoiser) as inside:
+        return Body(tally(denoiser, inside=inside, **arguments), tuple(site_calls))
 
 
 def check_body(denoiser: nn.Module, arguments: Mapping[str, Any], body: Body) -> None:
@@ -89,22 +89,22 @@ def bill(denoiser: nn.Module, body: Body) -> Bill:
     Raises Disagreement for a site that the body never visited: it would be free.
     """
     at_home = residents(denoiser)
-    missed = set(at_home) - {visit.path for visit in body.visits}
+    missed = set(at_home) - {site_call.path for site_call in body.site_calls}
     if missed:
         raise Disagreement(f"the body never visited {min(missed)}: its work would not be counted")
     sites: Counter[str] = Counter()
     counted: dict[object, int] = {}
-    for visit in body.visits:
-        sites[visit.path] += _price_of(at_home[visit.path], visit, counted)
+    for site_call in body.site_calls:
+        sites[site_call.path] += _price_of(at_home[site_call.path], site_call, counted)
     return Bill(body, dict(sites))
 
 
-def _price_of(resident: nn.Module, visit: Visit, counted: dict[object, int]) -> int:
-    if isinstance(resident, TokenMixer) and visit.grid is not None:
-        return visit.shape[0] * resident.flops(visit.grid)
-    key = (visit.shape, tuple(weight.shape for weight in resident.parameters()))
+def _price_of(resident: nn.Module, site_call: SiteCall, counted: dict[object, int]) -> int:
+    if isinstance(resident, TokenMixer) and site_call.grid is not None:
+        return site_call.shape[0] * resident.flops(site_call.grid)
+    key = (site_call.shape, tuple(weight.shape for weight in resident.parameters()))
     if key not in counted:
-        counted[key] = count(resident, visit.tokens())
+        counted[key] = count(resident, site_call.tokens())
     return counted[key]
 
 
@@ -138,7 +138,7 @@ class Flops:
         counters = [*FIRST_TWO, f"fvcore at {body.third}"]
         told = {"macs": costs.total // 2, "kinds": costs.kinds, "counters": counters}
         yield reading("flops", costs.total, "FLOP", body=body.flops, **told)
-        grids = {visit.path: list(visit.grid) for visit in body.visits if visit.grid is not None}
+        grids = {site_call.path: list(site_call.grid) for site_call in body.site_calls if site_call.grid is not None}
         yield reading("flops_mixers", costs.mixers, "FLOP", macs=costs.mixers // 2, sites=costs.sites, grids=grids)
         yield self._image(trial, costs)
         yield reading("parameters", whole, "parameter")
@@ -152,12 +152,12 @@ class Flops:
             if model not in self.thirds:
                 check_body(denoiser, arguments, body)
                 self.thirds[model] = str(trial.case.resolution)
-            self.bodies[key] = Body(body.kinds, body.visits, self.thirds[model])
+            self.bodies[key] = Body(body.kinds, body.site_calls, self.thirds[model])
         return self.bodies[key]
 
     def _audit(self, denoiser: nn.Module, body: Body) -> None:
         """Each kind of mixer is held to its price once."""
-        shapes = {visit.path: visit for visit in body.visits}
+        shapes = {site_call.path: site_call for site_call in body.site_calls}
         for path, mixer in residents(denoiser).items():
             if isinstance(mixer, TokenMixer) and (key := description(mixer)) not in self.audited:
                 audit(mixer, shapes[path].shape[-1], shapes[path].dtype)

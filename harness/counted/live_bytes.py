@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from harness.counted.meta_norms import answered
 from harness.counted.operators import FusedAttention
-from harness.counted.site_calls import Visit, description, left_open, residents
+from harness.counted.site_calls import SiteCall, description, left_open, residents
 from harness.counted.workspace import workspace
 
 
@@ -35,10 +35,10 @@ class Peak:
 
 @dataclass(frozen=True)
 class Lived:
-    """What lived during one call outside of its sites, and the visits to these."""
+    """What lived during one call outside of its sites, and the calls of these."""
 
     peak: Peak
-    visits: tuple[Visit, ...]
+    site_calls: tuple[SiteCall, ...]
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ def lived_of(denoiser: nn.Module, arguments: Mapping[str, Any]) -> Lived:
     census = Census(set(storages(denoiser)))
     census.admit(dict(arguments))
     census.raise_to("the arguments")
-    with left_open(denoiser, live=lambda: census.live) as visits, torch.no_grad(), FusedAttention(), census:
+    with left_open(denoiser, live=lambda: census.live) as site_calls, torch.no_grad(), FusedAttention(), census:
         denoiser(**arguments)
-    return Lived(census.peak, tuple(visits))
+    return Lived(census.peak, tuple(site_calls))
 
 
 def rise_of(module: nn.Module, *args: Any) -> Peak:
@@ -128,14 +128,14 @@ def footprint(denoiser: nn.Module, lived: Lived) -> Footprint:
     at_home = residents(denoiser)
     rises: dict[object, Peak] = {}
     highest, mixer = lived.peak, 0
-    for visit in lived.visits:
-        resident = at_home[visit.path]
-        key = (description(resident), visit.shape, visit.dtype, visit.grid)
+    for site_call in lived.site_calls:
+        resident = at_home[site_call.path]
+        key = (description(resident), site_call.shape, site_call.dtype, site_call.grid)
         if key not in rises:
-            rises[key] = rise_of(resident, *visit.arguments())
+            rises[key] = rise_of(resident, *site_call.arguments())
         rise = rises[key]
         mixer = max(mixer, rise.size)
-        if visit.live + rise.size > highest.size:
-            highest = Peak(visit.live + rise.size, f"{rise.operator} at {visit.path}", rise.workspace)
+        if site_call.live + rise.size > highest.size:
+            highest = Peak(site_call.live + rise.size, f"{rise.operator} at {site_call.path}", rise.workspace)
     weights, tensors = sum(storages(denoiser).values()), highest.size - highest.workspace
     return Footprint(weights, tensors, highest.workspace, highest.operator, mixer)

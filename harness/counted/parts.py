@@ -19,12 +19,12 @@ OTHER = "other"
 """Matrix products outside attention and feed-forward: embeddings of time and text, modulation, maps in and out."""
 TEXT_ENCODER = "text_encoder"
 VAE = "vae"
-ROOMS = {"attn2": CROSS_ATTENTION, "ff": FEED_FORWARD}
+PART_NAMES = {"attn2": CROSS_ATTENTION, "ff": FEED_FORWARD}
 """Names that diffusers gives to parts of a transformer block."""
 
 
 @contextmanager
-def rooms(denoiser: nn.Module) -> Iterator[list[str]]:
+def working_parts(denoiser: nn.Module) -> Iterator[list[str]]:
     """The kinds of the parts that are at work, the innermost last; empty while none of them is."""
     inside: list[str] = []
 
@@ -37,7 +37,7 @@ def rooms(denoiser: nn.Module) -> Iterator[list[str]]:
     hooks: list[RemovableHandle] = []
     try:
         for path, module in denoiser.named_modules():
-            kind = ROOMS.get(path.rpartition(".")[2])
+            kind = PART_NAMES.get(path.rpartition(".")[2])
             if kind is not None:
                 hooks += [module.register_forward_pre_hook(partial(enter, kind)), module.register_forward_hook(leave)]
         yield inside

@@ -1,7 +1,7 @@
 """The body of a denoiser call with its sites left open: which site was visited when, with what tokens, on what grid.
 
 All variants share one body. So a call is followed once for a model and a size, with stand-ins at the sites that
-answer with empty tokens, and each variant then adds its mixers to the visits. Shapes: B batch, N tokens, C channels.
+answer with empty tokens, and each variant then adds its mixers to these calls. Shapes: B batch, N tokens, C channels.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Visit:
+class SiteCall:
     """One call of one site. `grid` is None at the denoiser's own attention, which knows none; `live`: bytes alive."""
 
     path: str
@@ -30,7 +30,7 @@ class Visit:
     live: int = 0
 
     def tokens(self) -> Tensor:
-        """Tokens like those of the visit, on the meta device."""
+        """Tokens like those of the call, on the meta device."""
         return torch.empty(self.shape, dtype=self.dtype, device="meta")
 
     def arguments(self) -> tuple[Tensor] | tuple[Tensor, Grid]:
@@ -45,24 +45,24 @@ def residents(denoiser: nn.Module) -> dict[str, nn.Module]:
 
 
 @contextmanager
-def left_open(denoiser: nn.Module, live: Callable[[], int] = int) -> Iterator[list[Visit]]:
-    """Stand-ins at all sites for a while; the list fills with their visits. `live` is asked at each."""
-    visits: list[Visit] = []
+def left_open(denoiser: nn.Module, live: Callable[[], int] = int) -> Iterator[list[SiteCall]]:
+    """Stand-ins at all sites for a while; the list fills with their calls. `live` is asked at each."""
+    site_calls: list[SiteCall] = []
     at_home = residents(denoiser)
     try:
         for path, resident in at_home.items():
-            resident.__dict__["forward"] = _stand_in(path, visits, live)
-        yield visits
+            resident.__dict__["forward"] = _stand_in(path, site_calls, live)
+        yield site_calls
     finally:
         for resident in at_home.values():
             resident.__dict__.pop("forward", None)
 
 
-def _stand_in(path: str, visits: list[Visit], live: Callable[[], int]) -> Callable[..., Tensor]:
+def _stand_in(path: str, site_calls: list[SiteCall], live: Callable[[], int]) -> Callable[..., Tensor]:
     """The right shape and no work; an attention's other arguments are None where self-attention can be replaced."""
 
     def answer(tokens_BNC: Tensor, grid: Grid | None = None, **ignored: object) -> Tensor:
-        visits.append(Visit(path, tuple(tokens_BNC.shape), tokens_BNC.dtype, grid, live()))
+        site_calls.append(SiteCall(path, tuple(tokens_BNC.shape), tokens_BNC.dtype, grid, live()))
         return torch.empty_like(tokens_BNC)
 
     return answer

@@ -1,10 +1,10 @@
-"""A lesson: one part of a world that is trained by command (`python -m harness train=tiny_sd`), instead of a sweep."""
+"""What `train=NAME` can name beside a recipe for students: a part of a world that is trained by itself."""
 
 from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
-class Lesson(Protocol):
-    """Anything in conf/train that is learned by itself, from its recipe, into a folder."""
+class Trainable(Protocol):
+    """Anything in conf/train that is trained by itself, from its recipe, into a folder."""
 
-    def learn(self) -> None: ...
+    def train(self) -> None: ...

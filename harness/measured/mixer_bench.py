@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from harness.measured.conformance import breach
-from harness.measured.distinct_sites import Place, mixer_at, places, tokens_at
+from harness.measured.distinct_sites import DistinctSite, distinct_sites, mixer_at, tokens_at
 from harness.measured.rates import limits, too_slow
 from harness.measured.timing import Timing, check_batch, clock_name, observed, reading_of
 from harness.models.model import DTYPES
@@ -65,7 +65,7 @@ class MixerBench:
         """mixer_bench, the forwards of all levels over their floors; then each level's times, and each over its own."""
         batch = trial.case.batch if self.batch is None else self.batch
         scope = f"by itself, batch {batch}, random weights, eager, warm, median of {clock_name(trial.case.device)}"
-        found = {label: self._times(label, place, trial, batch, scope) for label, place in levels(trial).items()}
+        found = {label: self._times(label, distinct, trial, batch, scope) for label, distinct in levels(trial).items()}
         protocol = f"{self.name}/v2: forwards over floors of the first site of each level {scope}"
         yield over_floor(self.name, self.name, [times["forward"] for times in found.values()], protocol)
         for label, times in found.items():
@@ -74,10 +74,10 @@ class MixerBench:
                 yield time
                 yield over_floor(self.name, f"{name}_{label}", [time], f"{name}/v1: first site of a level {scope}")
 
-    def _times(self, label: str, place: Place, trial: "Trial", batch: int, scope: str) -> dict[str, Reading]:
+    def _times(self, label: str, distinct: DistinctSite, trial: "Trial", batch: int, scope: str) -> dict[str, Reading]:
         """The time of each direction, or its dash."""
         readings = {}
-        for direction, taken in self._level(place, trial, batch).items():
+        for direction, taken in self._level(distinct, trial, batch).items():
             name, protocol = f"{direction}_{label}", f"{direction}/v1: first site of a level {scope}"
             if isinstance(taken, str):
                 readings[direction] = Reading(self.name, name, None, "ms", "lower", protocol, reason=taken)
@@ -85,38 +85,38 @@ class MixerBench:
                 readings[direction] = reading_of(taken.timing, self.name, protocol, taken.details, name)
         return readings
 
-    def _level(self, place: Place, trial: "Trial", batch: int) -> dict[str, Taken | str]:
+    def _level(self, distinct: DistinctSite, trial: "Trial", batch: int) -> dict[str, Taken | str]:
         """Each direction, or the reason why it was not timed."""
-        case, flops = trial.case, batch * place.flops
+        case, flops = trial.case, batch * distinct.flops
         reason = too_slow(flops, self.patience, case.device, DTYPES[case.dtype])
         if reason:
             return dict.fromkeys(PASSES, reason)
-        mixer, tokens_BNC = mixer_at(place, trial), tokens_at(place, trial, batch)
-        if reason := breach(mixer, place.site, tokens_BNC):
+        mixer, tokens_BNC = mixer_at(distinct, trial), tokens_at(distinct, trial, batch)
+        if reason := breach(mixer, distinct.site, tokens_BNC):
             return dict.fromkeys(PASSES, reason)
-        traffic = place.traffic(batch) * tokens_BNC.element_size()
-        forward = self._taken(_forward(mixer, tokens_BNC, place.grid), "forward", place, trial, flops, traffic)
+        traffic = distinct.traffic(batch) * tokens_BNC.element_size()
+        forward = self._taken(_forward(mixer, tokens_BNC, distinct.grid), "forward", distinct, trial, flops, traffic)
         expected_s = PASSES["training"] * forward.timing.median_ms / 1e3
         if expected_s > self.patience:
             return {
                 "forward": forward,
                 "training": f"about {expected_s:.0f} s by its forward; the patience is {self.patience:g} s",
             }
-        work = _training(mixer, tokens_BNC, place.grid)
-        return {"forward": forward, "training": self._taken(work, "training", place, trial, flops, traffic)}
+        work = _training(mixer, tokens_BNC, distinct.grid)
+        return {"forward": forward, "training": self._taken(work, "training", distinct, trial, flops, traffic)}
 
     def _taken(
-        self, work: Callable[[], object], name: str, place: Place, trial: "Trial", flops: int, traffic: int
+        self, work: Callable[[], object], name: str, distinct: DistinctSite, trial: "Trial", flops: int, traffic: int
     ) -> Taken:
         """Time one direction and lay the floor beside it; flops and traffic are those of a forward."""
         machine = limits(trial.case.device, DTYPES[trial.case.dtype])
         timing, details = observed(work, self.seconds, self.least, trial.case.device)
         flops, traffic = PASSES[name] * flops, PASSES[name] * traffic
         price = {
-            "site": place.site.path,
-            "channels": place.site.channels,
-            "heads": place.site.heads,
-            "grid": list(place.grid),
+            "site": distinct.site.path,
+            "channels": distinct.site.channels,
+            "heads": distinct.site.heads,
+            "grid": list(distinct.grid),
             "flops": flops,
             "bytes": traffic,
             "floor": machine.floor_ms(flops, traffic),
@@ -149,12 +149,12 @@ def over_floor(metric: str, name: str, times: Sequence[Reading], protocol: str) 
     return Reading(metric, name, value_ms / floor_ms, "x", "lower", protocol, n, low, high, details=details)
 
 
-def levels(trial: "Trial") -> dict[str, Place]:
-    """The first place of each level of the denoiser, by the level's name."""
-    found: dict[str, Place] = {}
-    for place in places(trial):
-        pixels = round(trial.case.resolution.height / place.grid[0])
-        found.setdefault(f"c{place.site.channels}_p{pixels}", place)
+def levels(trial: "Trial") -> dict[str, DistinctSite]:
+    """The first distinct site of each level of the denoiser, by the level's name."""
+    found: dict[str, DistinctSite] = {}
+    for distinct in distinct_sites(trial):
+        pixels = round(trial.case.resolution.height / distinct.grid[0])
+        found.setdefault(f"c{distinct.site.channels}_p{pixels}", distinct)
     return found
 
 

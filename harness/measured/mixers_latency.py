@@ -1,7 +1,7 @@
 """Latency of the module scope: all mixers of one denoiser call by themselves, and one of them as Table 2 counts it.
 
 Each distinct site is timed alone on the case's device, warm, with random weights and tokens, and counts as often as a
-call visits it. Nothing of the denoiser's body runs, so any size can be timed that one mixer can do.
+call calls it. Nothing of the denoiser's body runs, so any size can be timed that one mixer can do.
 
 Table 2 of ΔConvFusion (arXiv 2504.21292) is of this scope: its official code puts CUDA events around every attn1 or
 conv1 of PixArt, batch 1 doubled by guidance, fp16, and takes the mean over modules and calls. We take the median of
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from harness.measured.conformance import breach
-from harness.measured.distinct_sites import Place, mixer_at, places, tokens_at
+from harness.measured.distinct_sites import DistinctSite, distinct_sites, mixer_at, tokens_at
 from harness.measured.rates import too_slow
 from harness.measured.timing import check_batch, clock_name, observed
 from harness.models.model import DTYPES
@@ -37,11 +37,11 @@ TABLE_2 = {
 }
 """Milliseconds of one module of PixArt; ∆Conv with K = 13."""
 FEWEST_SECONDS = 0.1
-"""Of samples a place, however many places share the budget."""
+"""Of samples a distinct, however many distinct sites share the budget."""
 
 
 class NotTimed(RuntimeError):
-    """A place that is not timed; the message is the reason of the dash."""
+    """A site that is not timed; the message is the reason of the dash."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class MixersLatency:
         batch = trial.case.batch if self.batch is None else self.batch
         protocol = (
             f"{self.name}/v1: all mixers of one denoiser call by themselves, batch {batch}, forward, random weights, "
-            f"eager, warm, sum over the visits of each distinct site's median of {clock_name(trial.case.device)}"
+            f"eager, warm, sum over the calls of each distinct site's median of {clock_name(trial.case.device)}"
         )
         try:
             sites = timed_sites(trial, batch, self.seconds, self.least, self.patience)
@@ -102,8 +102,8 @@ class PaperLatency:
         except NotTimed as reason:
             yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=str(reason), details=details)
             return
-        visits = sum(site["visits"] for site in sites)
-        yield summed(self.name, protocol, sites, share=1 / visits, details=details)
+        calls = sum(site["calls"] for site in sites)
+        yield summed(self.name, protocol, sites, share=1 / calls, details=details)
 
 
 def published(trial: "Trial") -> dict[str, Any]:
@@ -116,29 +116,29 @@ def published(trial: "Trial") -> dict[str, Any]:
 
 def timed_sites(trial: "Trial", batch: int, seconds: float, least: int, patience: float) -> list[dict[str, Any]]:
     """Each distinct site, timed; NotTimed for the first that is too slow or breaches its definition."""
-    found = places(trial)
+    found = distinct_sites(trial)
     case = trial.case
-    for place in found:
-        if reason := too_slow(batch * place.flops, patience, case.device, DTYPES[case.dtype]):
-            raise NotTimed(f"{place.site.path}: {reason}")
+    for distinct in found:
+        if reason := too_slow(batch * distinct.flops, patience, case.device, DTYPES[case.dtype]):
+            raise NotTimed(f"{distinct.site.path}: {reason}")
     share = max(FEWEST_SECONDS, seconds / len(found))
-    return [_timed(place, trial, batch, share, least) for place in found]
+    return [_timed(distinct, trial, batch, share, least) for distinct in found]
 
 
-def _timed(place: Place, trial: "Trial", batch: int, seconds: float, least: int) -> dict[str, Any]:
-    """What is kept of one place: its shape, its visits, and its timing."""
-    mixer, tokens_BNC = mixer_at(place, trial), tokens_at(place, trial, batch)
-    if reason := breach(mixer, place.site, tokens_BNC):
+def _timed(distinct: DistinctSite, trial: "Trial", batch: int, seconds: float, least: int) -> dict[str, Any]:
+    """What is kept of one distinct: its shape, its calls, and its timing."""
+    mixer, tokens_BNC = mixer_at(distinct, trial), tokens_at(distinct, trial, batch)
+    if reason := breach(mixer, distinct.site, tokens_BNC):
         raise NotTimed(reason)
     with torch.no_grad():
-        timing, details = observed(lambda: mixer(tokens_BNC, place.grid), seconds, least, trial.case.device)
+        timing, details = observed(lambda: mixer(tokens_BNC, distinct.grid), seconds, least, trial.case.device)
     low, high = timing.interval_ms()
     return {
-        "site": place.site.path,
-        "channels": place.site.channels,
-        "heads": place.site.heads,
-        "grid": list(place.grid),
-        "visits": place.visits,
+        "site": distinct.site.path,
+        "channels": distinct.site.channels,
+        "heads": distinct.site.heads,
+        "grid": list(distinct.grid),
+        "calls": distinct.calls,
         "median": timing.median_ms,
         "low": low,
         "high": high,
@@ -149,9 +149,9 @@ def _timed(place: Place, trial: "Trial", batch: int, seconds: float, least: int)
 def summed(
     name: str, protocol: str, sites: list[dict[str, Any]], share: float = 1.0, details: dict[str, Any] | None = None
 ) -> Reading:
-    """A share of the sum over all visits. Sites vary independently: half-widths add in squares."""
+    """A share of the sum over all calls. Sites vary independently: half-widths add in squares."""
 
-    value = share * math.fsum(site["visits"] * site["median"] for site in sites)
+    value = share * math.fsum(site["calls"] * site["median"] for site in sites)
     known = all(site["low"] is not None for site in sites)
     noisy = [site["noisy"] for site in sites if site["noisy"]]
     told = f"{len(noisy)} of {len(sites)} sites were disturbed, the first: {noisy[0]}" if noisy else ""
@@ -170,4 +170,4 @@ def summed(
 
 
 def _reach(sites: list[dict[str, Any]], end: str) -> float:
-    return math.hypot(*(site["visits"] * (site[end] - site["median"]) for site in sites))
+    return math.hypot(*(site["calls"] * (site[end] - site["median"]) for site in sites))

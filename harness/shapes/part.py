@@ -20,7 +20,7 @@ class Training(Protocol):
 
 
 @dataclass(frozen=True)
-class ShapesLesson:
+class WorldPart:
     """A training, the number of scenes that it sees, and where its weights go (fp16 safetensors, with figures.json)."""
 
     training: Training
@@ -28,7 +28,7 @@ class ShapesLesson:
     scenes: int = 20_000
     device: str = "cpu"
 
-    def learn(self) -> None:
+    def train(self) -> None:
         """Train, or go on from its stages' checkpoints beside the folder; print the figures as one JSON object."""
         folder = Path(self.out)
         chosen = list(islice(scenes(TRAINING_SEED), self.scenes))

@@ -1,4 +1,4 @@
-"""The module scope: places of a call, their mixers alone, their sum, Table 2 of the paper, floors below them."""
+"""The module scope: distinct sites of a call, their mixers alone, their sum, Table 2 of the paper, floors below."""
 
 import math
 from functools import partial
@@ -10,7 +10,7 @@ from baselines import NeighborhoodAttention, SelfAttention
 from deltaconv import DeltaConvBlock
 from harness.distillation.student import Student
 from harness.measured import rates as limits_module
-from harness.measured.distinct_sites import mixer_at, places, tokens_at
+from harness.measured.distinct_sites import distinct_sites, mixer_at, tokens_at
 from harness.measured.mixer_bench import MixerBench, levels, over_floor
 from harness.measured.mixers_latency import TABLE_2, MixersLatency, PaperLatency, published, summed
 from harness.models.unet import UNetModel
@@ -65,20 +65,20 @@ def tiny():
 
 
 def test_sd15_has_four_levels_and_its_known_price(trial_of, sd15):
-    found = places(trial_of(sd15, SelfAttention.for_site, resolution=Resolution(512, 512)))
-    assert [(p.site.channels, p.grid, p.visits) for p in found] == [
+    found = distinct_sites(trial_of(sd15, SelfAttention.for_site, resolution=Resolution(512, 512)))
+    assert [(p.site.channels, p.grid, p.calls) for p in found] == [
         (320, (64, 64), 5),
         (640, (32, 32), 5),
         (1280, (16, 16), 5),
         (1280, (8, 8), 1),
     ]
-    assert sum(p.visits * p.flops for p in found) / 1e9 == pytest.approx(173.67, abs=0.005)
+    assert sum(p.calls * p.flops for p in found) / 1e9 == pytest.approx(173.67, abs=0.005)
 
 
 def test_sites_of_one_shape_with_other_kernels_are_places_of_their_own(trial_of, sd15):
     trial = trial_of(sd15, partial(DeltaConvBlock.for_site, kernel_size=PUBLISHED), resolution=Resolution(1024, 512))
-    found = places(trial)
-    assert [(p.site.path.split(".attentions")[0], p.grid, p.visits) for p in found] == [
+    found = distinct_sites(trial)
+    assert [(p.site.path.split(".attentions")[0], p.grid, p.calls) for p in found] == [
         ("down_blocks.0", (64, 128), 2),
         ("down_blocks.1", (32, 64), 5),
         ("down_blocks.2", (16, 32), 5),
@@ -90,30 +90,30 @@ def test_sites_of_one_shape_with_other_kernels_are_places_of_their_own(trial_of,
 
 def test_a_mixer_alone_is_real_random_and_always_the_same(trial_of, tiny):
     trial = trial_of(tiny, SelfAttention.for_site, dtype="bf16")
-    place = places(trial)[0]
-    one, two = mixer_at(place, trial), mixer_at(place, trial)
-    tokens_BNC = tokens_at(place, trial, 2)
-    assert tokens_BNC.shape == (2, place.tokens, place.site.channels)
+    distinct = distinct_sites(trial)[0]
+    one, two = mixer_at(distinct, trial), mixer_at(distinct, trial)
+    tokens_BNC = tokens_at(distinct, trial, 2)
+    assert tokens_BNC.shape == (2, distinct.tokens, distinct.site.channels)
     assert tokens_BNC.dtype == next(one.parameters()).dtype == torch.bfloat16
-    mixed_BNC = one(tokens_BNC, place.grid)
+    mixed_BNC = one(tokens_BNC, distinct.grid)
     assert mixed_BNC.shape == tokens_BNC.shape
     assert mixed_BNC.isfinite().all()
     assert mixed_BNC.std() > 0
-    assert torch.equal(mixed_BNC, two(tokens_BNC, place.grid))
+    assert torch.equal(mixed_BNC, two(tokens_BNC, distinct.grid))
     assert tiny.pipeline is None
 
 
 def test_the_random_numbers_of_others_are_left_alone(trial_of, tiny):
     trial = trial_of(tiny, SelfAttention.for_site)
     state = torch.random.get_rng_state()
-    mixer_at(places(trial)[0], trial)
+    mixer_at(distinct_sites(trial)[0], trial)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_traffic_is_tokens_in_and_out_and_the_weights_once(trial_of, tiny):
-    place = places(trial_of(tiny, SelfAttention.for_site))[0]
-    channels = place.site.channels
-    assert place.traffic(3) == 2 * 3 * place.tokens * channels + 4 * channels**2 + channels
+    distinct = distinct_sites(trial_of(tiny, SelfAttention.for_site))[0]
+    channels = distinct.site.channels
+    assert distinct.traffic(3) == 2 * 3 * distinct.tokens * channels + 4 * channels**2 + channels
 
 
 # All mixers of one call
@@ -122,17 +122,17 @@ def test_traffic_is_tokens_in_and_out_and_the_weights_once(trial_of, tiny):
 def test_the_sum_counts_each_site_as_often_as_it_is_visited(trial_of, tiny):
     (reading,) = MixersLatency(seconds=0.05)(trial_of(tiny, SelfAttention.for_site))
     sites = reading.details["sites"]
-    assert sum(site["visits"] for site in sites) == 7
-    assert reading.value == pytest.approx(sum(site["visits"] * site["median"] for site in sites))
+    assert sum(site["calls"] for site in sites) == 7
+    assert reading.value == pytest.approx(sum(site["calls"] * site["median"] for site in sites))
     assert all(len(site["samples"]) >= reading.n >= 1 for site in sites)
     assert "batch 1, forward" in reading.protocol
     assert tiny.pipeline is None
 
 
 def test_half_widths_of_sites_add_in_squares():
-    def site(visits, median, half):
+    def site(calls, median, half):
         timing = {"median": median, "low": median - half, "high": median + 2 * half, "noisy": ""}
-        return {"visits": visits, "samples": [median], **timing}
+        return {"calls": calls, "samples": [median], **timing}
 
     reading = summed("mixers_latency", "p", [site(2, 10.0, 1.5), site(1, 5.0, 4.0)])
     assert (reading.value, reading.low, reading.high) == (25.0, 20.0, 35.0)
@@ -142,7 +142,7 @@ def test_half_widths_of_sites_add_in_squares():
 
 
 def test_a_site_without_an_interval_leaves_the_sum_without_one():
-    alone = {"visits": 1, "median": 3.0, "low": None, "high": None, "samples": [3.0], "noisy": "cold"}
+    alone = {"calls": 1, "median": 3.0, "low": None, "high": None, "samples": [3.0], "noisy": "cold"}
     reading = summed("mixers_latency", "p", [alone])
     assert (reading.value, reading.low, reading.high) == (3.0, None, None)
     assert reading.details["noisy"] == "1 of 1 sites were disturbed, the first: cold"
@@ -199,7 +199,7 @@ def test_table_2_grows_with_4096_pixels_rather_than_with_uhd():
 
 def test_the_mean_is_over_the_mixers_of_a_call(trial_of, tiny):
     (reading,) = PaperLatency(seconds=0.05)(trial_of(tiny, SelfAttention.for_site))
-    assert reading.value == pytest.approx(sum(s["visits"] * s["median"] for s in reading.details["sites"]) / 7)
+    assert reading.value == pytest.approx(sum(s["calls"] * s["median"] for s in reading.details["sites"]) / 7)
 
 
 # Against the limits
@@ -258,7 +258,7 @@ def test_levels_of_which_one_has_no_interval_or_no_time_have_none_together():
 def test_a_level_beyond_the_patience_is_a_dash_and_so_is_the_whole(trial_of, tiny):
     """At 1e9 FLOPs a second: between the prices of the two dearest levels."""
     trial = trial_of(tiny, SelfAttention.for_site)
-    prices = {level: place.flops for level, place in levels(trial).items()}
+    prices = {level: distinct.flops for level, distinct in levels(trial).items()}
     *others, below, dear = sorted(prices, key=lambda level: prices[level])
     patience = (prices[below] + prices[dear]) / 2e9
     readings = {r.name: r for r in MixerBench(seconds=0.02, patience=patience)(trial)}

@@ -12,7 +12,7 @@ from harness.records.case import Resolution
 from harness.shapes.captions import CATEGORIES, PLACES, Scene, Thing, held_out_scenes, scenes, vocabulary
 from harness.shapes.drawing import draw
 from harness.shapes.extractors import main_class
-from harness.shapes.part import ShapesLesson
+from harness.shapes.part import WorldPart
 from harness.shapes.probe import NOTHING, Sight, truth
 from harness.shapes.reading import learn_to_read
 from harness.shapes.teachers import _t5_encoder
@@ -174,9 +174,9 @@ class TwoStages:
 def test_a_lesson_goes_on_where_it_was_stopped_and_leaves_no_checkpoint_when_it_is_done(tmp_path):
     out = str(tmp_path / "x")
     with pytest.raises(Stopped):
-        ShapesLesson(TwoStages(stop=True), out, scenes=1).learn()
+        WorldPart(TwoStages(stop=True), out, scenes=1).train()
     assert [path.name for path in tmp_path.iterdir()] == ["x-checkpoint.safetensors"]
     again = TwoStages(stop=False)
-    ShapesLesson(again, out, scenes=1).learn()
+    WorldPart(again, out, scenes=1).train()
     assert again.steps == [0, 1]
     assert not list(tmp_path.iterdir())

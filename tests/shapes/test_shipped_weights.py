@@ -49,8 +49,8 @@ def test_something_is_shipped():
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_the_figures_beside_the_weights_are_reproduced(composed, name):
-    lesson = composed(f"train={name}").train
-    found = lesson.training.figures(WEIGHTS / INSIDE.get(name, name))
+    part = composed(f"train={name}").train
+    found = part.training.figures(WEIGHTS / INSIDE.get(name, name))
     # Another processor or thread count moves single roundings: a hundredth is far above them, far below a mistake.
     assert found == pytest.approx(json.loads((WEIGHTS / name / "figures.json").read_text()), rel=0.01)
 
