@@ -1,1 +1,1 @@
-"""What self-attention looks at."""
+"""What self-attention looks at: how near, how flat, and what is lost where it is replaced."""

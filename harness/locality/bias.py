@@ -1,0 +1,32 @@
+"""What attention does whatever the query: its smooth part, its artefact tokens, and how evenly it is spread.
+
+The paper (arXiv 2504.21292, section 3) splits attention into a sharp part that falls with distance and a smooth bias,
+and blames large receptive fields on artefacts: tokens that all queries look at.
+Shapes: M maps, Q queries, N keys.
+"""
+
+import torch
+from torch import Tensor
+
+
+def low_frequency_share(sharp_mass: float) -> float:
+    """What a high-pass takes from maps that sum to 1: 1 for a uniform map, near 0 for attention to oneself alone.
+
+    sharp_mass: the mean over queries of what is left, negative values clipped. Mixing a map with a uniform one raises
+    the share linearly up to 1.
+    """
+    return 1 - sharp_mass
+
+
+def artefact_tokens(received_N: Tensor, factor: float) -> Tensor:
+    """Keys that receive more than `factor` times their equal share from the queries together, the largest first.
+
+    received_N: the mean attention on each key over all queries.
+    """
+    found = (received_N > factor / len(received_N)).nonzero().flatten()
+    return found[received_N[found].argsort(descending=True)]
+
+
+def entropy(maps_MQN: Tensor) -> Tensor:
+    """(M,) mean over the queries of -sum p log p, in nats: 0 for one key alone, log N for all keys alike."""
+    return torch.special.entr(maps_MQN).sum(dim=-1, dtype=torch.float64).mean(dim=-1)
