@@ -33,7 +33,10 @@ NOT_FETCHED = "not fetched"
 
 
 class Metric(Protocol):
-    """Takes readings of a trial. One that needs no more than shapes, and runs all the same, says `runs = True`."""
+    """Takes readings of a trial. One that needs no more than shapes, and runs all the same, says `runs = True`.
+
+    One that cannot be taken of every model at every size has a `check(model, resolution)` that raises BadInput.
+    """
 
     needs: ClassVar[str]
 
@@ -171,6 +174,9 @@ class Experiment:
         limits = (self.cpu_limits or {}).get(model.name, {}) if self.device.startswith("cpu") else {}
         longest = max(resolution.width, resolution.height)
         metrics = tuple(name for name in self.metrics if longest <= limits.get(name, longest))
+        for name in metrics:
+            if (check := getattr(self.catalog.metrics[name], "check", None)) is not None:
+                check(model, resolution)
         needs = max((NEEDS.index(self.catalog.metrics[name].needs) for name in metrics), default=0)
         case = Case(
             model=model.name,

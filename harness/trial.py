@@ -43,6 +43,11 @@ class Trial:
         return self.model.source != RANDOM and (self._student.available or self._student.exact)
 
     @property
+    def exact(self) -> bool:
+        """Whether the variant is the teacher's own attention."""
+        return self._student.exact
+
+    @property
     def factory(self) -> Factory:
         """Makes the variant's mixers, with the student's weights where there are any."""
         if self._weighted is None and self._student.available:

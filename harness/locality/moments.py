@@ -1,0 +1,100 @@
+"""Moments of a sampling: what the denoiser was called with at chosen times, while it made an image of a prompt.
+
+Attention changes with the noise, so it is looked at along a model's own trajectory and not on noised images. Of a
+guided call the half with the prompt is kept. A call can be made again as often as it is needed, by any variant.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.case import BadInput, Resolution
+from harness.model import Model
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One call: of which image, at which training timestep (large: noise), and its arguments at batch 1."""
+
+    image: int
+    time: int
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @torch.no_grad()
+    def call(self, denoiser: nn.Module) -> Tensor:
+        """The prediction, by whatever is seated."""
+        prediction: Tensor = denoiser(*self.args, **self.kwargs)[0]
+        return prediction
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the images are made of which the moments are, and at which times these are wanted."""
+
+    resolution: Resolution
+    steps: int
+    guidance: float
+    times: tuple[int, ...]
+
+    def check(self, model: Model) -> None:
+        """BadInput for a time that the model's noise schedule does not have."""
+        last = int(model.pipeline.scheduler.config.num_train_timesteps) - 1
+        wrong = [time for time in self.times if not 0 <= time <= last]
+        if wrong or not self.times:
+            raise BadInput(
+                f"times={list(self.times)} is not possible with {model.name}: give training timesteps from 0 (clean) "
+                f"to {last} (noise), such as [{last * 9 // 10},{last // 2},{last // 10}]"
+            )
+
+    def steps_near(self, model: Model) -> list[int]:
+        """The timesteps of the sampler that are nearest to the times that are wanted, each once, noise first."""
+        scheduler = model.pipeline.scheduler
+        scheduler.set_timesteps(self.steps)
+        taken = [int(time) for time in scheduler.timesteps]
+        return sorted({min(taken, key=lambda step: abs(step - time)) for time in self.times}, reverse=True)
+
+
+def moments(
+    model: Model, sampling: Sampling, prompts: Sequence[str], seeds: Sequence[int]
+) -> tuple[list[Moment], list[Tensor]]:
+    """The moments of each image, noise first, and the images (3, H, W); the model has to be loaded."""
+    sampling.check(model)
+    wanted = sampling.steps_near(model)
+    found: list[Moment] = []
+    images = []
+    for image, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+
+        def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], image: int = image) -> None:
+            time = int(_time(args, kwargs))
+            if time in wanted:
+                found.append(Moment(image, time, *_conditional(args, kwargs)))
+
+        hook = model.denoiser.register_forward_pre_hook(keep, with_kwargs=True)
+        try:
+            made = model.generate([prompt], [seed], sampling.resolution, sampling.steps, sampling.guidance, 1)
+        finally:
+            hook.remove()
+        images.append(made[0])
+    return found, images
+
+
+def _time(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+    time = kwargs["timestep"] if "timestep" in kwargs else args[1]
+    return float(time.flatten()[0]) if isinstance(time, Tensor) else float(time)
+
+
+def _conditional(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of the last image of the batch alone: with guidance the one that has the prompt."""
+    latents = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
+    batch = len(latents)
+
+    def last(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.ndim and len(value) == batch:
+            return value[-1:].detach().clone()
+        return {name: last(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+    return tuple(map(last, args)), last(kwargs)
