@@ -80,6 +80,7 @@ def survey(
     reader: Reader,
     queries: Sequence[Place] = (),
     held_bytes: int = HELD_BYTES,
+    block_bytes: int = BLOCK_BYTES,
 ) -> list[SiteTallies]:
     """Every site over all moments. queries: places (down, right) from 0 to 1 whose rows of the first image are kept."""
     images = [[each for each in moments if each.image == image] for image in dict.fromkeys(m.image for m in moments)]
@@ -90,7 +91,7 @@ def survey(
             for image, calls in enumerate(images):
                 _listen(denoiser, [listeners[at] for at in group], calls)
                 for at in group:
-                    _read(found[at], listeners[at].heard, keep_rows=image == 0)
+                    read_image(found[at], listeners[at].heard, image == 0, block_bytes)
                     listeners[at].heard = []
     return found
 
@@ -135,7 +136,9 @@ def _listen(denoiser: nn.Module, group: Sequence[Listener], calls: Sequence[Mome
         listener.listens = False
 
 
-def _read(found: SiteTallies, heard: Sequence[Projections], keep_rows: bool, block_bytes: int = BLOCK_BYTES) -> None:
+def read_image(
+    found: SiteTallies, heard: Sequence[Projections], keep_rows: bool, block_bytes: int = BLOCK_BYTES
+) -> None:
     """Stream one image's maps of all times, block by block."""
     spread_Q = spread_queries(found.grid, HEAD_QUERIES)
     blocks = list(heard[0].blocks(block_bytes))
@@ -153,7 +156,8 @@ def _read(found: SiteTallies, heard: Sequence[Projections], keep_rows: bool, blo
             if tally is not found.mean:
                 tally.add(mean_QN[None], queries_Q)
         found.mean.add(total_QN[None], queries_Q)
-        found.by_head.add(heads_hPN, picked_P)
+        if len(picked_P):
+            found.by_head.add(heads_hPN, picked_P)
         for position in found.rows if keep_rows else ():
             if position in block:
                 found.rows[position] = total_QN[position - block.start].cpu()
