@@ -75,7 +75,7 @@ def _whole(attention_NN: Tensor, grid: Grid) -> Tensor:
     if attention_NN.shape != (tokens, tokens):
         shape = tuple(attention_NN.shape)
         raise ValueError(f"attention of {shape} does not fit the grid {height}x{width}: give ({tokens}, {tokens})")
-    return offset_sums(attention_NN[None], all_queries(grid), grid)[0]
+    return offset_sums(attention_NN[None].double(), all_queries(grid), grid)[0]
 
 
 def _near(side: int, size: float) -> slice:

@@ -12,7 +12,7 @@ from harness.mixer import Grid
 
 
 def offset_sums(maps_MQN: Tensor, queries_Q: Tensor, grid: Grid) -> Tensor:
-    """(M, 2H - 1, 2W - 1) float64 sums over the queries; offset (0, 0) lies in the middle.
+    """(M, 2H - 1, 2W - 1) sums over the queries, in the maps' dtype; offset (0, 0) lies in the middle.
 
     queries_Q: the positions of these queries in the grid. ValueError for maps that do not fit them.
     """
@@ -23,17 +23,22 @@ def offset_sums(maps_MQN: Tensor, queries_Q: Tensor, grid: Grid) -> Tensor:
             f"maps of {queries} queries and {keys} keys do not fit the grid {height}x{width} and {len(queries_Q)} "
             f"positions: give {len(queries_Q)} queries with {height * width} keys"
         )
-    sums = maps_MQN.new_zeros(maps, 2 * height - 1, 2 * width - 1, dtype=torch.float64)
+    sums = maps_MQN.new_zeros(maps, 2 * height - 1, 2 * width - 1)
     for row, position in enumerate(queries_Q.tolist()):
         up, left = height - 1 - position // width, width - 1 - position % width
         sums[:, up : up + height, left : left + width] += maps_MQN[:, row].view(maps, height, width)
     return sums
 
 
-def offset_pairs(queries_Q: Tensor, grid: Grid) -> Tensor:
-    """(2H - 1, 2W - 1): how many of these queries have a key of the grid at each offset."""
-    ones_1QN = torch.ones(1, 1, 1).expand(1, len(queries_Q), grid[0] * grid[1])
-    return offset_sums(ones_1QN, queries_Q, grid)[0]
+def offset_pairs(counts_N: Tensor, grid: Grid) -> Tensor:
+    """(2H - 1, 2W - 1) float64: how many queries have a key of the grid at each offset.
+
+    counts_N: how many queries there are at each position of the grid.
+    """
+    height, width = grid
+    below_HW = torch.nn.functional.pad(counts_N.double().view(grid).cumsum(0).cumsum(1), (1, 0, 1, 0))
+    (top, bottom), (left, right) = (_queries_with(side, 1 - side) for side in (height, width))
+    return below_HW[bottom][:, right] - below_HW[top][:, right] - below_HW[bottom][:, left] + below_HW[top][:, left]
 
 
 def all_queries(grid: Grid) -> Tensor:
@@ -48,3 +53,9 @@ def spread_queries(grid: Grid, most: int) -> Tensor:
         step += 1
     rows, columns = (torch.arange((side - 1) % step // 2, side, step) for side in grid)
     return (rows[:, None] * grid[1] + columns).flatten()
+
+
+def _queries_with(side: int, first: int) -> tuple[Tensor, Tensor]:
+    """For each offset along an axis of that length, from `first` on: the queries [begin, end) whose key is inside."""
+    offsets = torch.arange(first, side)
+    return (-offsets).clamp(min=0), (side - offsets).clamp(max=side)

@@ -23,7 +23,7 @@ from harness.surgery import seated
 Place = Sequence[float]
 """(down, right) on an image, each from 0 to below 1."""
 HELD_BYTES = 2**28
-HEAD_QUERIES = 1024
+HEAD_QUERIES = 256
 """Single heads are read at so many queries at most, spread evenly: the filter would take most of the time."""
 
 

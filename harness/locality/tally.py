@@ -34,7 +34,7 @@ class Tally:
         self.reader, self.grid = reader, grid
         self.raw = torch.zeros(shape, dtype=torch.float64, device=device)
         self.sharp = torch.zeros_like(self.raw)
-        self.pairs = torch.zeros(shape[1:], dtype=torch.float64)
+        self.asked_N = torch.zeros(grid[0] * grid[1])
         self.received_MN = torch.zeros(maps, grid[0] * grid[1], dtype=torch.float64, device=device)
         self.entropy_M = torch.zeros(maps, dtype=torch.float64, device=device)
         self.queries = 0
@@ -43,8 +43,8 @@ class Tally:
         """Take in the maps of some queries; each row sums to one."""
         self.raw += offset_sums(maps_MQN, queries_Q, self.grid)
         self.sharp += offset_sums(self.reader.high_pass(maps_MQN, self.grid), queries_Q, self.grid)
-        self.pairs += offset_pairs(queries_Q, self.grid)
-        self.received_MN += maps_MQN.sum(dim=1, dtype=torch.float64)
+        self.received_MN += maps_MQN.sum(dim=1)
+        self.asked_N[queries_Q] += 1
         self.entropy_M += entropy(maps_MQN) * len(queries_Q)
         self.queries += len(queries_Q)
 
@@ -66,7 +66,7 @@ class Tally:
 
     def decay(self, row: int = 0) -> dict[str, Any]:
         """Mean attention by distance in whole tokens, and fits of all distances, the most exact first."""
-        distance_R, attention_R, pairs_R = profile(self.raw[row].cpu(), self.pairs)
+        distance_R, attention_R, pairs_R = profile(self.raw[row].cpu(), offset_pairs(self.asked_N, self.grid))
         found = fits(distance_R, attention_R, pairs_R)
         keys = self.grid[0] * self.grid[1]
         rounded, where = distance_R.round().unique(return_inverse=True)

@@ -21,7 +21,7 @@ SEARCHED = 1e-4
 
 def fitted(attention_NN: torch.Tensor, grid: Grid):
     sums = offset_sums(attention_NN[None], all_queries(grid), grid)[0]
-    return fits(*profile(sums, offset_pairs(all_queries(grid), grid)))
+    return fits(*profile(sums, offset_pairs(torch.ones(grid[0] * grid[1]), grid)))
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -122,7 +122,8 @@ def test_a_grid_of_three_distances_has_no_fit() -> None:
 def test_the_profile_is_the_mean_over_pairs() -> None:
     grid = (5, 6)
     distance, attention, pairs = profile(
-        offset_sums(distances(grid)[None], all_queries(grid), grid)[0], offset_pairs(all_queries(grid), grid)
+        offset_sums(distances(grid)[None], all_queries(grid), grid)[0],
+        offset_pairs(torch.ones(grid[0] * grid[1]), grid),
     )
     assert torch.allclose(distance, attention)
     assert pairs.sum() == 30**2

@@ -106,11 +106,13 @@ def test_maps_of_other_queries_are_refused() -> None:
         offset_sums(torch.ones(1, 2, 6), torch.arange(3), (2, 3))
 
 
-def test_every_pair_of_query_and_key_is_counted_once() -> None:
-    pairs = offset_pairs(all_queries((3, 4)), (3, 4))
-    assert pairs.sum() == 12**2
-    assert pairs[2, 3] == 12  # every query has itself
-    assert pairs[0, 0] == 1  # one pair alone is two rows up and three columns to the left
+@pytest.mark.parametrize("grid", GRIDS)
+def test_every_pair_of_query_and_key_is_counted_once(grid: Grid) -> None:
+    """A map of ones adds up to the pairs, whichever queries there are and however often."""
+    counts_N = torch.randint(3, (grid[0] * grid[1],), generator=torch.Generator().manual_seed(0))
+    queries_Q = torch.repeat_interleave(all_queries(grid), counts_N)
+    ones_1QN = torch.ones(1, len(queries_Q), grid[0] * grid[1])
+    assert torch.equal(offset_pairs(counts_N, grid), offset_sums(ones_1QN, queries_Q, grid)[0].double())
 
 
 @pytest.mark.parametrize("grid", [(16, 16), (64, 64), (5, 100), (1, 1)])
