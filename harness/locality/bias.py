@@ -29,4 +29,5 @@ def artefact_tokens(received_N: Tensor, factor: float) -> Tensor:
 
 def entropy(maps_MQN: Tensor) -> Tensor:
     """(M,) mean over the queries of -sum p log p, in nats: 0 for one key alone, log N for all keys alike."""
-    return torch.special.entr(maps_MQN).sum(dim=-1, dtype=torch.float64).mean(dim=-1)
+    each_MQ: Tensor = torch.special.entr(maps_MQN).sum(dim=-1, dtype=torch.float64)
+    return each_MQ.mean(dim=-1)

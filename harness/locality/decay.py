@@ -40,7 +40,7 @@ class Fit:
 def profile(sums: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Distances (R,) in tokens, mean attention at each, and how many pairs of query and key it is the mean of."""
     rows, columns = (torch.arange(side, device=sums.device) - side // 2 for side in sums.shape)
-    squares, where = (rows[:, None] ** 2 + columns**2).flatten().unique(return_inverse=True)
+    squares, where = torch.unique((rows[:, None] ** 2 + columns**2).flatten(), return_inverse=True)
     empty = torch.zeros(len(squares), dtype=torch.float64, device=sums.device)
     attention_R, pairs_R = (empty.index_add(0, where, each.flatten().to(empty)) for each in (sums, pairs))
     there = pairs_R > 0

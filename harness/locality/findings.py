@@ -11,7 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from harness.locality.mass import smallest_window, uniform_mass, window_sizes
 from harness.locality.survey import Place, SiteTallies, position_of
 from harness.locality.tally import Tally
-from harness.mixer import Grid
+from harness.seats.mixer import Grid
 
 PICTURE = 256
 """Longest side of a picture in pixels."""

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from harness.mixer import BadInput, Grid
+from harness.seats.mixer import BadInput, Grid
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class HighPass:
 
     def __call__(self, maps: Tensor, grid: Grid) -> Tensor:
         """Maps (..., N) without their low frequencies; no value of what is left is negative."""
-        waves = torch.fft.rfft2(maps.unflatten(-1, grid))
+        waves: Tensor = torch.fft.rfft2(maps.view(*maps.shape[:-1], *grid))
         waves *= self.gain(grid).to(waves)
-        sharp = torch.fft.irfft2(waves, s=grid)
+        sharp: Tensor = torch.fft.irfft2(waves, s=grid)
         return (sharp.clamp_(min=0) if self.negative == "clip" else sharp.abs_()).flatten(-2)
 
     def gain(self, grid: Grid) -> Tensor:
         """(H, W // 2 + 1) factors from 0 to 1 of the real transform's frequencies."""
         rows, columns = torch.fft.fftfreq(grid[0]), torch.fft.rfftfreq(grid[1])
-        frequency = (rows[:, None] ** 2 + columns**2).double().sqrt()
+        frequency: Tensor = (rows[:, None] ** 2 + columns**2).double().sqrt()
         return 1 / (1 + (self.cutoff / frequency) ** (2 * self.order))
 
     def __str__(self) -> str:

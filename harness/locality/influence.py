@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from harness.locality.moments import Moment
 from harness.locality.offsets import spread_queries
 from harness.locality.tally import Reader, Tally
-from harness.mixer import Grid, TokenMixer
-from harness.surgery import Seat, seating_of
+from harness.seats.mixer import Grid, TokenMixer
+from harness.seats.surgery import Seat, seating_of
 
 SEED = 0
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.mixer import BadInput
+from harness.seats.mixer import BadInput
 
 BLOCK_BYTES = 2**26
 """Size of one block of maps; what is made of it needs about three times as much."""

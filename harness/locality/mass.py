@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.locality.offsets import all_queries, offset_sums
-from harness.mixer import Grid
+from harness.seats.mixer import Grid
 
 SLACK = 1e-6
 """Rows of a float32 map sum to one to this precision: a share that is missed by less is reached."""

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 
-from harness.case import BadInput, Resolution
 from harness.locality.findings import influence_of, maps_of, pictures
 from harness.locality.high_pass import HighPass
 from harness.locality.influence import influences
 from harness.locality.moments import Moment, Sampling, moments
 from harness.locality.survey import Place, survey
 from harness.locality.tally import Reader
-from harness.record import Reading
-from harness.weights import RANDOM
+from harness.models.weights import RANDOM
+from harness.records.case import BadInput, Resolution
+from harness.records.record import Reading
 
 if TYPE_CHECKING:
-    from harness.model import Model
+    from harness.models.model import Model
     from harness.trial import Trial
 
 Seen = tuple[list[Moment], list[Tensor]]

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.case import BadInput, Resolution
-from harness.model import Model
+from harness.models.model import Model
+from harness.records.case import BadInput, Resolution
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _time(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
 
 def _conditional(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of the last image of the batch alone: with guidance the one that has the prompt."""
-    latents = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
+    latents: Tensor = args[0] if args else kwargs["sample" if "sample" in kwargs else "hidden_states"]
     batch = len(latents)
 
     def last(value: Any) -> Any:

@@ -8,7 +8,7 @@ Shapes: M maps (heads, or one), Q queries, N = H * W keys in row-major order.
 import torch
 from torch import Tensor
 
-from harness.mixer import Grid
+from harness.seats.mixer import Grid
 
 
 def offset_sums(maps_MQN: Tensor, queries_Q: Tensor, grid: Grid) -> Tensor:

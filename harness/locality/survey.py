@@ -17,8 +17,8 @@ from harness.locality.maps import BLOCK_BYTES, Projections, projections, prove
 from harness.locality.moments import Moment
 from harness.locality.offsets import spread_queries
 from harness.locality.tally import Reader, Tally
-from harness.mixer import Grid, Site, TokenMixer
-from harness.surgery import seated
+from harness.seats.mixer import Grid, Site, TokenMixer
+from harness.seats.surgery import seated
 
 Place = Sequence[float]
 """(down, right) on an image, each from 0 to below 1."""

@@ -14,7 +14,7 @@ from harness.locality.decay import fits, profile
 from harness.locality.high_pass import HighPass
 from harness.locality.mass import mass_curve, smallest_window
 from harness.locality.offsets import offset_pairs, offset_sums
-from harness.mixer import Grid
+from harness.seats.mixer import Grid
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Tally:
         distance_R, attention_R, pairs_R = profile(self.raw[row].cpu(), offset_pairs(self.asked_N, self.grid))
         found = fits(distance_R, attention_R, pairs_R)
         keys = self.grid[0] * self.grid[1]
-        rounded, where = distance_R.round().unique(return_inverse=True)
+        rounded, where = torch.unique(distance_R.round(), return_inverse=True)
         empty = torch.zeros(len(rounded), dtype=torch.float64)
         mean = empty.index_add(0, where, attention_R * pairs_R) / empty.index_add(0, where, pairs_R)
         return {

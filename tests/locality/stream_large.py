@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from harness.locality.maps import Projections
 from harness.locality.survey import SiteTallies, read_image
 from harness.locality.tally import Reader, Tally
-from harness.mixer import Site
+from harness.seats.mixer import Site
 
 HEADS, GRID, SIZE = 8, (128, 128), 40
 

@@ -10,7 +10,7 @@ from harness.locality.bias import low_frequency_share
 from harness.locality.decay import FORMS, fits, profile
 from harness.locality.high_pass import HighPass
 from harness.locality.offsets import all_queries, offset_pairs, offset_sums
-from harness.mixer import BadInput
+from harness.seats.mixer import BadInput
 
 GRIDS = [(16, 16), (7, 13), (32, 12)]
 FOURIER = 1e-12

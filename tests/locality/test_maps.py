@@ -6,12 +6,12 @@ import pytest
 import tiny_pipelines
 import torch
 
-from harness.case import BadInput, Resolution
 from harness.locality.maps import applied, projections, prove
 from harness.locality.moments import Sampling, moments
 from harness.locality.survey import listening, position_of, survey
 from harness.locality.tally import Reader, Tally
-from harness.model import Model
+from harness.models.model import Model
+from harness.records.case import BadInput, Resolution
 
 SIZE = Resolution(48, 32)
 TIMES = (900, 100)
