@@ -1,7 +1,7 @@
 """Projected peak memory of one mixer call as the grid grows: linear in the tokens where the method is.
 
 The peaks are exact: live storages of one call, traced on the meta device, fp32, batch 1. Measured ones lie within a few
-percent of them: tests/measured_memory.py.
+percent of them: tests/measured/measured_peak_memory.py.
 """
 
 import math

@@ -7,8 +7,8 @@ import pytest
 from baselines import SelfAttention
 from deltaconv import DeltaConvBlock
 from harness.counted.flops import Flops
+from harness.counted.projected_memory import ProjectedMemory
 from harness.distillation.student import Student
-from harness.measured.memory import ProjectedMemory
 from harness.models.dit import PixArtModel
 from harness.models.unet import UNetModel
 from harness.records.case import Case, Resolution

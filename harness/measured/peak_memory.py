@@ -1,13 +1,15 @@
-"""Peak memory of one denoiser call: projected on the meta device at any size, and measured where it runs.
+"""Peak memory of one denoiser call, measured where it runs.
 
-Both are weights plus activations, so that they can be laid side by side. Weights are the bytes of the denoiser's own
-storages; activations are what one call adds at its highest point. Measured, that is on CUDA the allocator's own peak,
-and on the CPU the high-water mark of the resident set (the kernel keeps it, nothing is sampled), set back just before
-the call. Three things would blur that in a long-lived process: code that the first call pages in (so there is a warm-up
-at the smallest size, and the least of several calls is taken where time allows); freed blocks that malloc keeps for
-later (harness/measured/malloc.py has each returned at once, so that the mark is what was allocated, as on CUDA, and not
-how malloc arranged it); and pages of files, such as the code of libraries, that the system takes back meanwhile, which
-would hide as many allocated ones, or that come in, which would pass for as many (such a call is made again).
+It is weights plus activations, as the projection is (harness/counted/projected_memory.py), so that the two can be laid
+side by side. Weights are the bytes of the denoiser's own storages; activations are what one call adds at its highest
+point: on CUDA by the allocator's own peak, on the CPU by the high-water mark of the resident set (VmHWM, which the
+kernel keeps, so nothing is sampled), set back just before the call.
+
+Three things would blur that mark in a long-lived process, and each is met:
+- The first call pages in code. So there is a warm-up at the smallest size, and the least of several calls is taken.
+- malloc keeps freed blocks for later. harness/measured/malloc.py has each returned at once, as on CUDA.
+- The system may take back pages of files (the code of libraries) during the call, which hides as many new ones, or page
+  some in, which look like new ones. Such a call is made again.
 """
 
 import gc
@@ -15,15 +17,14 @@ import mmap
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
 
-from harness.counted.live_bytes import Lived, footprint, lived_of, storages
-from harness.counted.site_calls import body_key
+from harness.counted.live_bytes import storages
 from harness.measured.malloc import every_block_returned
 from harness.records.case import Resolution
 from harness.records.record import Reading
@@ -32,10 +33,6 @@ from harness.seats.mixer import Unavailable
 if TYPE_CHECKING:
     from harness.trial import Trial
 
-PROJECTED = (
-    "projected_memory/v2: one denoiser call, batch 1, case dtype, live storages traced on the meta device, "
-    "scaled_dot_product_attention fused, convolutions with the copies that oneDNN makes"
-)
 MEASURED = {
     "cuda": "peak_memory/cuda-v1: one denoiser call, batch 1, least of few: weights + rise of max_memory_allocated",
     "cpu": "peak_memory/cpu-v2: one denoiser call, batch 1, least of few: weights + rise of VmHWM, no freed block kept",
@@ -52,24 +49,6 @@ LAG = max(32, 2 * CPUS) * CPUS * mmap.PAGESIZE
 """Bytes by which a counter of resident pages may be behind: Linux lets every CPU keep so many to itself."""
 MOVED_SHARE = 0.01
 """Share of the rise, where that is more than the lag, by which resident files may change during a call that counts."""
-
-
-@dataclass(frozen=True)
-class ProjectedMemory:
-    """What one denoiser call would need, hardware-free and exact; allocates nothing."""
-
-    name: str = "projected_memory"
-    lived: dict[object, Lived] = field(default_factory=dict, repr=False, compare=False)
-    needs: ClassVar[str] = "shapes"
-
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
-        """One reading; details: weights, activations, workspace and the operator at the peak, the most a mixer adds."""
-        with trial.meta_denoiser() as (denoiser, arguments):
-            key = body_key(trial)
-            if key not in self.lived:
-                self.lived[key] = lived_of(denoiser, arguments)
-            seen = footprint(denoiser, self.lived[key])
-        yield Reading(self.name, "projected_memory", seen.peak, "byte", "lower", PROJECTED, details=asdict(seen))
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from baselines import SelfAttention
 from deltaconv import DeltaConvBlock
 from harness.counted.live_bytes import footprint, lived_of, rise_of, storages
 from harness.counted.meta_norms import answered
-from harness.measured import memory
-from harness.measured.memory import ProjectedMemory
+from harness.counted.projected_memory import ProjectedMemory
+from harness.measured import peak_memory
 from harness.models.dit import PixArtModel
 from harness.records.case import Resolution
 from harness.seats.mixer import Grid, TokenMixer
@@ -150,10 +150,10 @@ def test_a_toy_grows_with_its_tokens_and_nothing_else() -> None:
 
 
 def test_a_call_at_16k_is_projected_without_allocating(tiny: PixArtModel) -> None:
-    before = memory.resident("VmRSS")
+    before = peak_memory.resident("VmRSS")
     seen = footprint(tiny.denoiser, lived_of(tiny.denoiser, arguments(tiny, 16384)))
     assert seen.activations > 20 * 2**30
-    assert memory.resident("VmRSS") - before < 200 * MIB
+    assert peak_memory.resident("VmRSS") - before < 200 * MIB
 
 
 def arguments(model: PixArtModel, size: int | str) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Measured memory: the kernel's mark found for blocks of known size, and projections beside it.
 
-Run by tests/test_memory_measured.py in a process of its own: what other tests left on the heap would be used again, and
+Run by test_peak_memory.py in a process of its own: what other tests left on the heap would be used again, and
 look free.
 """
 
@@ -16,23 +16,23 @@ from torch import Tensor, nn
 from baselines import NeighborhoodAttention
 from deltaconv import DeltaConvBlock
 from harness.counted.live_bytes import rise_of
-from harness.measured import memory
+from harness.measured import peak_memory
 from harness.measured.malloc import MallInfo
-from harness.measured.memory import PeakMemory, measure, resident_rise
+from harness.measured.peak_memory import PeakMemory, measure, resident_rise
 from harness.records.case import Resolution
 from harness.seats.mixer import Unavailable
 
 MIB = 2**20
-UNSEEN = 3 * memory.LAG
+UNSEEN = 3 * peak_memory.LAG
 """What the kernel's counters may leave out: those of allocated pages, read twice, and that of files, which may move."""
 PRELOADED = SimpleNamespace(mallinfo2=lambda: MallInfo(), malloc=lambda size: 1, free=lambda block: None)
 """A C library whose malloc is not its own: what is allocated does not show."""
-needs_mark = pytest.mark.skipif(not memory.CLEAR.exists(), reason="the kernel keeps no mark that can be set back")
+needs_mark = pytest.mark.skipif(not peak_memory.CLEAR.exists(), reason="the kernel keeps no mark that can be set back")
 
 
 def least(work: Callable[[], object]) -> int:
     """The rise as PeakMemory takes it: a first call pays for what stays."""
-    return min(resident_rise(work) for _ in range(memory.LEAST))
+    return min(resident_rise(work) for _ in range(peak_memory.LEAST))
 
 
 @needs_mark
@@ -72,7 +72,7 @@ def test_a_convolution_needs_on_the_cpu_what_is_projected(channels: tuple[int, i
 @needs_mark
 @pytest.mark.parametrize("mixer", [NeighborhoodAttention(320, 8, 13), DeltaConvBlock(320, 13)], ids=["near", "delta"])
 def test_a_mixer_needs_at_every_size_what_is_projected(mixer: nn.Module) -> None:
-    """Which is linear in the tokens: tests/test_mixers_memory.py. Buffers of the kernels' own are the tolerance."""
+    """Which is linear in the tokens (tests/mixers/test_mixers_memory.py); buffers of the kernels are the tolerance."""
     for side in (64, 128):
         tokens, grid = torch.zeros(1, side * side, 320), (side, side)
         projected = rise_of(deepcopy(mixer).to("meta"), tokens.to("meta"), grid).size
@@ -87,7 +87,7 @@ def test_a_call_during_which_pages_of_files_moved_is_made_again(
     files: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = iter(files)
-    monkeypatch.setattr(memory, "resident", lambda field: next(script) * MIB if field == "RssFile" else 100 * MIB)
+    monkeypatch.setattr(peak_memory, "resident", lambda field: next(script) * MIB if field == "RssFile" else 100 * MIB)
     calls: list[int] = []
     assert resident_rise(lambda: calls.append(1)) == 0
     assert len(calls) == 2
@@ -99,14 +99,14 @@ def test_a_system_that_moves_pages_all_the_time_gives_a_dash(
     step: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = iter(range(0, 20 * step, step))
-    monkeypatch.setattr(memory, "resident", lambda field: next(script) * MIB if field == "RssFile" else 100 * MIB)
+    monkeypatch.setattr(peak_memory, "resident", lambda field: next(script) * MIB if field == "RssFile" else 100 * MIB)
     with pytest.raises(Unavailable, match=f"during each of 5 calls, the last time {said}"):
         resident_rise(lambda: None)
 
 
 def test_a_call_is_measured_twice_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter([{"activations": 9}, {"activations": 5}])
-    monkeypatch.setattr(memory, "measure", lambda work, kind: next(calls))
+    monkeypatch.setattr(peak_memory, "measure", lambda work, kind: next(calls))
     assert PeakMemory(seconds=0.0)._measured(lambda: None, "cpu") == [{"activations": 9}, {"activations": 5}]
 
 
@@ -126,7 +126,7 @@ def test_a_heap_that_would_keep_freed_blocks_gives_a_dash_with_the_reason(
 
 
 def test_a_system_without_the_mark_gives_a_dash_with_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(memory, "CLEAR", tmp_path / "nowhere" / "clear_refs")
+    monkeypatch.setattr(peak_memory, "CLEAR", tmp_path / "nowhere" / "clear_refs")
     with pytest.raises(Unavailable, match="projected_memory works everywhere"):
         resident_rise(lambda: None)
     with pytest.raises(Unavailable, match="use device=cpu or device=cuda"):

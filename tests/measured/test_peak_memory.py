@@ -7,7 +7,7 @@ from own_process import passes_alone
 
 
 def test_measured_memory_is_that_of_known_blocks_and_of_projections() -> None:
-    passes_alone(Path(__file__).with_name("measured_memory.py"))
+    passes_alone(Path(__file__).with_name("measured_peak_memory.py"))
 
 
 SKIPPED = """

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from baselines import SelfAttention
 from harness.console import Console
+from harness.counted.projected_memory import ProjectedMemory
 from harness.experiment import Catalog, Experiment
-from harness.measured import memory
-from harness.measured.memory import PeakMemory, ProjectedMemory
+from harness.measured import peak_memory
+from harness.measured.peak_memory import PeakMemory
 from harness.records.store import Store
 from harness.run import run
 from harness.seats.mixer import Grid
 
-pytestmark = pytest.mark.skipif(not memory.CLEAR.exists(), reason="the kernel keeps no mark that can be set back")
+pytestmark = pytest.mark.skipif(not peak_memory.CLEAR.exists(), reason="the kernel keeps no mark that can be set back")
 EXBIBYTE = 2**60
 
 
