@@ -73,14 +73,16 @@ class Progress:
     def __init__(self, name: str, total: int, every: int = 100) -> None:
         self.name, self.total, self.every = name, total, every
 
-    def show(self, step: int, loss: float, elapsed_s: float, done_before: int) -> None:
-        """Print step, loss and the time left."""
-        made = step - done_before
-        left_s = elapsed_s / max(1, made) * (self.total - step)
-        line = f"{self.name}: step {step}/{self.total}, loss {loss:.4f}, {left_s / 60:.1f} min left"
-        if sys.stderr.isatty():
-            print(f"\r{line}\x1b[K", end="" if step < self.total else "\n", file=sys.stderr, flush=True)
-        elif step % self.every == 0 or step == self.total:
+    def show(self, step: int, loss: float | Tensor, elapsed_s: float, done_before: int) -> None:
+        """Print step, loss and the time left; a loss that is not shown is not waited for on a GPU."""
+        last, terminal = step == self.total, sys.stderr.isatty()
+        if not (terminal or last or step % self.every == 0):
+            return
+        left_s = elapsed_s / max(1, step - done_before) * (self.total - step)
+        line = f"{self.name}: step {step}/{self.total}, loss {float(loss):.4f}, {left_s / 60:.1f} min left"
+        if terminal:
+            print(f"\r{line}\x1b[K", end="\n" if last else "", file=sys.stderr, flush=True)
+        else:
             print(line, file=sys.stderr, flush=True)
 
 
@@ -94,6 +96,7 @@ def train(module: nn.Module, loss: Loss, schedule: Schedule, name: str, checkpoi
     optimizers = schedule.optimizers(module)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     average = {key: value.detach().clone() for key, value in parameters.items()}
+    smooth: Tensor | float
     first, smooth = _restore(checkpoint, parameters, average, optimizers)
     progress, begun = Progress(name, schedule.last), time.monotonic()
     device = next(iter(parameters.values())).device.type
@@ -108,14 +111,19 @@ def train(module: nn.Module, loss: Loss, schedule: Schedule, name: str, checkpoi
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         _follow(average, parameters, min(schedule.average, (step + 1) / (step + 10)))
-        smooth = float(value.detach()) if math.isnan(smooth) else 0.98 * smooth + 0.02 * float(value.detach())
+        smooth = _smoothed(smooth, value.detach().double())
         progress.show(step + 1, smooth, time.monotonic() - begun, first)
         if checkpoint is not None and ((step + 1) % schedule.save_every == 0 or step + 1 == schedule.last):
-            _save(checkpoint, step + 1, smooth, parameters, average, optimizers)
+            _save(checkpoint, step + 1, float(smooth), parameters, average, optimizers)
     with torch.no_grad():
         for key, value in parameters.items():
             value.copy_(average[key])
-    return smooth
+    return float(smooth)
+
+
+def _smoothed(before: Tensor | float, value: Tensor) -> Tensor:
+    """The loss as it is shown; it stays on the device, for reading it at every step would make a GPU wait."""
+    return value if not isinstance(before, Tensor) and math.isnan(before) else 0.98 * before + 0.02 * value
 
 
 @contextmanager

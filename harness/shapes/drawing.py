@@ -27,10 +27,12 @@ JITTER = 0.012
 """Largest shift of a centre; a radius varies by as much relative to its size times four, a colour by 0.03."""
 
 
-def draw(scenes: Sequence[Scene], seeds: Sequence[int], height: int = 64, width: int = 64) -> Tensor:
+def draw(
+    scenes: Sequence[Scene], seeds: Sequence[int], height: int = 64, width: int = 64, device: str | torch.device = "cpu"
+) -> Tensor:
     """Images (B, 3, H, W), float32 in [0, 1]; image i is a function of scenes[i], seeds[i] and the size alone."""
-    geometry_BT4, inks_BT3, papers_B3 = _lay_out(scenes, seeds)
-    y_HW, x_HW = torch.meshgrid(_pixel_centres(height), _pixel_centres(width), indexing="ij")
+    geometry_BT4, inks_BT3, papers_B3 = (part.to(device) for part in _lay_out(scenes, seeds))
+    y_HW, x_HW = torch.meshgrid(_pixel_centres(height, device), _pixel_centres(width, device), indexing="ij")
     image_B3HW = papers_B3[:, :, None, None].repeat(1, 1, height, width)
     pixel = 1.0 / min(height, width)
     for thing in range(MOST_THINGS):
@@ -43,30 +45,44 @@ def draw(scenes: Sequence[Scene], seeds: Sequence[int], height: int = 64, width:
     return image_B3HW
 
 
-def _pixel_centres(count: int) -> Tensor:
-    return (torch.arange(count, dtype=torch.float32) + 0.5) / count
+def _pixel_centres(count: int, device: str | torch.device) -> Tensor:
+    return (torch.arange(count, dtype=torch.float32, device=device) + 0.5) / count
 
 
 def _lay_out(scenes: Sequence[Scene], seeds: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     """Centre x, centre y, radius and shape of each thing (radius -1 for none), its ink, and the paper."""
-    geometry = torch.full((len(scenes), MOST_THINGS, 4), -1.0)
-    inks = torch.zeros(len(scenes), MOST_THINGS, 3)
-    papers = torch.tensor([PAPERS[scene.background] for scene in scenes])
-    for row, (scene, seed) in enumerate(zip(scenes, seeds, strict=True)):
-        noise_T6 = torch.rand(MOST_THINGS + 1, 6, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-        papers[row] += 0.02 * noise_T6[MOST_THINGS, :3]
-        half = len(scene.things) // 2
-        for column, thing in enumerate(scene.things):
-            mirror = scene.mirrored and column >= half
-            noise = noise_T6[column - half if mirror else column]
-            shift = -noise[0] if mirror else noise[0]
-            geometry[row, column, 0] = CENTRES[thing.place % 3] + JITTER * shift
-            geometry[row, column, 1] = CENTRES[thing.place // 3] + JITTER * noise[1]
-            geometry[row, column, 2] = RADII[thing.size] * (1 + 4 * JITTER * noise[2])
-            geometry[row, column, 3] = thing.shape
-            ink = noise_T6[0] if not thing.named else noise
-            inks[row, column] = torch.tensor(INKS[thing.colour]) + 0.03 * ink[3:]
-    return geometry, inks.clamp(0, 1), papers.clamp(0, 1)
+    noise_BR6 = _jitter(seeds)
+    papers_B3 = torch.tensor(PAPERS)[[scene.background for scene in scenes]] + 0.02 * noise_BR6[:, MOST_THINGS, :3]
+    found = [
+        (row, column, thing.place, thing.size, thing.shape, thing.colour, *_noise_rows(scene, column))
+        for row, scene in enumerate(scenes)
+        for column, thing in enumerate(scene.things)
+    ]
+    row, column, place, size, shape, colour, moved, inked, side = torch.tensor(found).reshape(-1, 9).unbind(-1)
+    noise_F6, centres = noise_BR6[row, moved], torch.tensor(CENTRES)
+    geometry_BT4 = torch.full((len(scenes), MOST_THINGS, 4), -1.0)
+    geometry_BT4[row, column, 0] = centres[place % 3] + JITTER * (side * noise_F6[:, 0])
+    geometry_BT4[row, column, 1] = centres[place // 3] + JITTER * noise_F6[:, 1]
+    geometry_BT4[row, column, 2] = torch.tensor(RADII)[size] * (1 + 4 * JITTER * noise_F6[:, 2])
+    geometry_BT4[row, column, 3] = shape.float()
+    inks_BT3 = torch.zeros(len(scenes), MOST_THINGS, 3)
+    inks_BT3[row, column] = torch.tensor(INKS)[colour] + 0.03 * noise_BR6[row, inked, 3:]
+    return geometry_BT4, inks_BT3.clamp(0, 1), papers_B3.clamp(0, 1)
+
+
+def _jitter(seeds: Sequence[int]) -> Tensor:
+    """(B, MOST_THINGS + 1, 6) in [-1, 1]: a row for each thing, and the last for the paper."""
+    generator = torch.Generator()
+    drawn = [torch.rand(MOST_THINGS + 1, 6, generator=generator.manual_seed(seed)) for seed in seeds]
+    return torch.stack(drawn) * 2 - 1
+
+
+def _noise_rows(scene: Scene, column: int) -> tuple[int, int, int]:
+    """Which row of the noise moves a thing, which one tints it, and 1, or -1 for a thing that mirrors another."""
+    half = len(scene.things) // 2
+    mirror = scene.mirrored and column >= half
+    moved = column - half if mirror else column
+    return moved, moved if scene.things[column].named else 0, -1 if mirror else 1
 
 
 def _circle(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:

@@ -1,12 +1,14 @@
-"""The tiny text-to-image models of the embedded world: genuine diffusers pipelines, trained here from nothing.
+"""The tiny text-to-image models of the embedded world: genuine diffusers pipelines, trained here, from nothing or on.
 
 Both predict v over a schedule with zero terminal signal (so that white and black papers are reachable) in the latents
 of the shared autoencoder. CLIP's text encoder learns together with the denoiser, as captions of 46 words allow; T5
 learns to read first and is then frozen, as PixArt's is (`harness/shapes/reading.py`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.distillation.training import Schedule, train
+from harness.models import weights
+from harness.models.layout import Layout
+from harness.models.opening import read_pipeline
+from harness.records.case import BadInput
 from harness.shapes.autoencoder import encode
 from harness.shapes.captions import Scene
 from harness.shapes.drawing import draw
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel, T5EncoderModel
 
 TEXT_WIDTH = 128
+ORIGINS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
 NOISE: dict[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -122,53 +129,84 @@ def _t5_encoder() -> "T5EncoderModel":
 class TeacherTraining:
     """Denoising of latents with v-prediction; captions are dropped at the rate `drop` for guidance.
 
+    start: a pipeline folder (or `pkg://package/folder`) to train on; without it the pipeline is built anew around the
+    saved `autoencoder`. sizes: image side in pixels -> share of the steps; a step's batch is of one size.
     Times are drawn with a density that grows as the power `focus` - 1 of the time: the caption, not the noisy image,
     decides where noise is strong. 1 is uniform. With a schedule for `reading` the text encoder learns that first, and
-    is frozen; without one it learns with the denoiser.
+    is frozen; without one it learns with the denoiser, or stays as it was where `frozen`.
     """
 
     family: Literal["sd", "pixart"]
     schedule: Schedule
     name: str
-    autoencoder: str
+    autoencoder: str | None = None
+    start: str | None = None
+    sizes: Mapping[int, float] = field(default_factory=lambda: {64: 1.0})
     seed: int = 4
     batch: int = 64
     drop: float = 0.1
     focus: float = 1.5
     reading: Schedule | None = None
+    frozen: bool = False
 
     def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path, device: str) -> None:
-        """Train on the scenes' images, drawn and encoded once, and save the pipeline in `folder`."""
-        from diffusers import AutoencoderKL
-
+        """Train on the scenes' images, drawn and encoded once a size, and save the pipeline in `folder`."""
         torch.manual_seed(self.seed)
-        vae = AutoencoderKL.from_pretrained(self.autoencoder).requires_grad_(False)
-        pipeline = build_pipeline(self.family, vae).to(device)
-        latents = latents_of(vae, scenes)
-        tokens = _tokens(pipeline, [scene.caption for scene in scenes])
-        empty = _tokens(pipeline, [""])
+        pipeline = self._pipeline().to(device)
         denoiser = pipeline.transformer if self.family == "pixart" else pipeline.unet
         trained = nn.ModuleDict({"denoiser": denoiser, "text": pipeline.text_encoder}).train()
+        tokens, empty = (_tokens(pipeline, captions) for captions in ([scene.caption for scene in scenes], [""]))
         if self.reading is not None:
             learn_to_read(pipeline.text_encoder, tokens, scenes, self.reading, checkpoint)
+        if self.frozen:
+            pipeline.text_encoder.requires_grad_(False)
+        latents = {size: latents_of(pipeline.vae, scenes, size) for size in self.sizes}
         noise = _Noise(pipeline, self.focus)
 
         def loss(step: int) -> Tensor:
-            generator = torch.Generator().manual_seed(self.seed + step)
-            rows = torch.randint(len(scenes), (self.batch,), generator=generator)
-            dropped = torch.rand(self.batch, 1, generator=generator) < self.drop
+            generator = torch.Generator(device).manual_seed(self.seed + step)
+            rows = torch.randint(len(scenes), (self.batch,), generator=generator, device=device)
+            dropped = torch.rand(self.batch, 1, generator=generator, device=device) < self.drop
             ids, mask = (torch.where(dropped, none, some[rows]) for none, some in zip(empty, tokens, strict=True))
-            noisy, times, target = noise(latents[rows], generator)
-            given = (part.to(device) for part in (noisy, times, ids, mask))
-            return F.mse_loss(predict(denoiser, pipeline.text_encoder, *given).float(), target.to(device))
+            noisy, times, target = noise(latents[self.size(step)][rows], generator)
+            return F.mse_loss(predict(denoiser, pipeline.text_encoder, noisy, times, ids, mask).float(), target)
 
         train(trained, loss, self.schedule, self.name, checkpoint)
         trained.eval()
         pipeline.to("cpu").save_pretrained(folder)
+        forget_origins(folder)
+
+    def size(self, step: int) -> int:
+        """The image side of a step, drawn by the sizes' shares."""
+        (chosen,) = random.Random(self.seed + step).choices([*self.sizes], [*self.sizes.values()])
+        return chosen
 
     def figures(self, folder: Path) -> dict[str, float]:
         """None by itself: `+sweep=quality` measures a pipeline as it measures any other."""
         return {}
+
+    def _pipeline(self) -> "DiffusionPipeline":
+        """The one to go on from, or a fresh one; only its denoiser and its text encoder are ever trained."""
+        from diffusers import AutoencoderKL
+
+        if self.start is not None:
+            pipeline = read_pipeline(Layout(weights.fetch(self.start, self.name)), torch.float32)
+        elif self.autoencoder is not None:
+            pipeline = build_pipeline(self.family, AutoencoderKL.from_pretrained(self.autoencoder))
+        else:
+            raise BadInput(
+                f"{self.name} has nothing to begin with: give start= a pipeline folder, or autoencoder= a saved one"
+            )
+        pipeline.vae.requires_grad_(False)
+        return pipeline
+
+
+def forget_origins(folder: Path) -> None:
+    """Take out of a saved pipeline's configurations where it was loaded from: that is no part of what it is."""
+    for path in folder.rglob("*.json"):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if [kept.pop(name) for name in ORIGINS if name in kept]:
+            path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 def predict(
@@ -186,24 +224,24 @@ def predict(
     return predicted
 
 
-def latents_of(vae: "AutoencoderKL", scenes: Sequence[Scene], batch: int = 64) -> Tensor:
-    """Scaled latents of the scenes' images, row i drawn with seed i."""
+def latents_of(vae: "AutoencoderKL", scenes: Sequence[Scene], size: int = 64, batch: int = 64) -> Tensor:
+    """Scaled latents (N, C, h, w) of the scenes' images, on the autoencoder's device; row i drawn with seed i."""
     factor = float(vae.config.scaling_factor)
     parts = []
     for first in range(0, len(scenes), batch):
         rows = scenes[first : first + batch]
-        images = draw(rows, range(first, first + len(rows))).to(vae.device)
+        images = draw(rows, range(first, first + len(rows)), size, size, vae.device)
         with torch.autocast(vae.device.type, torch.bfloat16):
-            parts.append(encode(vae, images).float().cpu() * factor)
+            parts.append(encode(vae, images).float() * factor)
     return torch.cat(parts)
 
 
 def _tokens(pipeline: "DiffusionPipeline", captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, both (N, LENGTH)."""
+    """Token ids and attention mask, both (N, LENGTH), on the pipeline's device."""
     found = pipeline.tokenizer(
         list(captions), padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
     )
-    return found["input_ids"], found["attention_mask"]
+    return found["input_ids"].to(pipeline.device), found["attention_mask"].to(pipeline.device)
 
 
 class _Noise:
@@ -216,8 +254,9 @@ class _Noise:
         self.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
 
     def __call__(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        share = torch.rand(len(latents), generator=generator) ** (1 / self.focus)
+        where = {"generator": generator, "device": latents.device}
+        share = torch.rand(len(latents), **where) ** (1 / self.focus)
         times = (share * self.scheduler.config.num_train_timesteps).long()
-        noise = torch.randn(latents.shape, generator=generator)
+        noise = torch.randn(latents.shape, **where)
         noisy = self.scheduler.add_noise(latents, noise, times)
         return noisy, times, self.scheduler.get_velocity(latents, noise, times)
