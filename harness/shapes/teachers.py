@@ -254,9 +254,8 @@ class _Noise:
         self.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
 
     def __call__(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        where = {"generator": generator, "device": latents.device}
-        share = torch.rand(len(latents), **where) ** (1 / self.focus)
+        share = torch.rand(len(latents), generator=generator, device=latents.device) ** (1 / self.focus)
         times = (share * self.scheduler.config.num_train_timesteps).long()
-        noise = torch.randn(latents.shape, **where)
+        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
         noisy = self.scheduler.add_noise(latents, noise, times)
         return noisy, times, self.scheduler.get_velocity(latents, noise, times)
