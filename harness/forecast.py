@@ -22,11 +22,12 @@ from harness.measured.latency import ImageLatency
 from harness.models.model import DTYPES
 from harness.records.case import Case, Resolution
 from harness.records.machine import describe
+from harness.records.record import Record
 from harness.records.store import Archive, missing, to_stderr
 from harness.records.units import human
 from reports import laws
 from reports.compare import Point, Series, groups, machine_name
-from reports.read import BadStore, Record, load
+from reports.read import BadStore, load
 
 ON_SHAPES, ON_DEVICE, ON_WEIGHTS = NEEDS
 COUNTING_S = 1.0
@@ -103,14 +104,14 @@ class _Known:
         points = self._points("latency", case, self._here(case))
         batches = sorted({_batch(p) for p in points}, key=lambda batch: (abs(batch - case.batch), batch))
         alike = [[p for p in points if _batch(p) == batch] for batch in batches]
-        for same in ([p for p in mine if p.record.resolution == str(case.resolution)] for mine in alike):
+        for same in ([p for p in mine if p.case.resolution == case.resolution] for mine in alike):
             if same:
                 return float(same[-1].reading.value or 0) / _batch(same[-1]) / 1e3, "its latency in the store"
         for mine in alike:
             fit = laws.fit(Series(case.variant), mine)
             if fit.law is not None:
                 said = f"law of {len(fit.points)} latencies in the store"
-                return fit.law.at(_pixels(case.resolution)) / _batch(mine[0]) / 1e3, said
+                return fit.law.at(case.pixels) / _batch(mine[0]) / 1e3, said
         flops = self._counted("flops", case)[0]
         rate, words = self._rate(case)
         said = f"{human(flops, 'FLOP')} at {human(rate, 'FLOP')} a second ({words})".replace("\u00a0", " ")
@@ -121,7 +122,7 @@ class _Known:
         prices = {_place(p): p.reading.value for g in self._groups if g.name == "flops" for p in g.points}
         taken = [p for g in self._groups if g.name == "latency" and self._here(case) <= {*g.settings} for p in g.points]
         rates = [
-            (p.record.variant, 1e3 * _batch(p) * prices[_place(p)] / p.reading.value)  # type: ignore[operator]
+            (p.case.variant, 1e3 * _batch(p) * prices[_place(p)] / p.reading.value)  # type: ignore[operator]
             for p in taken
             if p.reading.value and prices.get(_place(p))
         ]
@@ -141,11 +142,11 @@ class _Known:
     def _counted(self, name: str, case: Case) -> tuple[float, float]:
         """FLOPs or projected bytes of one call, and the weights' part: from the store, counted, or by its law."""
         points = self._points(name, case, {f"dtype {case.dtype}"} if name == "projected_memory" else set())
-        found = {p.record.pixels: (float(p.reading.value or 0), _weights(p.reading)) for p in points}
-        pixels = _pixels(case.resolution)
+        found = {p.case.pixels: (float(p.reading.value or 0), _weights(p.reading)) for p in points}
+        pixels = case.pixels
         if pixels not in found and len(found) < COUNTED[name]:
-            largest = sorted(self._sizes[case.model, case.variant, case.dtype], key=_pixels)[-COUNTED[name] :]
-            found |= {_pixels(size): self._count(name, replace(case, resolution=size)) for size in largest}
+            largest = sorted(self._sizes[case.model, case.variant, case.dtype])[-COUNTED[name] :]
+            found |= {size.pixels: self._count(name, replace(case, resolution=size)) for size in largest}
         if pixels in found:
             return found[pixels]
         law = laws.through(list(found), [value for value, _ in found.values()])
@@ -163,8 +164,8 @@ class _Known:
         """The store's numbers of that model and mixer, in order of pixels, under those settings."""
         mine = [g for g in self._groups if (g.name, g.model) == (name, case.model) and settings <= {*g.settings}]
         made = (case.variant, case.mixer)
-        points = [p for g in mine for p in g.points if (p.record.variant, p.record.mixer) == made and p.reading.value]
-        return sorted(points, key=lambda p: p.record.pixels)
+        points = [p for g in mine for p in g.points if (p.case.variant, p.case.mixer) == made and p.reading.value]
+        return sorted(points, key=lambda p: p.case.pixels)
 
     def _here(self, case: Case) -> set[str]:
         return {f"dtype {case.dtype}", f"device {case.device}", self._machine}
@@ -203,12 +204,8 @@ def _weights(reading: Any) -> float:
     return float(reading.details.get("weights", 0))
 
 
-def _pixels(size: Resolution) -> int:
-    return size.width * size.height
-
-
-def _place(point: Point) -> Sequence[str]:
-    return (point.record.model, point.record.variant, point.record.mixer, point.record.resolution)
+def _place(point: Point) -> tuple[Any, ...]:
+    return (point.case.model, point.case.variant, point.case.mixer, point.case.resolution)
 
 
 def _batch(point: Point) -> int:

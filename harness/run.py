@@ -1,5 +1,6 @@
 """Runs an experiment: measures what the store lacks, mirrors it, judges it, renders it."""
 
+import json
 import sys
 import time
 import traceback
@@ -16,7 +17,7 @@ from harness.models.weights import RANDOM
 from harness.records.case import BadInput, Case
 from harness.records.machine import describe, room
 from harness.records.record import Reading, Record, SiteAccount, Status
-from harness.records.store import Store, missing
+from harness.records.store import PROMPTS, Store, missing
 from harness.records.units import human
 from harness.regression.gate import exit_status
 from harness.seats.mixer import Unavailable
@@ -181,7 +182,7 @@ def _keep_images(trial: Trial, store: Store) -> dict[str, str]:
         path = folder / f"{index}.png"
         save_image(image, path)
         kept[f"image/{index}"] = path.relative_to(store.folder).as_posix()
-    (folder / "prompts.txt").write_text("\n".join(trial.prompts[:KEPT_IMAGES]) + "\n", encoding="utf-8")
+    (folder / PROMPTS).write_text(json.dumps(trial.prompts[:KEPT_IMAGES]) + "\n", encoding="utf-8")
     return kept
 
 

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from harness.records.record import Record
 from harness.records.units import scale, tick, with_interval
 from reports.compare import Group, Point
-from reports.read import Record
 
 Axis = dict[str, Any]
 FONT = "system-ui, sans-serif"
@@ -35,15 +35,16 @@ def layout() -> dict[str, Any]:
 
 def size_axis(records: Iterable[Record]) -> Axis:
     """Side of the image in pixels, log; a size that is not square stands at its geometric mean."""
-    sizes = sorted({(math.sqrt(r.pixels), r.resolution) for r in records})
+    sizes = sorted({r.case.resolution for r in records})
+    sides = [math.sqrt(size.pixels) for size in sizes]
     crowded = len(sizes) > 7
-    title = "image side, px" if all("x" not in name for _, name in sizes) else "image side, px (geometric mean)"
+    title = "image side, px" if all(size.width == size.height for size in sizes) else "image side, px (geometric mean)"
     return _line() | {
         "type": "log",
         "hoverformat": ".0f",
-        "range": _padded([side for side, _ in sizes], 0.06),
-        "tickvals": [side for side, _ in sizes],
-        "ticktext": [name for _, name in sizes],
+        "range": _padded(sides, 0.06),
+        "tickvals": sides,
+        "ticktext": [str(size) for size in sizes],
         "tickangle": -40 if crowded else 0,
         "title": {"text": title, "font": {"size": 12}, "standoff": 8},
     }
@@ -83,7 +84,7 @@ def hover(point: Point, name: str = "") -> str:
     """`<b>deltaconv</b> 1.23 GFLOPs (1.20 to 1.26)`."""
     reading = point.reading
     text, interval = with_interval(reading.value, reading.low, reading.high, reading.unit)
-    return f"<b>{plain(name or point.record.variant)}</b>  {text}{f' ({interval})' if interval else ''}"
+    return f"<b>{plain(name or point.case.variant)}</b>  {text}{f' ({interval})' if interval else ''}"
 
 
 def hover_lost(variant: str, reason: str) -> str:

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.records.case import Resolution
+from harness.records.record import Record
 from harness.records.units import human, spoken
 from reports.axes import cost_axis, error_bars, hover, hover_lost, layout, plain, score_axis, size_axis
 from reports.compare import REFERENCE, Group, GroupKey, Point, Series, distinction, lost, variant_order
 from reports.laws import Fit
-from reports.read import Record
 
 FIXED = {REFERENCE: 0, "neighborhood": 1, "linfusion": 2, "deltaconv": 3}
 COLOURS = 10
@@ -102,7 +103,7 @@ def _cost_chart(
                 "mode": "lines+markers",
                 "name": plain(series.label),
                 "meta": series.variant,
-                "x": [math.sqrt(p.record.pixels) for p in taken],
+                "x": [math.sqrt(p.case.pixels) for p in taken],
                 "y": [p.reading.value for p in taken],
                 "error_y": error_bars(taken),
                 "customdata": [hover(p, series.label) for p in taken],
@@ -119,7 +120,7 @@ def _cost_chart(
             growth.append((series.variant, slope))
     values = [p.reading.value for p in group.points if p.reading.value]
     shown = [*(p.record for p in group.points), *(record for record, _ in missing)]
-    lines = _dotted(fits, max(record.pixels for record in shown), colours)
+    lines = _dotted(fits, max(record.case.pixels for record in shown), colours)
     traces += lines
     values += [line["y"][-1] for line in lines]
     frame = layout() | {
@@ -140,8 +141,8 @@ def _dotted(fits: Mapping[Series, Fit], largest: int, colours: Palette) -> list[
     for series, fit in fits.items():
         if fit.law is None:
             continue
-        first = fit.points[0].record.pixels
-        last = fit.points[-1].record.pixels if fit.held_out is None else largest
+        first = fit.points[0].record.case.pixels
+        last = fit.points[-1].record.case.pixels if fit.held_out is None else largest
         pixels = [first * (last / first) ** (step / LAW_STEPS) for step in range(LAW_STEPS + 1)]
         lines.append(
             {
@@ -160,12 +161,12 @@ def _dotted(fits: Mapping[Series, Fit], largest: int, colours: Palette) -> list[
 
 def _crosses(missing: Sequence[tuple[Record, str]], colours: Palette, axis: dict[str, Any]) -> list[dict[str, Any]]:
     """A cross at the top for every number that could not be taken, one line of them a variant."""
-    variants = sorted({record.variant for record, _ in missing}, key=variant_order)
+    variants = sorted({record.case.variant for record, _ in missing}, key=variant_order)
     low, high = axis["range"]
     axis["range"] = [low, high + (high - low) * 0.06 * len(variants)]
     traces = []
     for line, variant in enumerate(variants):
-        mine = [(record, reason) for record, reason in missing if record.variant == variant]
+        mine = [(record, reason) for record, reason in missing if record.case.variant == variant]
         colour = f"--series-{colours[variant]}"
         traces.append(
             {
@@ -173,7 +174,7 @@ def _crosses(missing: Sequence[tuple[Record, str]], colours: Palette, axis: dict
                 "mode": "markers",
                 "name": plain(variant),
                 "meta": variant,
-                "x": [math.sqrt(record.pixels) for record, _ in mine],
+                "x": [math.sqrt(record.case.pixels) for record, _ in mine],
                 "y": [10 ** (high + (high - low) * 0.06 * (line + 0.3))] * len(mine),
                 "customdata": [hover_lost(variant, reason) for _, reason in mine],
                 "hovertemplate": "%{customdata}<extra></extra>",
@@ -195,9 +196,9 @@ def score_charts(found: Sequence[Group], colours: Palette) -> list[Chart]:
 
 
 def _score_chart(group: Group, colours: Palette, subtitle: str) -> Chart:
-    sizes = sorted({(p.record.pixels, p.record.resolution) for p in group.points})
+    sizes = sorted({p.case.resolution for p in group.points})
     series = list(group.series)
-    start = {resolution: index * (len(series) + 0.9) for index, (_, resolution) in enumerate(sizes)}
+    start = {resolution: index * (len(series) + 0.9) for index, resolution in enumerate(sizes)}
     traces: list[dict[str, Any]] = []
     for index, (one, points) in enumerate(group.series.items()):
         taken = [p for p in points if p.reading.value is not None]
@@ -208,7 +209,7 @@ def _score_chart(group: Group, colours: Palette, subtitle: str) -> Chart:
                 "type": "bar",
                 "name": plain(one.label),
                 "meta": one.variant,
-                "x": [start[p.record.resolution] + index for p in taken],
+                "x": [start[p.case.resolution] + index for p in taken],
                 "y": [p.reading.value for p in taken],
                 "width": 0.84,
                 "error_y": error_bars(taken, "--ink"),
@@ -219,10 +220,10 @@ def _score_chart(group: Group, colours: Palette, subtitle: str) -> Chart:
         )
     levels = _levels(group, start)
     middle = (len(series) - 1) / 2
-    ticks = [start[resolution] + middle for _, resolution in sizes]
+    ticks = [start[resolution] + middle for resolution in sizes]
     frame = layout() | {
         "margin": {"l": 44, "r": 10, "t": 12, "b": 26},
-        "xaxis": {"tickvals": ticks, "ticktext": [f"{r} px" for _, r in sizes], "fixedrange": True, "zeroline": False},
+        "xaxis": {"tickvals": ticks, "ticktext": [f"{r} px" for r in sizes], "fixedrange": True, "zeroline": False},
         "yaxis": score_axis(group) | {"rangemode": "tozero"},
         "hovermode": "closest",
     }
@@ -232,7 +233,7 @@ def _score_chart(group: Group, colours: Palette, subtitle: str) -> Chart:
     return Chart(spoken(group.name), words, (group.protocol,), {"data": traces + levels, "layout": frame}, low=True)
 
 
-def _levels(group: Group, start: dict[str, float]) -> list[dict[str, Any]]:
+def _levels(group: Group, start: dict[Resolution, float]) -> list[dict[str, Any]]:
     """A line across each bar at the levels that its reading knows, with a rim so that it shows on any colour."""
     traces: list[dict[str, Any]] = []
     for level in LEVELS:
@@ -243,7 +244,7 @@ def _levels(group: Group, start: dict[str, float]) -> list[dict[str, Any]]:
             for p in points:
                 value = p.reading.details.get(level)
                 if isinstance(value, int | float) and not isinstance(value, bool):
-                    middle = start[p.record.resolution] + index
+                    middle = start[p.case.resolution] + index
                     x += [middle - 0.46, middle, middle + 0.46, None]
                     y += [value, value, value, None]
                     words += [f"{level} {human(value, p.reading.unit, 3)}"] * 4
@@ -259,7 +260,7 @@ def _growth(points: Sequence[Point]) -> str:
     """`1.98`: the exponent of the cost in the number of pixels, over the last step of resolution."""
     if len(points) < 2:
         return ""
-    (few, less), (many, more) = ((p.record.pixels, p.reading.value) for p in points[-2:])
+    (few, less), (many, more) = ((p.case.pixels, p.reading.value) for p in points[-2:])
     if not less or not more or less <= 0 or more <= 0 or few == many:
         return ""
     return f"{math.log(more / less) / math.log(many / few):.2f}"

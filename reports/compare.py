@@ -8,13 +8,14 @@ scores that with other weights too. A setting of a case that this version does n
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from harness.records.case import Case, Resolution
+from harness.records.record import Reading, Record
 from harness.records.units import is_cost
-from reports.read import Reading, Record
 
 REFERENCE = "self_attention"
 KNOWN = (REFERENCE, "neighborhood", "linfusion", "deltaconv")
@@ -47,6 +48,11 @@ class Point:
     record: Record
     reading: Reading
     mixer: str = ""
+
+    @property
+    def case(self) -> Case:
+        """What was measured."""
+        return self.record.case
 
 
 @dataclass(frozen=True)
@@ -101,19 +107,19 @@ class Group:
         """Points by series in order of pixels, the reference first."""
         weights: dict[tuple[str, str], set[str]] = {}
         for point in self.points:
-            weights.setdefault((point.record.variant, point.mixer), set()).add(point.record.weights)
+            weights.setdefault((point.case.variant, point.mixer), set()).add(point.case.weights)
         found: dict[Series, list[Point]] = {}
         for point in self.points:
-            variant, mixer = point.record.variant, point.mixer
+            variant, mixer = point.case.variant, point.mixer
             told_apart = not self.is_cost and len(weights[variant, mixer]) > 1
-            found.setdefault(Series(variant, point.record.weights if told_apart else "", mixer), []).append(point)
+            found.setdefault(Series(variant, point.case.weights if told_apart else "", mixer), []).append(point)
         ordered = sorted(found, key=series_order)
-        return {s: sorted(found[s], key=lambda p: (p.record.pixels, p.record.width)) for s in ordered}
+        return {s: sorted(found[s], key=lambda p: (p.case.pixels, p.case.resolution.width)) for s in ordered}
 
-    def at(self, resolution: str) -> dict[Series, Point]:
+    def at(self, resolution: Resolution) -> dict[Series, Point]:
         """The points of one resolution by series."""
         pairs = ((s, p) for s, points in self.series.items() for p in points)
-        return {s: p for s, p in pairs if p.record.resolution == resolution}
+        return {s: p for s, p in pairs if p.case.resolution == resolution}
 
 
 def variant_order(name: str) -> tuple[int, str]:
@@ -141,7 +147,7 @@ def machine_name(machine: dict[str, Any]) -> str:
 
 def relevant_settings(record: Record, name: str, unit: str, better: str) -> dict[str, Any]:
     """What of a case, besides model, variant, resolution and weights, decides whether such readings compare."""
-    settings = record.settings
+    settings = record.case.settings
     if unit in ("FLOP", "parameter"):
         return {}
     if name.startswith("projected_"):
@@ -152,15 +158,29 @@ def relevant_settings(record: Record, name: str, unit: str, better: str) -> dict
     return {setting: value for setting, value in settings.items() if setting not in _IDLE_FOR_SCORES}
 
 
-def mixers(records: Iterable[Record]) -> dict[tuple[str, str, str], str]:
-    """How the settings of one variant on one model differ, by (model, variant, mixer): `kernel_size 5`.
+MadeOf = tuple[str, str, str]
+"""Model, variant and mixer of a record."""
+
+
+def made_of(record: Record) -> MadeOf:
+    """What its mixers are, on which model."""
+    return record.case.model, record.case.variant, record.case.mixer
+
+
+def series_of(record: Record, words: Mapping[MadeOf, str]) -> "Series":
+    """Its series where weights are not told apart; `words` are those of `mixers`."""
+    return Series(record.case.variant, mixer=words[made_of(record)])
+
+
+def mixers(records: Iterable[Record]) -> dict[MadeOf, str]:
+    """How the settings of one variant on one model differ: `kernel_size 5`.
 
     Empty where there are none to differ from. Presets may make a variant another one on another model: that is no
     difference. Settings that nobody kept are `settings unknown` beside some that are known.
     """
     made: dict[tuple[str, str], dict[str, set[str]]] = {}
     for record in records:
-        made.setdefault((record.model, record.variant), {})[record.mixer] = _phrases(record.mixer)
+        made.setdefault((record.case.model, record.case.variant), {})[record.case.mixer] = _phrases(record.case.mixer)
     words = {}
     for named, phrases in made.items():
         known = [mine for mixer, mine in phrases.items() if mixer]
@@ -174,8 +194,12 @@ def _phrases(mixer: str) -> set[str]:
     """`kernel_size 5`, one phrase for each setting of a factory."""
     if not mixer:
         return set()
-    made = json.loads(mixer)
-    settings = {name: _plain(value) for name, value in (made["parameters"] | {"mixer": made["mixer"]}).items()}
+    try:
+        made = json.loads(mixer)
+        spelled = made["parameters"] | {"mixer": made["mixer"]}
+    except (ValueError, TypeError, KeyError):
+        return {f"settings #{hashlib.sha256(mixer.encode()).hexdigest()[:6]}"}
+    settings = {name: _plain(value) for name, value in spelled.items()}
     digests = {name: f"#{hashlib.sha256(text.encode()).hexdigest()[:6]}" for name, text in settings.items()}
     return {f"{name} {text if len(text) <= _LONGEST else digests[name]}" for name, text in settings.items()}
 
@@ -183,16 +207,16 @@ def _phrases(mixer: str) -> set[str]:
 def groups(records: Sequence[Record]) -> list[Group]:
     """All comparable groups with at least one number or dash, in order of model, name and size."""
     words = mixers(records)
-    found: dict[tuple[str, str, str, str, str, tuple[str, ...]], dict[tuple[str, ...], Point]] = {}
+    found: dict[tuple[str, str, str, str, str, tuple[str, ...]], dict[tuple[str, Resolution, str, str], Point]] = {}
     for record in records:
         for reading in record.readings:
             settings = in_words(relevant_settings(record, reading.name, reading.unit, reading.better))
-            key = (record.model, reading.name, reading.unit, reading.better, reading.protocol, settings)
-            weights = "" if is_cost(reading.unit, reading.better) else record.weights
-            place = (record.variant, record.resolution, weights, record.mixer)
+            key = (record.case.model, reading.name, reading.unit, reading.better, reading.protocol, settings)
+            weights = "" if is_cost(reading.unit, reading.better) else record.case.weights
+            place = (record.case.variant, record.case.resolution, weights, record.case.mixer)
             earlier = found.setdefault(key, {}).get(place)
             if earlier is None or reading.value is not None or earlier.reading.value is None:
-                found[key][place] = Point(record, reading, words[record.model, record.variant, record.mixer])
+                found[key][place] = Point(record, reading, words[made_of(record)])
     made = [Group(*key, points=tuple(points.values())) for key, points in found.items()]
     return sorted(made, key=lambda g: (g.model, name_order(g.name), -len(g.points), g.protocol, g.settings))
 
@@ -202,7 +226,7 @@ def lost(group: Group, records: Iterable[Record]) -> list[tuple[Record, str]]:
     found = [(p.record, p.reading.reason) for p in group.points if p.reading.value is None]
     metrics = {p.reading.metric for p in group.points}
     for record in records:
-        asked = record.model == group.model and metrics & set(record.metrics)
+        asked = record.case.model == group.model and metrics & set(record.case.metrics)
         if record.status == "ok" or not asked or any(r.name == group.name for r in record.readings):
             continue
         if in_words(relevant_settings(record, group.name, group.unit, group.better)) == group.settings:
@@ -211,8 +235,8 @@ def lost(group: Group, records: Iterable[Record]) -> list[tuple[Record, str]]:
     return [(record, reason) for record, reason in found if _cell(record) not in taken]
 
 
-def _cell(record: Record) -> tuple[str, str, str]:
-    return (record.variant, record.mixer, record.resolution)
+def _cell(record: Record) -> tuple[str, str, Resolution]:
+    return (record.case.variant, record.case.mixer, record.case.resolution)
 
 
 def in_words(settings: dict[str, Any]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ the difference lies on one side; everything else is open, and more images may te
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.records.case import Resolution
 from harness.records.statistics import difference
 from harness.records.units import human, ratio, spoken
 from reports.compare import REFERENCE, Group, Point, Series
@@ -33,7 +34,7 @@ class Brief:
     """A model at one size; `advice` says what would tell more, where something is open."""
 
     model: str
-    resolution: str
+    resolution: Resolution
     rows: tuple[Finding, ...]
     advice: str
 
@@ -46,12 +47,12 @@ def briefs(own: Sequence[Group]) -> list[Brief]:
     return [brief for brief in made if brief.rows]
 
 
-def _sizes(found: Sequence[Group]) -> list[str]:
+def _sizes(found: Sequence[Group]) -> list[Resolution]:
     taken = [point.record for group in found for point in group.points if point.reading.value is not None]
-    return [size for _, size in sorted({(record.pixels, record.resolution) for record in taken})]
+    return sorted({record.case.resolution for record in taken})
 
 
-def _brief(own: Sequence[Group], scored: Sequence[Group], size: str) -> Brief:
+def _brief(own: Sequence[Group], scored: Sequence[Group], size: Resolution) -> Brief:
     order = dict.fromkeys(series for group in scored or own for series in group.at(size))
     rows = tuple(_finding(own, scored, series, size) for series in order if series.variant != REFERENCE)
     n = min((point.reading.n for group in scored for point in group.at(size).values()), default=ENOUGH)
@@ -61,7 +62,7 @@ def _brief(own: Sequence[Group], scored: Sequence[Group], size: str) -> Brief:
     return Brief(own[0].model, size, rows, advice)
 
 
-def _finding(own: Sequence[Group], scored: Sequence[Group], series: Series, size: str) -> Finding:
+def _finding(own: Sequence[Group], scored: Sequence[Group], series: Series, size: Resolution) -> Finding:
     lost: list[str] = []
     gained: list[str] = []
     told: list[str] = []
@@ -86,7 +87,7 @@ def _finding(own: Sequence[Group], scored: Sequence[Group], series: Series, size
     return Finding(series, verdict or silent, tone, tuple(told), _costs(own, series, size))
 
 
-def _costs(own: Sequence[Group], series: Series, size: str) -> tuple[str, ...]:
+def _costs(own: Sequence[Group], series: Series, size: Resolution) -> tuple[str, ...]:
     told = []
     for names in COSTS:
         pairs = (_pair([group for group in own if group.name == name], series, size) for name in names)
@@ -107,7 +108,7 @@ def _itself(point: Point) -> tuple[float, float, float]:
     return (value, value, value) if low is None or high is None else (low, value, high)
 
 
-def _pair(same: Sequence[Group], series: Series, size: str) -> tuple[Group, Point, Point] | None:
+def _pair(same: Sequence[Group], series: Series, size: Resolution) -> tuple[Group, Point, Point] | None:
     """The first group in which both the variant and the reference have a number at a size."""
     for group in same:
         points = group.at(size)

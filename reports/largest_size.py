@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.compare import Series, in_words, machine_name, mixers, series_order
-from reports.read import Record
+from harness.records.record import Record
+from reports.compare import Series, in_words, machine_name, mixers, series_of, series_order
 
 ON_SHAPES = "shapes"
 """The weights of a case that was counted and never ran."""
 
 
 @dataclass(frozen=True)
-class Reach:
+class LargestSize:
     """One variant: the largest size that ran, the smallest that did not and why; empty where there is no such size."""
 
     series: Series
@@ -21,32 +21,32 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class Terrain:
+class LargestSizes:
     """All variants of a model on one machine with the same settings."""
 
     where: str
-    reaches: tuple[Reach, ...]
+    rows: tuple[LargestSize, ...]
 
 
-def terrains(records: Sequence[Record]) -> list[Terrain]:
-    """The reach of every variant of one model's records, machine by machine; a size that was counted did not run."""
+def largest_sizes(records: Sequence[Record]) -> list[LargestSizes]:
+    """How far every variant came of one model's records, machine by machine; a size that was counted did not run."""
     words = mixers(records)
     found: dict[str, dict[Series, list[Record]]] = {}
     for record in records:
-        if record.weights != ON_SHAPES:
-            kept = {name: value for name, value in record.settings.items() if name in ("device", "dtype", "batch")}
+        if record.case.weights != ON_SHAPES:
+            kept = {name: value for name, value in record.case.settings.items() if name in ("device", "dtype", "batch")}
             where = ", ".join((*in_words(kept), *([machine_name(record.machine)] if record.machine else [])))
-            series = Series(record.variant, mixer=words[record.model, record.variant, record.mixer])
+            series = series_of(record, words)
             found.setdefault(where, {}).setdefault(series, []).append(record)
     return [
-        Terrain(where, tuple(_reach(series, mine[series]) for series in sorted(mine, key=series_order)))
+        LargestSizes(where, tuple(_largest_size(series, mine[series]) for series in sorted(mine, key=series_order)))
         for where, mine in found.items()
     ]
 
 
-def _reach(series: Series, records: Sequence[Record]) -> Reach:
-    ordered = sorted(records, key=lambda record: (record.pixels, record.resolution))
-    ran = [record.resolution for record in ordered if record.status == "ok"]
+def _largest_size(series: Series, records: Sequence[Record]) -> LargestSize:
+    ordered = sorted(records, key=lambda record: record.case.resolution)
+    ran = [record.case.resolution for record in ordered if record.status == "ok"]
     refused = next((record for record in ordered if record.status != "ok"), None)
     reason = f"{refused.status.replace('_', ' ')}: {refused.reason}" if refused else ""
-    return Reach(series, ran[-1] if ran else "", refused.resolution if refused else "", reason)
+    return LargestSize(series, str(ran[-1]) if ran else "", str(refused.case.resolution) if refused else "", reason)

@@ -14,7 +14,7 @@ UNCHECKED = f"{NEEDED} sizes always lie on a law: to check it, to project and to
 
 
 @dataclass(frozen=True)
-class Chapter:
+class LawRows:
     """The laws of one comparable group; `pairs` says in words how the variants other than the reference cross."""
 
     title: str
@@ -25,26 +25,26 @@ class Chapter:
 
 
 @dataclass(frozen=True)
-class Lawbook:
+class LawTable:
     """All laws of a model, and why there are dashes: the footnotes."""
 
-    chapters: tuple[Chapter, ...]
+    parts: tuple[LawRows, ...]
     reasons: tuple[str, ...]
 
 
-def lawbook(found: Sequence[Group], laws: Mapping[GroupKey, Mapping[Series, Fit]]) -> Lawbook | None:
+def law_table(found: Sequence[Group], laws: Mapping[GroupKey, Mapping[Series, Fit]]) -> LawTable | None:
     """The laws of one model's groups; None where no cost was taken at enough sizes for any."""
     held = [group for group in found if any(fit.law for fit in laws.get(group.key, {}).values())]
-    chapters = tuple(_chapter(group, laws[group.key], found) for group in held)
-    cells = (cell for chapter in chapters for _, row in chapter.rows for cell in row)
-    return Lawbook(chapters, tuple(dict.fromkeys(c.reason for c in cells if c.reason))) if chapters else None
+    parts = tuple(_part(group, laws[group.key], found) for group in held)
+    cells = (cell for part in parts for _, row in part.rows for cell in row)
+    return LawTable(parts, tuple(dict.fromkeys(c.reason for c in cells if c.reason))) if parts else None
 
 
-def _chapter(group: Group, fits: Mapping[Series, Fit], found: Sequence[Group]) -> Chapter:
+def _part(group: Group, fits: Mapping[Series, Fit], found: Sequence[Group]) -> LawRows:
     reference = fits.get(Series(REFERENCE))
     rows = tuple((series, _row(fit, reference, group.unit)) for series, fit in fits.items())
     rivals = [g for g in found if g.name == group.name]
-    return Chapter(spoken(group.name), distinction(group, rivals), group.protocol, rows, tuple(_pairs(fits)))
+    return LawRows(spoken(group.name), distinction(group, rivals), group.protocol, rows, tuple(_pairs(fits)))
 
 
 def _row(fit: Fit, reference: Fit | None, unit: str) -> tuple[Cell, ...]:
@@ -57,8 +57,8 @@ def _row(fit: Fit, reference: Fit | None, unit: str) -> tuple[Cell, ...]:
 
 
 def _sizes(fit: Fit) -> Cell:
-    names = [p.record.resolution for p in fit.points]
-    before = ", ".join(p.record.resolution for p in fit.before)
+    names = [str(p.case.resolution) for p in fit.points]
+    before = ", ".join(str(p.case.resolution) for p in fit.before)
     return Cell(f"{names[0]} to {names[-1]}", (f"{len(names)} sizes", *([f"{before} not on it yet"] if before else [])))
 
 
@@ -72,11 +72,11 @@ def _held_out(fit: Fit) -> Cell:
     if fit.held_out is None:
         return Cell(DASH, reason=UNCHECKED)
     text = "exact" if abs(fit.held_out) < EXACT else f"{fit.held_out:+.2%}".replace("-", "−")
-    return Cell(text, (f"at {fit.points[-1].record.resolution} px",), fit.held_out)
+    return Cell(text, (f"at {fit.points[-1].record.case.resolution} px",), fit.held_out)
 
 
 def _target(fit: Fit, unit: str) -> Cell:
-    taken = next((p.reading.value for p in fit.points if p.record.pixels == TARGET), None)
+    taken = next((p.reading.value for p in fit.points if p.case.pixels == TARGET), None)
     if taken is not None:
         return Cell(human(taken, unit), ("taken, not projected",), taken)
     seen = fit.projected(TARGET)

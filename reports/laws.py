@@ -16,14 +16,13 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.records.statistics import NORMAL_975
+from harness.records.record import Reading
+from harness.records.statistics import NORMAL_975, middle, resampled
 from reports.compare import Group, GroupKey, Point, Series
-from reports.read import Reading
 
 Floats = NDArray[np.float64]
 SUPPORTS = tuple(s for size in (1, 2, 3) for s in itertools.combinations(range(3), size))
@@ -84,7 +83,7 @@ class Fit:
         """The cost at a size that was not taken; None where the law could not be checked."""
         if self.law is None or self.held_out is None:
             return None
-        low, high = _ends(self.refits_D3 @ np.array([1.0, pixels, pixels**2]))
+        low, high = middle(self.refits_D3 @ np.array([1.0, pixels, pixels**2]))
         value = self.law.at(pixels)
         return Estimate(value, min(low, value), max(high, value))
 
@@ -119,14 +118,14 @@ def laws(found: Sequence[Group]) -> dict[GroupKey, dict[Series, Fit]]:
 def fit(series: Series, points: Sequence[Point]) -> Fit:
     """The law of one variant's points, in order of pixels."""
     taken = [p for p in points if p.reading.value is not None and p.reading.value > 0]
-    sizes = sorted({p.record.pixels for p in taken})
+    sizes = sorted({p.case.pixels for p in taken})
     if len(sizes) < NEEDED:
         have = f"{len(sizes)} {'has' if len(sizes) == 1 else 'have'}"
         return Fit(series, tuple(taken), reason=f"a law needs numbers at {NEEDED} sizes, {have} one")
     whole = _fit(series, taken)
     if not all(_is_counted(p.reading) for p in taken):
         return whole
-    later = (_fit(series, [p for p in taken if p.record.pixels >= size]) for size in sizes[:-NEEDED])
+    later = (_fit(series, [p for p in taken if p.case.pixels >= size]) for size in sizes[:-NEEDED])
     best = next((one for one in later if one.exact), whole)
     return replace(best, before=tuple(p for p in taken if p not in best.points))
 
@@ -136,7 +135,7 @@ def _is_counted(reading: Reading) -> bool:
 
 
 def _fit(series: Series, points: Sequence[Point]) -> Fit:
-    pixels_N = np.array([p.record.pixels for p in points], dtype=np.float64)
+    pixels_N = np.array([p.case.pixels for p in points], dtype=np.float64)
     costs_N = np.array([p.reading.value for p in points], dtype=np.float64)
     found_3 = coefficients(pixels_N, costs_N[None])[0]
     law = Law(*(float(value) for value in found_3))
@@ -195,10 +194,10 @@ def _drawn(point: Point, cost: float, draws: int, source: np.random.Generator) -
     """Medians of samples drawn with replacement, about the cost whichever of them it is (a peak is the least); without
     samples by the interval, and where there is none the cost itself.
     """
-    samples = np.array(point.reading.samples)
+    samples = point.reading.samples
     if len(samples) < 2:
         return cost * np.exp(_spread(point) * source.standard_normal(draws))
-    medians_D: Floats = np.median(source.choice(samples, (draws, len(samples))), axis=1)
+    medians_D = resampled(samples, np.median, draws, source)
     return medians_D * cost / np.median(medians_D)
 
 
@@ -212,8 +211,8 @@ def compared(mine: Fit, other: Fit) -> Comparison | None:
     """Where `mine` is cheaper than `other`; None where one of them has no law that could be checked."""
     if mine.law is None or other.law is None or mine.held_out is None or other.held_out is None:
         return None
-    smallest = max(mine.points[0].record.pixels, other.points[0].record.pixels)
-    largest = min(mine.points[-1].record.pixels, other.points[-1].record.pixels)
+    smallest = max(mine.points[0].record.case.pixels, other.points[0].record.case.pixels)
+    largest = min(mine.points[-1].record.case.pixels, other.points[-1].record.case.pixels)
     gap_3 = np.array([vars(mine.law)[name] - vars(other.law)[name] for name in ("fixed", "linear", "quadratic")])
     ends = [abs(_costs(gap_3[None], np.array([n]))[0, 0]) / other.law.at(n) for n in (float(smallest), float(TARGET))]
     if max(ends) < EXACT:
@@ -223,7 +222,7 @@ def compared(mine: Fit, other: Fit) -> Comparison | None:
     for cheaper in (True, False):
         pixels = float(_root(gap_3[None], cheaper)[0])
         if smallest < pixels <= TARGET:
-            low, high = _ends(_roots_near(gaps_D3, pixels, cheaper))
+            low, high = middle(_roots_near(gaps_D3, pixels, cheaper))
             found.append(Crossing(cheaper, pixels, min(low, pixels), max(high, pixels), pixels > largest))
     found.sort(key=lambda crossing: crossing.pixels)
     first = not found[0].cheaper if found else bool(_costs(gap_3[None], np.array([float(TARGET)]))[0, 0] < 0)
@@ -260,13 +259,6 @@ def _roots_near(gaps_D3: Floats, pixels: float, cheaper: bool) -> Floats:
 def _costs(coefficients_D3: Floats, pixels_N: Floats) -> Floats:
     costs_DN: Floats = coefficients_D3 @ pixels_N[None] ** np.arange(3)[:, None]
     return costs_DN
-
-
-def _ends(values_D: Floats) -> tuple[float, float]:
-    """The middle 95 %; of a few values, the least and the greatest."""
-    ordered: Any = np.sort(values_D)
-    last = len(ordered) - 1
-    return float(ordered[math.floor(0.025 * last)]), float(ordered[math.ceil(0.975 * last)])
 
 
 def through(pixels: Sequence[int], costs: Sequence[float]) -> Law:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.records import units
-from reports import charts, pareto, pictures, provenance, read, roofline, sites, tables
-from reports import largest_size as reach
+from harness.records.record import Record
+from reports import charts, largest_size, pareto, pictures, provenance, read, roofline, sites, tables
 from reports.compare import REFERENCE, Group, groups, name_order, variant_order
 from reports.findings import briefs
-from reports.law_tables import lawbook
+from reports.law_tables import law_table
 from reports.laws import laws
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _environment() -> "jinja2.Environment":
 def _context(store: read.Store, blocks: Sequence[tables.Block]) -> dict[str, Any]:
     records = store.records
     found = groups(records)
-    colours = charts.palette(r.variant for r in records)
+    colours = charts.palette(r.case.variant for r in records)
     marks = provenance.protocols(records)
     models = [_model(name, records, blocks, found, colours) for name in _models(records)]
     choices = list(dict.fromkeys(chart.choice for model in models for chart in model["tradeoffs"]))
@@ -98,14 +98,14 @@ def _headline(store: read.Store) -> dict[str, Any]:
     records = store.records
     started = sorted(r.started for r in records if r.started)
     counts = Counter(r.status for r in records)
-    sizes = sorted({(r.pixels, r.resolution) for r in records})
+    sizes = sorted({r.case.resolution for r in records})
     return {
         "name": store.folder.resolve().name,
         "folder": str(store.folder),
-        "variants": sorted({r.variant for r in records} - {REFERENCE}, key=variant_order),
+        "variants": sorted({r.case.variant for r in records} - {REFERENCE}, key=variant_order),
         "models": _models(records),
-        "smallest": sizes[0][1],
-        "largest": sizes[-1][1],
+        "smallest": sizes[0],
+        "largest": sizes[-1],
         "machines": [m.name for m in provenance.machines(records)],
         "first": _day(started[0]) if started else "",
         "last": _day(started[-1]) if started else "",
@@ -124,18 +124,18 @@ def _day(started: str) -> str:
 
 def _model(
     name: str,
-    records: Sequence[read.Record],
+    records: Sequence[Record],
     blocks: Sequence[tables.Block],
     found: Sequence[Group],
     colours: charts.Palette,
 ) -> dict[str, Any]:
     """What the page shows of a model: its summary tables (the fullest and the largest first) and its charts."""
     mine = [b for b in blocks if b.model == name and b.columns]
-    fullest = max(mine, key=lambda b: (b.layer == 0, len(b.columns), b.pixels), default=None)
-    largest = max(mine, key=lambda b: (b.layer == 0, b.filled > 0, b.pixels), default=None)
+    fullest = max(mine, key=lambda b: (b.layer == 0, len(b.columns), b.resolution), default=None)
+    largest = max(mine, key=lambda b: (b.layer == 0, b.filled > 0, b.resolution), default=None)
     first = [b for b in dict.fromkeys((fullest, largest)) if b is not None]
     own = [g for g in found if g.model == name]
-    held = [r for r in records if r.model == name]
+    held = [r for r in records if r.case.model == name]
     fitted = laws(own)
     return {
         "name": name,
@@ -143,29 +143,32 @@ def _model(
         "blocks": first,
         "other_blocks": [b for b in mine if b not in first],
         "costs": charts.cost_charts(own, records, colours, fitted),
-        "reach": reach.terrains(held),
-        "laws": lawbook(own, fitted),
+        "largest_sizes": largest_size.largest_sizes(held),
+        "laws": law_table(own, fitted),
         "on_devices": roofline.device_tables(held),
         "scores": charts.score_charts(own, colours),
         "tradeoffs": pareto.tradeoff_charts(own, colours),
     }
 
 
-def _models(records: Sequence[read.Record]) -> list[str]:
+def _models(records: Sequence[Record]) -> list[str]:
     """Models with scores first: theirs is the fuller story."""
-    scored = {r.model for r in records if any(not units.is_cost(x.unit, x.better) for x in r.readings)}
-    return sorted({r.model for r in records}, key=lambda model: (model not in scored, model))
+    scored = {r.case.model for r in records if any(not units.is_cost(x.unit, x.better) for x in r.readings)}
+    return sorted({r.case.model for r in records}, key=lambda model: (model not in scored, model))
 
 
-def _of_models(found: Sequence[Any], records: Sequence[read.Record]) -> list[tuple[str, list[Any]]]:
+def _of_models(found: Sequence[Any], records: Sequence[Record]) -> list[tuple[str, list[Any]]]:
     """Things that belong to a model, by model in the order of the page."""
     ordered = [(model, [one for one in found if one.model == model]) for model in _models(records)]
     return [(model, mine) for model, mine in ordered if mine]
 
 
-def _long(records: Sequence[read.Record]) -> list[dict[str, Any]]:
+def _long(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Every reading as a row, in order of model, size, variant and name."""
-    ordered = sorted(records, key=lambda r: (r.model, r.pixels, r.resolution, variant_order(r.variant), r.started))
+    ordered = sorted(
+        records,
+        key=lambda r: (r.case.model, r.case.resolution, variant_order(r.case.variant), r.started),
+    )
     rows = []
     for record in ordered:
         for r in sorted(record.readings, key=lambda reading: name_order(reading.name)):

@@ -19,8 +19,8 @@ def tradeoff_charts(found: Sequence[Group], colours: Palette) -> list[Chart]:
     for score in (g for g in found if not g.is_cost and g.better != "neither"):
         for cost in (g for g in found if g.is_cost and g.model == score.model and g.unit != "parameter"):
             pairs = _pairs(score, cost)
-            for _, size in sorted({(p.record.pixels, p.record.resolution) for _, _, p in pairs}):
-                here = [pair for pair in pairs if pair[2].record.resolution == size]
+            for size in sorted({p.case.resolution for _, _, p in pairs}):
+                here = [pair for pair in pairs if pair[2].case.resolution == size]
                 if len({series for series, _, _ in here}) > 1:
                     charts.append(_chart(score, cost, here, colours, found))
     return charts
@@ -28,11 +28,11 @@ def tradeoff_charts(found: Sequence[Group], colours: Palette) -> list[Chart]:
 
 def _pairs(score: Group, cost: Group) -> list[Pair]:
     """Scores with the cost of the same mixer and resolution, where no setting that both know speaks against it."""
-    costs = {(p.record.variant, p.record.mixer, p.record.resolution): p for p in cost.points if p.reading.value}
+    costs = {(p.case.variant, p.case.mixer, p.case.resolution): p for p in cost.points if p.reading.value}
     pairs = []
     for series, points in score.series.items():
         for point in points:
-            paid = costs.get((series.variant, point.record.mixer, point.record.resolution))
+            paid = costs.get((series.variant, point.case.mixer, point.case.resolution))
             if paid is not None and point.reading.value is not None and _agree(point, paid):
                 pairs.append((series, paid, point))
     return pairs
@@ -41,7 +41,7 @@ def _pairs(score: Group, cost: Group) -> list[Pair]:
 def _agree(score: Point, cost: Point) -> bool:
     paid = cost.reading
     settings = relevant_settings(cost.record, paid.name, paid.unit, paid.better)
-    mine = score.record.settings
+    mine = score.case.settings
     return all(mine[name] == value for name, value in settings.items() if name in mine)
 
 
@@ -56,7 +56,7 @@ def _chart(score: Group, cost: Group, pairs: Sequence[Pair], colours: Palette, f
         "yaxis": score_axis(score),
         "hovermode": "closest",
     }
-    where = f"at {pairs[0][2].record.resolution} px, better {'↖' if score.better == 'higher' else '↙'}"
+    where = f"at {pairs[0][2].record.case.resolution} px, better {'↖' if score.better == 'higher' else '↙'}"
     notes = [distinction(g, [r for r in found if (r.model, r.name) == (g.model, g.name)]) for g in (score, cost)]
     subtitle = "; ".join([where, *(note for note in notes if note)])
     protocols = tuple(dict.fromkeys((score.protocol, cost.protocol)))
@@ -87,7 +87,7 @@ def _trace(pair: Pair, pairs: Sequence[Pair], colours: Palette) -> dict[str, Any
 
 def _hover(pair: Pair) -> str:
     series, cost, score = pair
-    lines = [f"<b>{plain(series.label)}</b> at {score.record.resolution} px"]
+    lines = [f"<b>{plain(series.label)}</b> at {score.case.resolution} px"]
     for point in (score, cost):
         r = point.reading
         text, interval = with_interval(r.value, r.low, r.high, r.unit)

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.records.case import Resolution
+from harness.records.record import Record
+from harness.records.store import PROMPTS
+from harness.records.typed import parsed
 from reports.compare import Series, in_words, variant_order
-from reports.read import Record
 
 THUMBNAIL = 320
 """Longest side, in pixels, of an image inside the page."""
@@ -32,9 +35,7 @@ class Sheet:
     """One block: a row is (prompt, pictures), a picture for each series."""
 
     model: str
-    resolution: str
-    width: int
-    height: int
+    resolution: Resolution
     settings: tuple[str, ...]
     series: tuple[Series, ...]
     rows: tuple[tuple[str, tuple[Picture, ...]], ...]
@@ -46,27 +47,32 @@ def sheets(folder: Path, records: Sequence[Record]) -> list[Sheet]:
     blocks: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
         if _indices(record):
-            settings = in_words({k: v for k, v in record.settings.items() if k not in ("batch", "n")})
-            key = (record.model, record.pixels, record.resolution, settings)
+            settings = in_words({k: v for k, v in record.case.settings.items() if k not in ("batch", "n")})
+            key = (record.case.model, record.case.resolution, settings)
             blocks.setdefault(key, []).append(record)
-    return [
-        _sheet(folder, settings, block) for (_, _, _, settings), block in sorted(blocks.items(), key=lambda b: b[0])
-    ]
+    return [_sheet(folder, settings, block) for (_, _, settings), block in sorted(blocks.items(), key=lambda b: b[0])]
 
 
 def _sheet(folder: Path, settings: tuple[str, ...], block: list[Record]) -> Sheet:
-    columns = {Series(r.variant, r.weights): r for r in block}
+    columns = {Series(r.case.variant, r.case.weights): r for r in block}
     often = [series.variant for series in columns]
     ordered = sorted(columns, key=lambda s: (variant_order(s.variant), s.weights))
     every = sorted({index for record in block for index in _indices(record)})
     first = block[0]
     prompts = next((found for record in block if (found := _prompts(folder, record, every[0]))), [])
     rows = []
-    for index in every[: _rows(first.pixels)]:
+    for index in every[: _rows(first.case.pixels)]:
         words = prompts[index] if index < len(prompts) and prompts[index].strip() else f"prompt {index}"
         rows.append((words, tuple(_picture(folder, columns[series], index) for series in ordered)))
     shown = tuple(s if often.count(s.variant) > 1 else Series(s.variant) for s in ordered)
-    return Sheet(first.model, first.resolution, first.width, first.height, settings, shown, tuple(rows), len(every))
+    return Sheet(
+        first.case.model,
+        first.case.resolution,
+        settings,
+        shown,
+        tuple(rows),
+        len(every),
+    )
 
 
 def _rows(pixels: int) -> int:
@@ -80,14 +86,15 @@ def _indices(record: Record) -> list[int]:
 
 
 def _prompts(folder: Path, record: Record, index: int) -> list[str]:
-    """The prompts of a case: `prompts.txt` beside its images, a line an image."""
+    """The prompts of a case: a list beside its images, an entry an image."""
     image = inside(folder, record.artifacts.get(f"image/{index}", ""))
     if image is None:
         return []
     try:
-        return (image.parent / "prompts.txt").read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError):
+        found = parsed((image.parent / PROMPTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return []
+    return [str(prompt) for prompt in found] if isinstance(found, list) else []
 
 
 def inside(folder: Path, name: str) -> Path | None:

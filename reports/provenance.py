@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.records.case import Resolution
+from harness.records.record import Record
 from harness.records.units import human, spoken
 from reports.compare import machine_name, name_order, variant_order
-from reports.read import Record
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def protocols(records: Iterable[Record]) -> list[Protocol]:
     uses: dict[str, list[tuple[str, str, int]]] = {}
     for record in records:
         for r in record.readings:
-            uses.setdefault(r.protocol, []).append((r.name, record.model, 0 if r.value is None else r.n))
+            uses.setdefault(r.protocol, []).append((r.name, record.case.model, 0 if r.value is None else r.n))
     ordered = sorted(uses, key=lambda text: (min(name_order(name) for name, _, _ in uses[text]), text))
     made = []
     for number, text in enumerate(ordered, 1):
@@ -88,11 +89,11 @@ def remarks(records: Sequence[Record]) -> list[Trouble]:
 
 
 def _cases(records: Sequence[Record]) -> tuple[str, ...]:
-    sizes: dict[tuple[str, tuple[int, str]], list[tuple[int, str]]] = {}
+    sizes: dict[tuple[str, tuple[int, str]], set[Resolution]] = {}
     for r in records:
-        sizes.setdefault((r.model, variant_order(r.variant)), []).append((r.pixels, r.resolution))
+        sizes.setdefault((r.case.model, variant_order(r.case.variant)), set()).add(r.case.resolution)
     return tuple(
-        f"{model} {variant} at {', '.join(name for _, name in sorted(set(found)))}"
+        f"{model} {variant} at {', '.join(map(str, sorted(found)))}"
         for (model, (_, variant)), found in sorted(sizes.items())
     )
 
@@ -136,11 +137,11 @@ def _together(name: str, values: Sequence[Any]) -> str:
 
 def commands(name: str, records: Sequence[Record]) -> list[str]:
     """Command lines that take every case of these records again, as few as a grid of cases allows."""
-    grids: dict[str, dict[str, set[tuple[str, int, str]]]] = {}
+    grids: dict[str, dict[str, set[tuple[str, Resolution]]]] = {}
     for r in records:
-        chosen = {k: v for k, v in r.settings.items() if v is not None}
-        rest = json.dumps(chosen | {"metrics": list(r.metrics)}, sort_keys=True)
-        grids.setdefault(rest, {}).setdefault(r.model, set()).add((r.variant, r.pixels, r.resolution))
+        chosen = {k: v for k, v in r.case.settings.items() if v is not None}
+        rest = json.dumps(chosen | {"metrics": list(r.case.metrics)}, sort_keys=True)
+        grids.setdefault(rest, {}).setdefault(r.case.model, set()).add((r.case.variant, r.case.resolution))
     merged: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for rest, models in grids.items():
         for model, cases in models.items():
@@ -149,14 +150,14 @@ def commands(name: str, records: Sequence[Record]) -> list[str]:
     return [_command(name, found, *key) for key, found in merged.items()]
 
 
-def _products(cases: set[tuple[str, int, str]]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+def _products(cases: set[tuple[str, Resolution]]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Variants with the same resolutions, together."""
-    sizes: dict[str, list[tuple[int, str]]] = {}
-    for variant, pixels, resolution in sorted(cases):
-        sizes.setdefault(variant, []).append((pixels, resolution))
+    sizes: dict[str, list[Resolution]] = {}
+    for variant, resolution in sorted(cases):
+        sizes.setdefault(variant, []).append(resolution)
     alike: dict[tuple[str, ...], list[str]] = {}
     for variant, found in sizes.items():
-        alike.setdefault(tuple(size for _, size in sorted(found)), []).append(variant)
+        alike.setdefault(tuple(map(str, sorted(found))), []).append(variant)
     return [(tuple(sorted(names, key=variant_order)), found) for found, names in alike.items()]
 
 

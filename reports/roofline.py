@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from harness.records.case import Resolution
+from harness.records.record import Record
 from harness.records.units import DASH, human
-from reports.compare import Series, mixers, series_order
-from reports.read import Record
+from reports.compare import Series, mixers, series_of, series_order
 from reports.tables import Cell
 
 VENDOR = "NVIDIA "
@@ -54,7 +55,7 @@ class Call:
     """
 
     series: Series
-    resolution: str
+    resolution: Resolution
     flops: float
     memory: float
     traffic: float
@@ -75,7 +76,7 @@ class DeviceTable:
 
     dtype: str
     largest: tuple[tuple[Series, tuple[Cell, ...]], ...]
-    sizes: tuple[tuple[Series, str, str, tuple[Cell, ...]], ...]
+    sizes: tuple[tuple[Series, Resolution, str, tuple[Cell, ...]], ...]
 
 
 @cache
@@ -102,11 +103,11 @@ def fits(size: float, device: Device) -> bool:
 def device_tables(records: Sequence[Record]) -> list[DeviceTable]:
     """One table a number format of one model's records, where both FLOPs and projected memory are known."""
     words = mixers(records)
-    formats: dict[str, dict[tuple[Series, int, str], list[Record]]] = {}
+    formats: dict[str, dict[tuple[Series, Resolution], list[Record]]] = {}
     for record in records:
-        series = Series(record.variant, mixer=words[record.model, record.variant, record.mixer])
-        place = (series, record.pixels, record.resolution)
-        formats.setdefault(str(record.settings.get("dtype", "fp32")), {}).setdefault(place, []).append(record)
+        series = series_of(record, words)
+        place = (series, record.case.resolution)
+        formats.setdefault(str(record.case.settings.get("dtype", "fp32")), {}).setdefault(place, []).append(record)
     calls = {
         dtype: [call for place in sorted(found, key=_order) if (call := _call(place[0], found[place]))]
         for dtype, found in sorted(formats.items())
@@ -114,7 +115,7 @@ def device_tables(records: Sequence[Record]) -> list[DeviceTable]:
     return [_table(dtype, mine) for dtype, mine in calls.items() if mine]
 
 
-def _order(place: tuple[Series, int, str]) -> tuple[object, ...]:
+def _order(place: tuple[Series, Resolution]) -> tuple[object, ...]:
     return series_order(place[0]), *place[1:]
 
 
@@ -129,7 +130,7 @@ def _call(series: Series, records: Sequence[Record]) -> Call | None:
     memory = values["projected_memory"]
     copies = workspace["projected_memory"]
     traffic = memory - copies if isinstance(copies, int | float) else memory
-    return Call(series, records[0].resolution, values["flops"], memory, traffic, taken_ms)
+    return Call(series, records[0].case.resolution, values["flops"], memory, traffic, taken_ms)
 
 
 def _table(dtype: str, calls: Sequence[Call]) -> DeviceTable:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.records.case import Resolution
+from harness.records.record import Record, SiteAccount
 from reports.compare import REFERENCE, variant_order
-from reports.read import Record, Site
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class SiteRow:
     channels: int
     heads: int
     grid: tuple[int, int]
-    seated: tuple[Site | None, ...]
+    seated: tuple[SiteAccount | None, ...]
     reference: int | None
 
     @property
@@ -29,7 +30,7 @@ class SiteTable:
     """All layers of a model at a resolution, one column a variant with its mixers; `peak` is the highest price."""
 
     model: str
-    resolution: str
+    resolution: Resolution
     variants: tuple[str, ...]
     mixers: tuple[tuple[str, ...], ...]
     rows: tuple[SiteRow, ...]
@@ -39,14 +40,14 @@ class SiteTable:
 
 def site_tables(records: Sequence[Record]) -> list[SiteTable]:
     """One table for each model and resolution with accounts; the latest record of a variant speaks for it."""
-    found: dict[tuple[str, int, str], dict[str, Record]] = {}
+    found: dict[tuple[str, Resolution], dict[str, Record]] = {}
     for record in records:
         if record.sites:
-            found.setdefault((record.model, record.pixels, record.resolution), {})[record.variant] = record
-    return [_table(model, size, seated) for (model, _, size), seated in sorted(found.items(), key=lambda item: item[0])]
+            found.setdefault((record.case.model, record.case.resolution), {})[record.case.variant] = record
+    return [_table(model, size, seated) for (model, size), seated in sorted(found.items(), key=lambda item: item[0])]
 
 
-def _table(model: str, resolution: str, seated: dict[str, Record]) -> SiteTable:
+def _table(model: str, resolution: Resolution, seated: dict[str, Record]) -> SiteTable:
     variants = sorted(seated, key=variant_order)
     at = {name: {_place(site): site for site in seated[name].sites} for name in variants}
     places = dict.fromkeys(_place(site) for name in variants for site in seated[name].sites)
@@ -61,5 +62,5 @@ def _table(model: str, resolution: str, seated: dict[str, Record]) -> SiteTable:
     return SiteTable(model, resolution, tuple(variants), mixers, tuple(rows), totals, peak)
 
 
-def _place(site: Site) -> tuple[str, int, int, tuple[int, int]]:
+def _place(site: SiteAccount) -> tuple[str, int, int, tuple[int, int]]:
     return (site.path, site.channels, site.heads, site.grid)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.records.case import Resolution
+from harness.records.record import Record
 from harness.records.units import DASH, human, ratio, spoken, with_interval
 from reports.compare import (
     REFERENCE,
@@ -21,9 +23,10 @@ from reports.compare import (
     machine_name,
     mixers,
     name_order,
+    series_of,
     series_order,
 )
-from reports.read import Record, Store
+from reports.read import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,8 +61,7 @@ class Block:
     """One summary table: a model at a resolution; layer 0 holds the fullest group of each reading."""
 
     model: str
-    resolution: str
-    pixels: int
+    resolution: Resolution
     layer: int
     columns: tuple[Column, ...]
     rows: tuple[tuple[Series, tuple[Cell, ...]], ...]
@@ -79,12 +81,12 @@ def summary(records: Sequence[Record]) -> list[Block]:
     """Every model and resolution as one table, or several where a reading was taken under unlike protocols."""
     blocks = []
     everything, words = groups(records), mixers(records)
-    sizes = {(r.model, r.pixels, r.resolution) for r in records}
-    for model, pixels, resolution in sorted(sizes):
+    sizes = {(r.case.model, r.case.resolution) for r in records}
+    for model, resolution in sorted(sizes):
         here: dict[Series, list[Record]] = {}
         for r in records:
-            if (r.model, r.resolution) == (model, resolution):
-                here.setdefault(Series(r.variant, mixer=words[r.model, r.variant, r.mixer]), []).append(r)
+            if (r.case.model, r.case.resolution) == (model, resolution):
+                here.setdefault(series_of(r, words), []).append(r)
         mine = [g for g in everything if g.model == model]
         by_name: dict[str, list[Group]] = {}
         for group in mine:
@@ -101,7 +103,7 @@ def summary(records: Sequence[Record]) -> list[Block]:
                 (s, tuple(_cell(g, s, resolution, here[s.at_any_weights]) for g in chosen))
                 for s in _series(chosen, here, resolution)
             )
-            blocks.append(Block(model, resolution, pixels, layer, columns, rows))
+            blocks.append(Block(model, resolution, layer, columns, rows))
     return blocks
 
 
@@ -109,23 +111,23 @@ def _column(group: Group, note: str) -> Column:
     return Column(spoken(group.name), group.name, group.unit, group.better, group.protocol, group.is_cost, note)
 
 
-def _series(chosen: Sequence[Group], here: Iterable[Series], resolution: str) -> list[Series]:
+def _series(chosen: Sequence[Group], here: Iterable[Series], resolution: Resolution) -> list[Series]:
     """Rows: a variant once, or once for each of its weights where the scores tell them apart."""
     found = {s for g in chosen for s in g.at(resolution)}.union(here)
     split = {s.at_any_weights for s in found if s.weights}
     return sorted(found - split, key=series_order)
 
 
-def _cell(group: Group, series: Series, resolution: str, mine: Sequence[Record]) -> Cell:
+def _cell(group: Group, series: Series, resolution: Resolution, mine: Sequence[Record]) -> Cell:
     """`mine`: the variant's records of that size, with any weights."""
     points = group.at(resolution)
     point = points.get(series) or points.get(series.at_any_weights)
-    if point is not None and not group.is_cost and series.weights not in ("", point.record.weights):
+    if point is not None and not group.is_cost and series.weights not in ("", point.case.weights):
         point = None
     if point is None:
         return Cell(
             DASH,
-            reason=_absence([r for r in mine if series.weights in ("", r.weights)]),
+            reason=_absence([r for r in mine if series.weights in ("", r.case.weights)]),
         )
     reading = point.reading
     if reading.value is None:
@@ -173,24 +175,31 @@ def readings(store: Store) -> "pd.DataFrame":
     rows = []
     for record in store.records:
         case = {
-            "model": record.model,
-            "variant": record.variant,
-            "resolution": record.resolution,
-            "width": record.width,
-            "height": record.height,
+            "model": record.case.model,
+            "variant": record.case.variant,
+            "resolution": str(record.case.resolution),
+            "width": record.case.resolution.width,
+            "height": record.case.resolution.height,
             "status": record.status,
         }
-        tail = {name: v if isinstance(v, str | int | float) else json.dumps(v) for name, v in record.settings.items()}
+        tail = {
+            name: v if isinstance(v, str | int | float) else json.dumps(v) for name, v in record.case.settings.items()
+        }
         tail = {f"case_{name}": value for name, value in tail.items()}
-        tail |= {"weights": record.weights, "mixer": record.mixer, "machine": machine_name(record.machine)}
-        tail |= {"started": record.started, "key": record.key}
+        tail |= {"weights": record.case.weights, "mixer": record.case.mixer, "machine": machine_name(record.machine)}
+        tail |= {"started": record.started, "key": record.case.key}
         for r in record.readings:
             number = {"metric": r.metric, "reading": r.name, "value": r.value, "unit": r.unit, "better": r.better}
             number |= {"low": r.low, "high": r.high, "n": r.n, "samples": len(r.samples), "reason": r.reason}
             rows.append(case | number | {"protocol": r.protocol, "details": json.dumps(r.details)} | tail)
         if not record.readings:
             rows.append(case | {"reason": record.reason} | tail)
-    return pd.DataFrame(rows, dtype=object)
+    return pd.DataFrame([{name: _inert(value) for name, value in row.items()} for row in rows], dtype=object)
+
+
+def _inert(value: object) -> object:
+    """Text that a spreadsheet would take for a formula (`=cmd|...`) gets an apostrophe, by which it stays text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def markdown(blocks: Sequence[Block]) -> str:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from harness.judged.intervals import bootstrap_mean
 from harness.judged.refusal import refusal
 from harness.records.record import Reading
+from harness.records.statistics import bootstrap_mean
 from harness.shapes.captions import Scene, held_out_scenes
 from harness.shapes.probe import NOTHING, Probe, Sight, load
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.judged.intervals import bootstrap_mean
 from harness.judged.refusal import refusal
 from harness.records.record import Reading
+from harness.records.statistics import bootstrap_mean
 
 if TYPE_CHECKING:
     from harness.trial import Trial

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from harness.judged.intervals import dealt, jackknife, shuffled
 from harness.judged.refusal import refusal
 from harness.records.record import Reading
+from harness.records.statistics import dealt, jackknife, shuffled
 
 if TYPE_CHECKING:
     from harness.trial import Trial
@@ -56,7 +56,7 @@ class DinoScore:
         logits_NK = dino.logits(trial.images())
         n, classes = logits_NK.shape
         order = shuffled(n)
-        logits_NK, group_N = logits_NK[order], dealt(trial.prompts)[order]
+        logits_NK, group_N = logits_NK[order], torch.from_numpy(dealt(trial.prompts)[order])
         value = inception_form(logits_NK, self.splits)
         groups = int(group_N.max()) + 1
         spread = jackknife(groups, lambda group: inception_form(logits_NK[group_N != group], self.splits))

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from harness.judged.intervals import dealt, jackknife, shuffled
 from harness.judged.refusal import refusal
 from harness.records.case import BadInput
 from harness.records.record import Reading
+from harness.records.statistics import dealt, jackknife, shuffled
 
 if TYPE_CHECKING:
     from harness.trial import Trial
@@ -126,7 +126,7 @@ def reading_of(
     floor: a distance that means no difference, and the number of images that it was taken with.
     """
     value = frechet_distance(x_ND, y_MD)
-    group_N, group_M = torch.split(dealt(units[0] + units[1]), [len(x_ND), len(y_MD)])
+    group_N, group_M = torch.split(torch.from_numpy(dealt(units[0] + units[1])), [len(x_ND), len(y_MD)])
     groups = 1 + min(int(group_N.max()), int(group_M.max()))
     spread = jackknife(groups, lambda group: frechet_distance(x_ND[group_N != group], y_MD[group_M != group]))
     details = {

@@ -6,18 +6,19 @@ whatever else the machine does. What it did is measured too (cores busy with oth
 machine that was not quiet is said to be noisy. Compare only within one run, as ratios.
 """
 
-import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from harness.measured.load import Load
 from harness.records.case import BadInput
 from harness.records.record import Reading
+from harness.records.statistics import bootstrap
 
 Clock = Callable[[Callable[[], object]], float]
 """Milliseconds that some work takes."""
@@ -46,7 +47,7 @@ class Timing:
         """95 % bootstrap interval of the median; none below six samples."""
         if len(self.samples_ms) < ENOUGH_FOR_INTERVAL:
             return None, None
-        return bootstrap(self.samples_ms, statistics.median)
+        return bootstrap(self.samples_ms, np.median, DRAWS)
 
     @property
     def median_ms(self) -> float:
@@ -109,15 +110,6 @@ def _agree(samples_ms: Sequence[float]) -> bool:
     """Three in a row within five percent."""
     last = samples_ms[-3:]
     return len(last) == 3 and max(last) <= min(last) * (1 + AGREEMENT)
-
-
-def bootstrap(
-    samples: Sequence[float], statistic: Callable[[Sequence[float]], float], draws: int = DRAWS, seed: int = 0
-) -> tuple[float, float]:
-    """95 % percentile interval of a statistic, from a fixed seed."""
-    generator = random.Random(seed)
-    values = sorted(statistic(generator.choices(samples, k=len(samples))) for _ in range(draws))
-    return values[round(0.025 * (draws - 1))], values[round(0.975 * (draws - 1))]
 
 
 def percentile(samples: Sequence[float], share: float) -> float:

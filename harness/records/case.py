@@ -6,14 +6,20 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+NAMED = ("model", "variant", "resolution", "weights", "mixer")
+"""Fields of a case that stand for themselves wherever it is shown; all others are its settings."""
+
 
 class BadInput(ValueError):
     """What the user gave cannot be used: the message is the one sentence that the user sees (exit status 2)."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Resolution:
-    """Size of an image in pixels, written `1024` where square and `4096x2160` (width x height) otherwise."""
+    """Size of an image in pixels, written `1024` where square and `4096x2160` (width x height) otherwise.
+
+    Sizes are ordered by their pixels.
+    """
 
     width: int
     height: int
@@ -33,6 +39,14 @@ class Resolution:
         if min(width, height) < 1:
             raise BadInput(f"resolution {value!r} has no pixels: give sides of at least one latent patch")
         return cls(width, height)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of one image."""
+        return self.width * self.height
+
+    def __lt__(self, other: "Resolution") -> bool:
+        return (self.pixels, self.width) < (other.pixels, other.width)
 
     def __str__(self) -> str:
         return str(self.width) if self.width == self.height else f"{self.width}x{self.height}"
@@ -75,6 +89,16 @@ class Case:
     def key(self) -> str:
         """Sixteen hex digits that name this case on disk."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of one image."""
+        return self.resolution.pixels
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields that change a result and have no place of their own in a record, as JSON values."""
+        return {name: value for name, value in self.identity().items() if name not in NAMED}
 
     def __str__(self) -> str:
         return f"{self.model} {self.variant} {self.resolution}"

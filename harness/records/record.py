@@ -1,12 +1,23 @@
-"""A record: a case, its readings, the machine, a status. Plain values that go to JSON and come back unchanged."""
+"""A record: a case, its readings, the machine, a status. Plain values that go to JSON and come back unchanged.
 
-import math
+This is the one definition and the one way to read them; the store and the reports both stand on it.
+"""
+
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Self
 
-from harness.records.case import Case, Resolution
+from harness.records.case import Case
+from harness.records.typed import check_sound, parsed, reader
+from harness.records.units import is_cost
 
 SCHEMA = 1
+
+
+class Unreadable(ValueError):
+    """A file is no record: the message says why, in one line."""
+
 
 Status = Literal["ok", "out_of_memory", "unavailable", "failed", "timeout"]
 Better = Literal["lower", "higher", "neither"]
@@ -35,12 +46,19 @@ class Reading:
     details: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.value is not None and not math.isfinite(self.value):
-            raise ValueError(
-                f"reading {self.name} is {self.value}: a number that could not be taken is None with a reason"
-            )
+        """Raise ValueError for what is no reading, so that no metric can make one and no file can hold one."""
+        try:
+            check_sound([self.value, self.low, self.high, self.samples, self.details])
+        except ValueError as error:
+            why = "a number that could not be taken is None with a reason"
+            raise ValueError(f"reading {self.name} holds what is no number or text ({error}): {why}") from error
         if self.value is None and not self.reason:
             raise ValueError(f"reading {self.name} has neither a value nor a reason")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"reading {self.name} has an interval from {self.low} to {self.high}")
+        paid = self.better == "lower" and is_cost(self.unit, self.better)
+        if paid and any(end is not None and end < 0 for end in (self.value, self.low)):
+            raise ValueError(f"reading {self.name} is {self.value} {self.unit}: a cost below zero")
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,17 @@ class Record:
     started: str = ""
     elapsed_s: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a beginning that is no time, a negative duration, a path that leads out of the store."""
+        if self.started:
+            datetime.fromisoformat(self.started)
+        if self.elapsed_s < 0:
+            raise ValueError(f"elapsed_s is {self.elapsed_s}: a duration below zero")
+        for name, path in self.artifacts.items():
+            parts = PurePosixPath(path.replace("\\", "/"))
+            if parts.is_absolute() or ".." in parts.parts or "\0" in path:
+                raise ValueError(f"artifact {name!r:.60} is {path!r:.60}, not a path inside the store")
+
     def reading(self, name: str) -> Reading | None:
         """The reading of that name, if it was taken."""
         return next((r for r in self.readings if r.name == name), None)
@@ -97,19 +126,32 @@ class Record:
         return {"schema": SCHEMA, **data}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Record":
-        """The inverse of `to_json`; raises ValueError for another schema."""
+    def from_json(cls, data: Any) -> Self:
+        """The inverse of `to_json`; raises ValueError, in one line, for anything else."""
+        if not isinstance(data, dict):
+            raise ValueError("not a JSON object")
         if data.get("schema") != SCHEMA:
-            raise ValueError(f"record has schema {data.get('schema')!r}, this version reads {SCHEMA}")
+            raise ValueError(f"schema {data.get('schema')!r:.40}, this version reads {SCHEMA}")
         fields = {name: value for name, value in data.items() if name != "schema"}
-        case = {name: value for name, value in fields["case"].items() if name != "key"}
-        case |= {
-            "resolution": Resolution.parse(case["resolution"]),
-            "metrics": tuple(case["metrics"]),
-            "seeds": tuple(case["seeds"]),
-        }
-        fields["case"] = Case(**case)
-        fields["readings"] = tuple(Reading(**{**r, "samples": tuple(r["samples"])}) for r in fields["readings"])
-        fields["sites"] = tuple(SiteAccount(**{**s, "grid": tuple(s["grid"])}) for s in fields["sites"])
-        fields["notes"] = tuple(fields["notes"])
-        return cls(**fields)
+        if isinstance(case := fields.get("case"), dict):
+            fields["case"] = {name: value for name, value in case.items() if name != "key"}
+        made: Any = cls
+        record: Self = reader(made)(fields, "")
+        return record
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The record in a file that is named for its key; FileNotFoundError if none is there, or Unreadable."""
+        try:
+            record = cls.from_json(parsed(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, NotADirectoryError):
+            raise
+        except OSError as error:
+            raise Unreadable(error.strerror or type(error).__name__) from error
+        except UnicodeDecodeError as error:
+            raise Unreadable("not text in UTF-8") from error
+        except ValueError as error:
+            raise Unreadable(" ".join(str(error).split())) from error
+        if record.case.key != path.stem:
+            raise Unreadable(f"its case has the key {record.case.key}")
+        return record

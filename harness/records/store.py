@@ -1,7 +1,7 @@
 """The store: a folder of records, one JSON file a case, each written whole or not at all.
 
     records/<key>.json     the record of the case with that key
-    images/<key>/<i>.png   the images of a case, i the index of the prompt
+    images/<key>/<i>.png   the images of a case, i the index of the prompt; prompts.json lists the prompts
 
 A record file appears under its name by a rename, after its bytes have reached the disk: a run that is killed at any
 moment leaves the record from before or the record from after. What cannot be read is set aside, never deleted.
@@ -17,7 +17,9 @@ import psutil
 
 from harness.records.case import BadInput, Case
 from harness.records.machine import describe, room, same_make
-from harness.records.record import Record
+from harness.records.record import Record, Unreadable
+
+PROMPTS = "prompts.json"
 
 FINAL = ("out_of_memory", "timeout")
 """How a case can end so that trying it again on a machine of the same make and memory would end the same."""
@@ -53,16 +55,12 @@ class Archive:
 
     def _read(self, path: Path) -> Record | None:
         try:
-            record = Record.from_json(json.loads(path.read_text(encoding="utf-8")))
+            return Record.read(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self._refuse(path, f"{type(error).__name__}: {error}")
+        except Unreadable as error:
+            self._refuse(path, str(error))
             return None
-        if record.case.key != path.stem:
-            self._refuse(path, f"its case has the key {record.case.key}")
-            return None
-        return record
 
     def _refuse(self, path: Path, why: str) -> None:
         self._say(f"record {path.name} cannot be read ({why}): its case will be measured again")

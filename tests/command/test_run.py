@@ -174,8 +174,8 @@ def test_the_first_images_are_kept_with_their_prompts(made, tmp_path):
     (record,) = Store(tmp_path / "out").records()
     assert sorted(record.artifacts) == ["image/0", "image/1", "image/2"]
     assert all((tmp_path / "out" / path).is_file() for path in record.artifacts.values())
-    prompts = (tmp_path / "out" / "images" / record.case.key / "prompts.txt").read_text()
-    assert prompts.splitlines() == ["prompt 0", "prompt 1", "prompt 2"]
+    prompts = json.loads((tmp_path / "out" / "images" / record.case.key / "prompts.json").read_text())
+    assert prompts == ["prompt 0", "prompt 1", "prompt 2"]
 
 
 def test_an_untrained_student_has_no_quality_unless_asked_for_in_so_many_words(made, tmp_path):

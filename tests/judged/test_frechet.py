@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.judged.frechet import Fdd, Moments, frechet_distance, reading_of, split_half_floor
-from harness.judged.intervals import bootstrap_mean, dealt, jackknife, t_975
 from harness.records.case import BadInput, Resolution
+from harness.records.statistics import dealt
 
 EXACT = 1e-9
 """Float64 rounding on values of the order of one."""
@@ -127,45 +127,13 @@ def test_the_floor_is_about_the_bias_of_the_means_and_more() -> None:
     assert split_half_floor(y_MD, 50)[1] == 50
 
 
-def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
-    x_N = drawn(40)
-    spread = jackknife(40, lambda group: float(x_N[torch.arange(40) != group].mean()))
-    assert spread.error == pytest.approx(float(x_N.std()) / math.sqrt(40), rel=EXACT)
-
-
-def test_images_of_one_prompt_stay_in_one_group() -> None:
-    group_N = dealt([i // 2 for i in range(200)], groups=20)
-    assert torch.equal(group_N[0::2], group_N[1::2])
-    assert group_N.bincount().tolist() == [10] * 20
-
-
 def test_kinds_of_prompts_that_take_turns_are_spread_over_the_groups_and_halves() -> None:
     kind_N = torch.arange(512) % 4
-    group_N = dealt(range(512))
+    group_N = torch.from_numpy(dealt(range(512)))
     assert all(set(kind_N[group_N == group].tolist()) == {0, 1, 2, 3} for group in range(20))
     far_apart_ND = kind_N[:, None] * 100.0 + drawn(512, 2)
     floor, _ = split_half_floor(far_apart_ND, 256)
     assert floor < frechet_distance(far_apart_ND[0::2], far_apart_ND[1::2]) / 10
-
-
-@pytest.mark.parametrize(("freedom", "known"), [(5, 2.5706), (10, 2.2281), (19, 2.0930), (100, 1.9840)])
-def test_the_quantile_of_students_t_is_right_to_one_percent(freedom: int, known: float) -> None:
-    assert t_975(freedom) == pytest.approx(known, rel=0.01)
-
-
-def test_the_bootstrap_of_a_mean_is_as_wide_as_the_normal_interval() -> None:
-    x_N = drawn(400)
-    low, high = bootstrap_mean(x_N.tolist())
-    half_width = 1.96 * float(x_N.std()) / 20
-    assert (high - low) / 2 == pytest.approx(half_width, rel=0.05)  # 10,000 draws place the ends to about 2 %
-    assert low < float(x_N.mean()) < high
-
-
-def test_seeds_of_one_prompt_are_no_independent_images() -> None:
-    x_N = drawn(100)
-    single = bootstrap_mean(x_N.tolist())
-    fourfold = bootstrap_mean(x_N.repeat(4).tolist(), list(range(100)) * 4)
-    assert fourfold == pytest.approx(single)
 
 
 def named(n: int) -> list[str]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import tiny_pipelines
 import torch
@@ -151,14 +152,12 @@ def test_a_planted_slow_down_of_10_percent_is_found_in_at_least_95_percent_of_40
 
 def test_two_timings_one_after_the_other_would_have_told_identical_variants_apart():
     """Why it is done: intervals of two separate medians, on the same noise, exclude equality far too often."""
-    from harness.measured.timing import bootstrap
+    from harness.records.statistics import bootstrap
 
     apart = 0
     for seed in range(TRIALS):
         slow = shared_machine(200, seed)
-        (low, high), (under, over) = (
-            bootstrap(half, statistics.median, draws=200) for half in (slow[:100], slow[100:])
-        )
+        (low, high), (under, over) = (bootstrap(half, np.median, draws=200) for half in (slow[:100], slow[100:]))
         apart += high < under or over < low
     assert apart > TRIALS / 4
 

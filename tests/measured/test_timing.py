@@ -2,16 +2,17 @@
 
 import itertools
 import re
-import statistics
 import time
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
 from harness.measured.load import Load
-from harness.measured.timing import Timing, bootstrap, cuda_clock, noise, percentile, repeat, summary
+from harness.measured.timing import Timing, cuda_clock, noise, percentile, repeat, summary
+from harness.records.statistics import bootstrap
 
 QUIET = {"other_cores": 0.0, "stolen": 0.0, "drift": 0.0, "spread": 0.0}
 
@@ -83,14 +84,14 @@ def test_the_bootstrap_interval_covers_the_median_as_often_as_it_says() -> None:
     truth = float(torch.log(torch.tensor(2.0)))
     covered = 0
     for sample in population.tolist():
-        low, high = bootstrap(sample, statistics.median, draws=300)
+        low, high = bootstrap(sample, np.median, draws=300)
         covered += low <= truth <= high
     assert covered >= 50
 
 
 def test_the_interval_is_the_same_at_every_call() -> None:
     samples = [1.0, 5.0, 2.0, 8.0, 3.0, 9.0]
-    assert bootstrap(samples, statistics.median) == bootstrap(samples, statistics.median)
+    assert bootstrap(samples, np.median) == bootstrap(samples, np.median)
 
 
 def test_percentiles_by_hand() -> None:
@@ -161,7 +162,7 @@ def test_the_load_is_what_the_counters_rose_by_in_three_tenths_of_a_second(
 def test_cuda_events_time_what_the_stream_does() -> None:
     square = torch.ones(4096, 4096, device="cuda")
     one, four = (
-        statistics.median(cuda_clock(lambda times=times: [square @ square for _ in range(times)]) for _ in range(20))  # type: ignore[misc]
+        np.median(cuda_clock(lambda times=times: [square @ square for _ in range(times)]) for _ in range(20))  # type: ignore[misc]
         for times in (1, 4)
     )
     assert four / one == pytest.approx(4, rel=0.5)

@@ -90,7 +90,7 @@ def test_exact_integers_stay_exact_beyond_the_reach_of_floats(make_record):
 
 
 def test_a_record_of_another_schema_is_refused(make_record):
-    with pytest.raises(ValueError, match="record has schema 99, this version reads 1"):
+    with pytest.raises(ValueError, match="schema 99, this version reads 1"):
         Record.from_json(make_record().to_json() | {"schema": 99})
 
 

@@ -13,7 +13,7 @@ from harness.records.case import Resolution
 from harness.records.record import Reading, Record
 from reports import charts, compare, laws, load
 from reports.compare import Point, Series
-from reports.law_tables import lawbook
+from reports.law_tables import law_table
 
 SIZES = (512, 1024, 2048, 4096, 8192, 16384)
 Make = Callable[..., Record]
@@ -70,9 +70,9 @@ def test_sizes_that_are_not_on_the_law_yet_are_named_and_left_out(fitted):
     fits, found = fitted(counted(lambda n: 10**9 + 10**6 * n + (5 * 10**11 if n == 512**2 else 0)))
     fit = fits["linfusion"]
     assert fit.exact
-    assert [p.record.resolution for p in fit.before] == ["512"]
-    book = lawbook(found, laws.laws(found))
-    assert "512 not on it yet" in book.chapters[0].rows[0][1][3].small
+    assert [str(p.case.resolution) for p in fit.before] == ["512"]
+    book = law_table(found, laws.laws(found))
+    assert "512 not on it yet" in book.parts[0].rows[0][1][3].small
 
 
 def test_no_coefficient_is_negative_and_no_better_support_was_missed():
@@ -96,14 +96,14 @@ def test_fewer_than_three_sizes_make_no_law(fitted, count):
     fit = fits["linfusion"]
     assert fit.law is None
     assert fit.reason == f"a law needs numbers at 3 sizes, {count} {'has' if count == 1 else 'have'} one"
-    assert lawbook(found, laws.laws(found)) is None
+    assert law_table(found, laws.laws(found)) is None
 
 
 def test_three_sizes_make_a_law_that_nothing_has_checked_and_so_no_projection(fitted):
     fits, found = fitted(counted(lambda n: 5 + n, SIZES[:3]))
     assert fits["linfusion"].law is not None
     assert fits["linfusion"].projected(laws.TARGET) is None
-    cells = lawbook(found, laws.laws(found)).chapters[0].rows[0][1]
+    cells = law_table(found, laws.laws(found)).parts[0].rows[0][1]
     assert [cell.text for cell in cells[4:7]] == ["–", "–", "–"]
     assert cells[6].reason == "3 sizes always lie on a law: to check it, to project and to compare takes 4"
 
@@ -125,7 +125,7 @@ def test_a_noisy_law_is_found_near_and_its_ranges_hold_the_truth(fitted):
     assert crossing.low > 0.5 * root
     assert crossing.high < 2 * root
     assert not crossing.projected
-    row = dict(lawbook(found, laws.laws(found)).chapters[0].rows)[Series("linfusion")]
+    row = dict(law_table(found, laws.laws(found)).parts[0].rows)[Series("linfusion")]
     assert row[7].text == f"from {crossing.pixels**0.5:.0f} px"
     assert "projected" in row[6].small
 
@@ -192,7 +192,7 @@ def test_a_refit_is_the_same_at_every_call(fitted):
 )
 def test_where_two_laws_cross_is_said_in_words(fitted, mine, other, said):
     _, found = fitted(counted(mine, variant="deltaconv") | counted(other, variant="self_attention"))
-    rows = dict(lawbook(found, laws.laws(found)).chapters[0].rows)
+    rows = dict(law_table(found, laws.laws(found)).parts[0].rows)
     assert rows[Series("deltaconv")][7].text == said
     assert rows[Series("deltaconv")][7].small == ()
 
@@ -202,13 +202,13 @@ def test_a_crossing_beyond_what_was_taken_is_marked_as_projected(fitted):
     _, found = fitted(
         counted(lambda n: 2 * 10**6 + n, sides, "deltaconv") | counted(lambda n: 10**6 + 2 * n, sides, "self_attention")
     )
-    cell = dict(lawbook(found, laws.laws(found)).chapters[0].rows)[Series("deltaconv")][7]
+    cell = dict(law_table(found, laws.laws(found)).parts[0].rows)[Series("deltaconv")][7]
     assert (cell.text, cell.small) == ("from 1000 px", ("projected",))
 
 
 def test_what_was_taken_at_16384_pixels_is_not_called_projected(fitted):
     _, found = fitted(counted(lambda n: 7 + 3 * n))
-    cell = lawbook(found, laws.laws(found)).chapters[0].rows[0][1][6]
+    cell = law_table(found, laws.laws(found)).parts[0].rows[0][1][6]
     assert cell.raw == 7 + 3 * 16384**2
     assert cell.small == ("taken, not projected",)
 

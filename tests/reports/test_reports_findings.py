@@ -39,7 +39,15 @@ def brief(tmp_path: Path, make_case: Callable[..., Case]) -> Callable[..., list[
     def make(*readings: Reading, **changes: Reading) -> list[Brief]:
         store = Store(tmp_path)
         for variant, taken in (("self_attention", (flops(200), *changes.values())), ("linfusion", readings)):
-            store.put(Record(make_case(variant=variant), "ok", readings=taken, machine={"cpu": "x"}, started="2026"))
+            store.put(
+                Record(
+                    make_case(variant=variant),
+                    "ok",
+                    readings=taken,
+                    machine={"cpu": "x"},
+                    started="2026-01-01T00:00:00+00:00",
+                )
+            )
         return briefs(groups(read.load(tmp_path).records))
 
     return make

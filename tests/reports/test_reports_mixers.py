@@ -1,6 +1,7 @@
 """One variant with several settings is several series, told apart by what differs; with one it bears its bare name."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ import pytest
 
 from harness.records.case import Resolution
 from harness.records.record import Reading, Record
+from harness.records.record import Record as Read
 from reports import charts, compare, laws, load, pareto, render, tables
-from reports.law_tables import lawbook
-from reports.read import Record as Read
+from reports.law_tables import law_table
 
 Make = Callable[..., Record]
 KERNELS = [["mid_block", 3], ["up_blocks.3", 11]]
@@ -83,12 +84,12 @@ def test_each_setting_has_its_own_law_line_row_and_loss(read):
     fits = laws.laws(found)
     slopes = {series.mixer: fit.law.linear for series, fit in fits[group.key].items()}
     assert slopes == pytest.approx({"kernel_size 5": 5.0, "kernel_size 13": 13.0})
-    assert [record.mixer for record, _ in compare.lost(group, records)] == [spelled(kernel_size=13)]
+    assert [record.case.mixer for record, _ in compare.lost(group, records)] == [spelled(kernel_size=13)]
     (chart,) = charts.cost_charts(found, records, charts.palette(["deltaconv"]))
     first, second = chart.figure["data"][:2]
     assert [first["name"], second["name"]] == ["deltaconv (kernel_size 13)", "deltaconv (kernel_size 5)"]
     assert second["marker"]["symbol"] == first["marker"]["symbol"] + "-open"
-    (said,) = lawbook(found, fits).chapters[0].pairs
+    (said,) = law_table(found, fits).parts[0].pairs
     assert said == "deltaconv (kernel_size 13) is cheaper than deltaconv (kernel_size 5) at no size"
     last = tables.summary(records)[-1]
     cells = {series.label: cell.reason or cell.raw for series, (cell,) in last.rows}
@@ -127,10 +128,12 @@ def test_weights_are_told_only_within_one_setting(read):
     }
 
 
-@pytest.mark.parametrize("mixer", ["{", "[]", '{"mixer": "x"}', '{"parameters": {}}'])
-def test_a_record_with_a_mixer_that_says_nothing_is_left_out(tmp_path, make_record, mixer):
+@pytest.mark.parametrize("mixer", ["{", "[]", '{"mixer": "x"}', '{"parameters": {}}', '{"mixer": 1, "parameters": []}'])
+def test_a_mixer_that_says_nothing_is_told_by_a_digest(tmp_path, make_record, mixer):
     (tmp_path / "records").mkdir()
-    for one in (make_record(variant="linfusion"), make_record(mixer=mixer)):
+    for one in (make_record(mixer=spelled(kernel_size=5)), make_record(mixer=mixer)):
         (tmp_path / "records" / f"{one.case.key}.json").write_text(json.dumps(one.to_json()))
-    assert [record.variant for record in load(tmp_path).records] == ["linfusion"]
-    assert len(load(tmp_path).notices) == 1
+    records = load(tmp_path).records
+    words = [series.mixer for group in compare.groups(records) for series in group.series]
+    assert [word for word in words if re.fullmatch("settings #[0-9a-f]{6}", word)]
+    assert len(set(words)) == 2

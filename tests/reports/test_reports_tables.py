@@ -71,7 +71,7 @@ def test_flops_are_compared_across_machines_and_settings(tmp_path: Path, make_re
 def test_a_ratio_carries_an_interval_that_is_no_narrower_than_its_parts(tmp_path: Path, make_record: Make) -> None:
     records = store(tmp_path, make_record((latency(10.0),)), make_record((latency(5.0),), variant="deltaconv")).records
     (group,) = compare.groups(records)
-    points = group.at("64")
+    points = group.at(Resolution(64, 64))
     low, value, high = tables.against(points[compare.Series("deltaconv")], points[compare.Series("self_attention")])
     assert (low, value, high) == pytest.approx((4.5 / 11, 0.5, 5.5 / 9))
     cell = tables.summary(records)[0].rows[1][1][0]
@@ -120,7 +120,7 @@ def test_a_number_that_was_not_taken_is_a_dash_with_its_reason(tmp_path: Path, m
         "deltaconv": "out of memory: 9 GiB",
     }
     latencies = next(g for g in compare.groups(records) if g.name == "latency")
-    told = {record.variant: reason for record, reason in compare.lost(latencies, records)}
+    told = {record.case.variant: reason for record, reason in compare.lost(latencies, records)}
     assert told == {"linfusion": "too hot", "deltaconv": "out of memory: 9 GiB"}
 
 

@@ -12,12 +12,12 @@ from harness.records.record import Record
 from reports import largest_size as reach
 from reports import load
 from reports.compare import Series
-from reports.largest_size import Reach
+from reports.largest_size import LargestSize
 
 
 @pytest.fixture
 def found(tmp_path: Path, make_record: Callable[..., Record]):
-    """The terrains of records of (variant, side, status, reason)."""
+    """The largest_sizes of records of (variant, side, status, reason)."""
     (tmp_path / "records").mkdir()
 
     def make(*given: tuple[str, int, str, str], machine: str = "one", **changes):
@@ -25,7 +25,7 @@ def found(tmp_path: Path, make_record: Callable[..., Record]):
             one = make_record((), status, reason, variant=variant, resolution=Resolution(side, side), **changes)
             one = replace(one, machine={"gpu": machine})
             (tmp_path / "records" / f"{one.case.key}.json").write_text(json.dumps(one.to_json()))
-        return reach.terrains(load(tmp_path).records)
+        return reach.largest_sizes(load(tmp_path).records)
 
     return make
 
@@ -39,10 +39,10 @@ def test_the_largest_size_that_ran_and_the_smallest_that_did_not(found):
         ("deltaconv", 2048, "ok", ""),
         ("linfusion", 512, "timeout", "an hour"),
     )
-    assert terrain.reaches == (
-        Reach(Series("self_attention"), "512", "1024", "out of memory: 31 GiB"),
-        Reach(Series("linfusion"), "", "512", "timeout: an hour"),
-        Reach(Series("deltaconv"), "2048", "", ""),
+    assert terrain.rows == (
+        LargestSize(Series("self_attention"), "512", "1024", "out of memory: 31 GiB"),
+        LargestSize(Series("linfusion"), "", "512", "timeout: an hour"),
+        LargestSize(Series("deltaconv"), "2048", "", ""),
     )
 
 
@@ -53,9 +53,9 @@ def test_a_variant_that_could_not_run_or_crashed_did_not_run_everywhere(found):
         ("deltaconv", 4096, "out_of_memory", "31 GiB"),
         ("neighborhood", 512, "unavailable", "NATTEN is not installed"),
     )
-    assert terrain.reaches == (
-        Reach(Series("neighborhood"), "", "512", "unavailable: NATTEN is not installed"),
-        Reach(Series("deltaconv"), "1024", "2048", "failed: ValueError: no such grid"),
+    assert terrain.rows == (
+        LargestSize(Series("neighborhood"), "", "512", "unavailable: NATTEN is not installed"),
+        LargestSize(Series("deltaconv"), "1024", "2048", "failed: ValueError: no such grid"),
     )
 
 
@@ -66,16 +66,16 @@ def test_what_was_counted_on_shapes_did_not_run(found):
 def test_machines_and_number_formats_are_kept_apart(found):
     found(("deltaconv", 512, "ok", ""))
     found(("deltaconv", 1024, "ok", ""), dtype="bf16")
-    terrains = found(("deltaconv", 2048, "ok", ""), dtype="fp16", machine="two")
-    assert {terrain.reaches[0].largest for terrain in terrains} == {"512", "1024", "2048"}
-    assert any("dtype bf16" in terrain.where and terrain.where.endswith("one") for terrain in terrains)
+    largest_sizes = found(("deltaconv", 2048, "ok", ""), dtype="fp16", machine="two")
+    assert {terrain.rows[0].largest for terrain in largest_sizes} == {"512", "1024", "2048"}
+    assert any("dtype bf16" in terrain.where and terrain.where.endswith("one") for terrain in largest_sizes)
 
 
 def test_two_settings_of_a_variant_came_as_far_as_each_did(found):
     spelled = '{{"mixer": "deltaconv.DeltaConvBlock.for_site", "parameters": {{"kernel_size": {}}}}}'.format
     found(("deltaconv", 512, "ok", ""), ("deltaconv", 1024, "out_of_memory", "31 GiB"), mixer=spelled(13))
     (terrain,) = found(("deltaconv", 1024, "ok", ""), mixer=spelled(5))
-    assert terrain.reaches == (
-        Reach(Series("deltaconv", mixer="kernel_size 13"), "512", "1024", "out of memory: 31 GiB"),
-        Reach(Series("deltaconv", mixer="kernel_size 5"), "1024", "", ""),
+    assert terrain.rows == (
+        LargestSize(Series("deltaconv", mixer="kernel_size 13"), "512", "1024", "out of memory: 31 GiB"),
+        LargestSize(Series("deltaconv", mixer="kernel_size 5"), "1024", "", ""),
     )
