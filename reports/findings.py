@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.records.case import Resolution
-from harness.records.statistics import difference
+from harness.records.comparison import difference
 from harness.records.units import human, ratio, spoken
 from reports.compare import REFERENCE, Group, Point, Series
 from reports.tables import against
@@ -74,7 +74,7 @@ def _finding(own: Sequence[Group], scored: Sequence[Group], series: Series, size
         between = difference(mine.reading, other.reading)
         if between is None:
             continue
-        low, value, high = between
+        low, value, high = between.low, between.value, between.high
         ends = (_signed(end, group.unit).removesuffix(" points") for end in (low, high))
         told.append(f"{spoken(name)} {_signed(value, group.unit)} ({' to '.join(ends)})")
         if low > 0 or high < 0:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from harness.judged.refusal import refusal
+from harness.records.groups import units_of
 from harness.records.record import Reading
-from harness.records.statistics import bootstrap_mean
+from harness.records.statistics import mean_of
 from harness.shapes.captions import Scene, held_out_scenes
 from harness.shapes.probe import NOTHING, Probe, Sight, load
 
@@ -63,24 +64,25 @@ class Attributes:
             yield Reading(self.name, "attributes", None, "share", "higher", protocol, reason=reason)
             return
         scenes = [scene for scene in held_out_scenes(trial.case.n) for _ in trial.case.seeds][: trial.case.n]
+        captions = [scene.caption for scene in scenes]
         found = scores(scenes, trial.images(), load(PROBE))
         chance = scores(scenes, trial.images().roll(1, 0), load(PROBE))["attributes"].mean()
         details: dict[str, Any] = {kind: float(found[kind].mean()) for kind in KINDS} | {"chance": float(chance)}
         details["categories"] = _by_category(scenes, found["attributes"])
         for name, values, more in (("attributes", found["attributes"], details), ("scenes_right", found["all"], {})):
-            low, high = bootstrap_mean(values.tolist(), [scene.caption for scene in scenes])
+            mean = mean_of(values.tolist(), captions)
             yield Reading(
                 metric=self.name,
                 name=name,
-                value=float(values.mean()),
+                value=mean.value,
                 unit="share",
                 better="higher",
                 protocol=protocol,
                 n=len(values),
-                low=low,
-                high=high,
+                low=max(0.0, mean.low),
+                high=min(1.0, mean.high),
                 samples=tuple(values.tolist()),
-                details=more,
+                details=more | units_of(captions),
             )
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.judged.refusal import refusal
+from harness.records.groups import units_of
 from harness.records.record import Reading
-from harness.records.statistics import bootstrap_mean
+from harness.records.statistics import mean_of
 
 if TYPE_CHECKING:
     from harness.trial import Trial
@@ -44,19 +45,19 @@ class ClipScore:
         texts_ND = clip.texts(prompts)
         scores = clip_score(clip.images(trial.images()), texts_ND).tolist()
         real = float(clip_score(clip.images(_pictured(trial)), texts_ND).mean())
-        low, high = bootstrap_mean(scores, prompts)
+        mean = mean_of(scores, prompts)
         yield Reading(
             metric=self.name,
             name="clip_score",
-            value=sum(scores) / len(scores),
+            value=mean.value,
             unit="1",
             better="higher",
             protocol=f"clip_score 100*cos>=0 {clip.protocol} n={len(scores)}",
             n=len(scores),
-            low=low,
-            high=high,
+            low=max(0.0, mean.low),
+            high=min(100.0, mean.high),
             samples=tuple(scores),
-            details={"real": real},
+            details={"real": real} | units_of(prompts),
         )
 
 

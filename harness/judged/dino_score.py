@@ -3,7 +3,10 @@
     DS = mean over splits of exp( mean_x KL( p(y|x) || p(y) ) )
 
 It needs no references and compares no images with one another: it rewards confident and diverse classes, not fidelity,
-so a student may exceed its teacher. It grows with the images in a split, so n and the splits belong to its protocol.
+so a student may exceed its teacher. It grows with the images in a split, so n and the splits belong to its protocol,
+and so does the rule by which n is split where it cannot be evenly: tools differ by up to 5 % there. Splits hold other
+prompts and are alike, so their spread is the error of their mean. (A jackknife moves images from split to split: at
+64 images it was 1.8 times too wide.)
 DreamBooth's DINO score, a mean cosine of pairs, is another metric. Shapes: N images, K classes.
 """
 
@@ -15,8 +18,9 @@ import torch
 from torch import Tensor
 
 from harness.judged.refusal import refusal
+from harness.records.groups import mixed
 from harness.records.record import Reading
-from harness.records.statistics import dealt, jackknife, shuffled
+from harness.records.statistics import mean_of
 
 if TYPE_CHECKING:
     from harness.trial import Trial
@@ -24,12 +28,17 @@ if TYPE_CHECKING:
 
 def inception_form(logits_NK: Tensor, splits: int = 10) -> float:
     """Mean over consecutive splits of exp(mean KL(p(y|x) || p(y))), in float64: from 1 to min(K, N / splits)."""
+    return float(split_scores(logits_NK, splits).mean())
+
+
+def split_scores(logits_NK: Tensor, splits: int) -> Tensor:
+    """The score of each of the consecutive splits; they differ in size by one image at most."""
     if logits_NK.ndim != 2 or splits < 1 or len(logits_NK) < splits:
         raise ValueError(f"logits of {tuple(logits_NK.shape)} cannot fill {splits} splits: give (N, K), N >= splits")
     if logits_NK.isnan().any():
         raise ValueError("logits hold values that are not numbers")
     p_NK = logits_NK.detach().double().cpu().softmax(dim=1)
-    return float(torch.stack([_score(part) for part in p_NK.tensor_split(splits)]).mean())
+    return torch.stack([_score(part) for part in p_NK.tensor_split(splits)])
 
 
 def _score(p_NK: Tensor) -> Tensor:
@@ -40,7 +49,7 @@ def _score(p_NK: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class DinoScore:
-    """DS of a trial's images. Images are shuffled once, by a fixed seed, so that no split is one kind of prompt."""
+    """DS of a trial's images. Prompts are shuffled once, by a fixed seed, so that no split is one kind of prompt."""
 
     name: str = "ds"
     splits: int = 10
@@ -48,32 +57,30 @@ class DinoScore:
     needs: ClassVar[str] = "weights"
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
-        why = refusal(trial, max(self.least, self.splits))
+        why = refusal(trial, max(self.least, 2 * self.splits))
         if why:
             yield Reading(self.name, "ds", None, "1", "higher", self.name, trial.case.n, reason=why)
             return
         dino = trial.world.dino
-        logits_NK = dino.logits(trial.images())
+        logits_NK = dino.logits(trial.images())[mixed(trial.prompts)]
         n, classes = logits_NK.shape
-        order = shuffled(n)
-        logits_NK, group_N = logits_NK[order], torch.from_numpy(dealt(trial.prompts)[order])
-        value = inception_form(logits_NK, self.splits)
-        groups = int(group_N.max()) + 1
-        spread = jackknife(groups, lambda group: inception_form(logits_NK[group_N != group], self.splits))
+        parts = split_scores(logits_NK, self.splits).tolist()
+        score = mean_of(parts)
+        rule = "" if n % self.splits == 0 else f" sizes={n // self.splits}..{n // self.splits + 1}"
         yield Reading(
             metric=self.name,
             name="ds",
-            value=value,
+            value=score.value,
             unit="1",
             better="higher",
-            protocol=f"ds {dino.logits_protocol} splits={self.splits} shuffle=0 n={n}",
+            protocol=f"ds {dino.logits_protocol} splits={self.splits}{rule} shuffle=0 n={n}",
             n=n,
-            low=max(1.0, value - spread.half_width()),
-            high=value + spread.half_width(),
+            low=max(1.0, score.low),
+            high=score.high,
             details={
                 "classes": classes,
                 "ceiling": min(classes, n / self.splits),
-                "error": spread.error,
-                "replicates": list(spread.replicates),
+                "error": score.error,
+                "parts": parts,
             },
         )

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.records.case import BadInput
+from harness.records.comparison import paired_half_width
 from harness.records.machine import same_make
 from harness.records.record import Reading, Record
-from harness.records.statistics import paired_half_width
 from harness.regression.baseline import Baseline, Entry, locate, name_of
 
 Outcome = Literal["pass", "regression", "inconclusive"]

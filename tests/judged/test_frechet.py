@@ -1,16 +1,13 @@
-"""FDD: closed forms of the Fréchet distance, its floor, its interval, and what it refuses."""
+"""Fréchet distance: closed forms, the two ways to its root, and what it refuses."""
 
 import math
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.judged.frechet import Fdd, Moments, frechet_distance, reading_of, split_half_floor
-from harness.records.case import BadInput, Resolution
-from harness.records.statistics import dealt
+from harness.judged import frechet
+from harness.judged.frechet import Moments, Sums, arrays, frechet_distance, origin
 
 EXACT = 1e-9
 """Float64 rounding on values of the order of one."""
@@ -119,121 +116,41 @@ def test_what_has_no_distance_is_refused(x_ND: Tensor, y_MD: Tensor, sentence: s
         frechet_distance(x_ND, y_MD)
 
 
-def test_the_floor_is_about_the_bias_of_the_means_and_more() -> None:
-    y_MD = drawn(400, 8)
-    floor, half = split_half_floor(y_MD, 1000)
-    assert half == 200
-    assert 0.25 * 8 * (2 / 200) < floor < 10 * 8 * (2 / 200)
-    assert split_half_floor(y_MD, 50)[1] == 50
+@pytest.mark.parametrize("fall", [0.0, 0.5, 1.0, 1.5])
+def test_both_ways_to_the_root_agree_on_spectra_that_fall(fall):
+    """Features of real networks lie near 0.5 to 1; at 1.5 the eigenvalues' way gives way to the other."""
+    d, n = 96, 500
+    turn = torch.linalg.qr(drawn(d, d, seed=9)).Q
+    scale_D = torch.arange(1, d + 1, dtype=torch.float64) ** -fall
+    x_ND, y_MD = arrays(drawn(n, d) * scale_D @ turn, drawn(n, d, seed=1) * scale_D @ turn)
+    one, other = (Moments.of(Sums.of(z, origin(y_MD))) for z in (x_ND, y_MD))
+    quick = frechet._eigenvalue_root(one, other)
+    assert quick is not None
+    traces = one.covariance_DD.trace() + other.covariance_DD.trace()
+    assert quick == pytest.approx(frechet._nuclear_norm(one.factor_RD, other.factor_RD), abs=1e-12 * traces)
 
 
-def test_kinds_of_prompts_that_take_turns_are_spread_over_the_groups_and_halves() -> None:
-    kind_N = torch.arange(512) % 4
-    group_N = torch.from_numpy(dealt(range(512)))
-    assert all(set(kind_N[group_N == group].tolist()) == {0, 1, 2, 3} for group in range(20))
-    far_apart_ND = kind_N[:, None] * 100.0 + drawn(512, 2)
-    floor, _ = split_half_floor(far_apart_ND, 256)
-    assert floor < frechet_distance(far_apart_ND[0::2], far_apart_ND[1::2]) / 10
+def test_a_singular_covariance_takes_the_other_way():
+    x_ND, y_MD = drawn(50, 6) @ drawn(6, 10, seed=1), drawn(60, 10, seed=2)
+    one, other = (Moments.of(Sums.of(z.numpy(), origin(y_MD.numpy()))) for z in (x_ND, y_MD))
+    assert frechet._eigenvalue_root(one, other) is None
+    assert frechet._eigenvalue_root(other, one) is None
+    a, b = torch.cov(x_ND.T), torch.cov(y_MD.T)
+    root = torch.linalg.eigvals(a @ b).real.clamp(min=0).sqrt().sum()
+    expected = (x_ND.mean(0) - y_MD.mean(0)).square().sum() + a.trace() + b.trace() - 2 * root
+    assert frechet_distance(x_ND, y_MD) == pytest.approx(float(expected), rel=1e-6)
 
 
-def named(n: int) -> list[str]:
-    return [f"prompt {i}" for i in range(n)]
+def test_blocks_and_half_precision_are_read_as_what_they_hold(monkeypatch):
+    x_ND, y_MD = drawn(100, 6).half(), drawn(90, 6, seed=1).bfloat16()
+    value = frechet_distance(x_ND.double(), y_MD.double())
+    monkeypatch.setattr(frechet, "BLOCK", 7)
+    assert frechet_distance(x_ND, y_MD) == pytest.approx(value, rel=1e-12)
 
 
-def trial(images: Tensor, held: Tensor, trained: bool = True, untrained_allowed: bool = False) -> Any:
-    """A trial whose extractor averages pixels over columns, in a world that holds so many real images."""
-
-    def references(n: int | None = None) -> Tensor:
-        if (n or len(images)) > len(held):
-            raise BadInput("too few")
-        return held[: n or len(images)]
-
-    dino = SimpleNamespace(protocol="mean@0", features=lambda images: images.mean(dim=-1).flatten(1).double())
-    return SimpleNamespace(
-        case=SimpleNamespace(n=len(images), variant="deltaconv", model="tiny_sd", resolution=Resolution(4, 4)),
-        world=SimpleNamespace(name="noise", dino=dino, prompts=named),
-        images=lambda: images,
-        references=references,
-        prompts=named(len(images)),
-        trained=trained,
-        untrained_allowed=untrained_allowed,
-    )
-
-
-def noise(n: int, seed: int) -> Tensor:
-    return torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
-
-
-def test_a_reading_of_fdd_holds_interval_floor_and_protocol() -> None:
-    (reading,) = Fdd()(trial(noise(100, 0), noise(150, 1)))
-    assert reading.name == "fdd"
-    assert reading.better == "lower"
-    assert reading.n == 100
-    assert reading.value is not None
-    assert reading.low is not None
-    assert reading.high is not None
-    assert 0 <= reading.low < reading.value < reading.high
-    assert reading.protocol == "fdd mean@0 ref=noise n=100/100"
-    assert reading.details["floor_n"] == 50
-    assert len(reading.details["replicates"]) == 20
-    assert "warning" not in reading.details
-
-
-def test_worse_images_are_farther_away_than_the_floor() -> None:
-    (same,) = Fdd()(trial(noise(300, 0), noise(600, 1)))
-    (dark,) = Fdd()(trial(noise(300, 0) * 0.5, noise(600, 1)))
-    assert same.details["floor_n"] == 300
-    assert same.value is not None
-    assert dark.value is not None
-    assert same.value < 2 * same.details["floor"] < dark.value
-
-
-def test_too_few_images_for_the_features_are_reported_with_a_warning() -> None:
-    reading = reading_of("fdd", drawn(30, 40), drawn(50, 40, seed=1), (named(30), named(50)), "", (1.0, 25))
-    assert reading.value is not None
-    assert reading.details["warning"].startswith("30 images do not span 40 features")
-
-
-def test_too_few_images_have_no_fdd() -> None:
-    (reading,) = Fdd()(trial(noise(16, 0), noise(16, 1)))
-    assert reading.value is None
-    assert reading.reason == "n = 16 images are too few for this number: ask for at least 64 (n=64)"
-
-
-def test_an_untrained_student_is_asked_for_no_image() -> None:
-    refused = trial(noise(100, 0), noise(100, 1), trained=False)
-    refused.images = lambda: pytest.fail("made images")
-    (reading,) = Fdd()(refused)
-    assert reading.value is None
-    assert "an untrained student has no quality" in reading.reason
-
-
-def test_an_untrained_student_has_a_number_when_asked_for_in_so_many_words() -> None:
-    (reading,) = Fdd()(trial(noise(100, 0), noise(100, 1), trained=False, untrained_allowed=True))
-    assert reading.value is not None
-
-
-def test_images_that_are_not_finite_have_no_fdd() -> None:
-    images = noise(100, 0)
-    images[3, 0, 0, 0] = math.nan
-    (reading,) = Fdd()(trial(images, noise(100, 1)))
-    assert reading.value is None
-    assert "not finite" in reading.reason
-
-
-@pytest.mark.parametrize("alike", [0.0, 0.9])
-def test_the_error_is_the_spread_over_fresh_prompts_whether_images_follow_their_references_or_not(alike: float) -> None:
-    """Within a factor of 1.6: 40 draws know their spread to 11 %, a jackknife of 20 groups to 16 %, each one sigma."""
-
-    def sets(seed: int) -> tuple[Tensor, Tensor]:
-        y_MD = drawn(200, 4, seed=seed)
-        return 1.5 * (alike * y_MD + math.sqrt(1 - alike**2) * drawn(200, 4, seed=seed + 1000)), y_MD
-
-    real = torch.tensor([frechet_distance(*sets(seed)) for seed in range(40)]).std()
-    details = reading_of("fdd", *sets(77), (named(200), named(200)), "", (0.0, 1)).details
-    assert real / 1.6 < details["error"] < real * 1.6
-
-
-def test_moments_of_the_same_features_are_the_same_whatever_their_precision() -> None:
-    x_ND = drawn(20, 3).float()
-    assert torch.equal(Moments.of(x_ND).covariance_DD, Moments.of(x_ND.double()).covariance_DD)
+def test_sums_without_a_part_are_those_of_the_rest():
+    x_ND = drawn(40, 5).numpy() + 100
+    middle_D = origin(x_ND)
+    rest = Moments.of(Sums.of(x_ND, middle_D) - Sums.of(x_ND[:13], middle_D))
+    known = Moments.of(Sums.of(x_ND[13:], middle_D))
+    assert rest.covariance_DD == pytest.approx(known.covariance_DD, rel=1e-10, abs=1e-12)

@@ -1,15 +1,15 @@
 """Intervals: one bootstrap, one jackknife, one t; they know what they should of samples whose truth is known."""
 
 import math
+import random
+import statistics as known
 
 import numpy as np
 import pytest
 
-from harness.records.statistics import bootstrap, bootstrap_mean, dealt, jackknife, middle, shuffled, t_975
+from harness.records.statistics import bootstrap, holm, jackknife, mean_of, middle, t_975, t_quantile
 
-
-def drawn(n: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal(n)
+DRAWN = [random.Random(0).gauss(0, 1) for _ in range(40)]
 
 
 @pytest.mark.parametrize(("freedom", "known"), [(1, 12.7062), (5, 2.5706), (10, 2.2281), (19, 2.0930), (100, 1.9840)])
@@ -17,41 +17,75 @@ def test_the_quantile_of_students_t_is_that_of_the_tables(freedom: int, known: f
     assert t_975(freedom) == pytest.approx(known, abs=5e-5)
 
 
-def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
-    x_N = drawn(40)
-    spread = jackknife(40, lambda group: float(x_N[np.arange(40) != group].mean()))
-    assert spread.error == pytest.approx(float(x_N.std(ddof=1)) / math.sqrt(40), rel=1e-9)
+@pytest.mark.parametrize(
+    ("freedom", "quantile"), [(5, 2.570582), (19, 2.093024), (100, 1.983972), (math.inf, 1.959964)]
+)
+def test_quantiles_are_those_of_the_tables(freedom, quantile):
+    assert t_quantile(freedom) == pytest.approx(quantile, abs=1e-6)
 
 
-def test_images_of_one_prompt_stay_in_one_group() -> None:
-    group_N = dealt([i // 2 for i in range(200)], groups=20)
-    assert np.array_equal(group_N[0::2], group_N[1::2])
-    assert np.bincount(group_N).tolist() == [10] * 20
+def test_the_interval_of_a_mean_is_students():
+    found = mean_of(DRAWN)
+    error = known.stdev(DRAWN) / math.sqrt(40)
+    assert (found.value, found.error) == pytest.approx((known.mean(DRAWN), error))
+    assert found.high - found.value == pytest.approx(t_quantile(39) * error)
 
 
-def test_groups_are_dealt_as_those_of_kept_numbers_were() -> None:
-    torch = pytest.importorskip("torch")
-    for n in (1, 2, 7, 512):
-        for seed in (0, 3):
-            known = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-            assert shuffled(n, seed).tolist() == known.tolist()
+def test_seeds_of_one_prompt_are_no_independent_images():
+    single, fourfold = mean_of(DRAWN), mean_of(DRAWN * 4, list(range(40)) * 4)
+    assert (fourfold.value, fourfold.error, fourfold.freedom) == pytest.approx(
+        (single.value, single.error, single.freedom)
+    )
+    with pytest.raises(ValueError, match="at least two values of different prompts"):
+        mean_of([1.0, 2.0], ["a", "a"])
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_the_jackknife_of_a_mean_is_its_standard_error(pairs):
+    def without(gone):
+        return known.mean(value for i, value in enumerate(DRAWN) if i not in gone)
+
+    assert jackknife(40, without, pairs).error == pytest.approx(known.stdev(DRAWN) / math.sqrt(40))
+
+
+def test_pairs_take_back_half_of_what_a_quadratic_number_counts_twice():
+    """The square of a mean around zero: of its variance all is between pairs."""
+
+    def without(gone):
+        return known.mean(value for i, value in enumerate(values) if i not in gone) ** 2
+
+    source = random.Random(3)
+    ratios = []
+    for _ in range(60):
+        values = [source.gauss(0, 1) for _ in range(20)]
+        ratios.append((jackknife(20, without, True).error / jackknife(20, without).error) ** 2)
+    assert all(0.499 < ratio < 1.001 for ratio in ratios)
+    assert known.mean(ratios) < 0.95
 
 
 def test_the_bootstrap_of_a_mean_is_as_wide_as_the_normal_interval() -> None:
-    x_N = drawn(400)
+    x_N = np.random.default_rng(0).standard_normal(400)
     half_width = 1.96 * float(x_N.std(ddof=1)) / 20
-    for low, high in (bootstrap_mean(x_N.tolist()), bootstrap(x_N.tolist(), np.mean)):
-        assert (high - low) / 2 == pytest.approx(half_width, rel=0.05)  # 10,000 draws place the ends to about 2 %
-        assert low < float(x_N.mean()) < high
-
-
-def test_seeds_of_one_prompt_are_no_independent_images() -> None:
-    x_N = drawn(100)
-    single = bootstrap_mean(x_N.tolist())
-    fourfold = bootstrap_mean(np.tile(x_N, 4).tolist(), list(range(100)) * 4)
-    assert fourfold == pytest.approx(single)
+    low, high = bootstrap(x_N.tolist(), np.mean)
+    assert (high - low) / 2 == pytest.approx(half_width, rel=0.05)  # 10,000 draws place the ends to about 2 %
+    assert low < float(x_N.mean()) < high
 
 
 def test_the_middle_of_a_few_values_is_all_of_them_and_infinite_ones_count() -> None:
     assert middle(np.array([3.0, 1.0, 2.0])) == (1.0, 3.0)
     assert middle(np.array([1.0] * 9 + [math.inf])) == (1.0, math.inf)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]
+    assert holm([0.05]) == [True]
+    assert holm([0.02, 0.02, 0.9]) == [False, False, False]
+    assert holm([]) == []
+    with pytest.raises(ValueError, match="no probability"):
+        holm([math.nan])
+
+
+def test_holm_rejects_no_true_hypothesis_more_often_than_it_says():
+    source = random.Random(1)
+    wrong = sum(any(holm([source.random() for _ in range(12)])) for _ in range(1000))
+    assert wrong < 75  # 50 expected, three and a half sigma more

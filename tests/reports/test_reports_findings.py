@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.records.case import Case
+from harness.records.comparison import difference
 from harness.records.record import Reading, Record
-from harness.records.statistics import difference
 from harness.records.store import Store
 from reports import read
 from reports.compare import groups
@@ -100,7 +100,7 @@ def test_without_pairs_the_two_intervals_are_added_in_squares():
     mine, other = (
         Reading("fdd", "fdd", value, "1", "lower", "fdd/v1", low=value - 3, high=value + 3) for value in (9.0, 4.0)
     )
-    low, value, high = difference(mine, other)
-    assert value == 5.0
-    assert high - value == pytest.approx(3 * 2**0.5) == value - low
+    apart = difference(mine, other)
+    assert apart.value == 5.0
+    assert apart.half_width == pytest.approx(3 * 2**0.5)
     assert difference(mine, replace(other, low=None)) is None

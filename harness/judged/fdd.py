@@ -1,0 +1,129 @@
+"""FDD: Fréchet distance between the DINO features of generated and of reference images.
+
+Of two samples of one distribution it is not zero but about Tr S (1/n1 + 1/n2) and more, so the distance between two
+halves of the references, as large as the set of images where the world has that many, stands beside every value as its
+floor. Images and references share their captions, the halves do not: a perfect model may lie a little below the floor.
+Shapes: N, M images, D features.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.judged.frechet import Moments, Sums, arrays, distance, distance_of, origin
+from harness.judged.left_out import FEW, without
+from harness.judged.refusal import refusal
+from harness.records.case import BadInput
+from harness.records.groups import dealt, shuffled
+from harness.records.record import Reading
+from harness.records.statistics import jackknife, mean_of
+
+if TYPE_CHECKING:
+    from harness.trial import Trial
+
+DRAWS = 8
+STEADY = 0.02
+"""Relative error of the floor at which no further draw is taken."""
+
+
+def split_half_floor(y_MD: Tensor, n: int) -> tuple[float, int]:
+    """Mean distance between two random halves of the references, at most n each, and how many each half has."""
+    half = min(n, len(y_MD) // 2)
+    rows_MD, _ = arrays(y_MD[: 2 * half], y_MD[: 2 * half])
+    between = _between_halves(rows_MD)
+    found: list[float] = []
+    for seed in range(DRAWS):
+        found.append(between(shuffled(2 * half, seed)))
+        if len(found) >= 3 and mean_of(found).error <= STEADY * sum(found) / len(found):
+            break
+    return sum(found) / len(found), half
+
+
+def _between_halves(rows_MD: NDArray[Any]) -> Callable[[NDArray[np.int64]], float]:
+    """The distance between the first and the second half of an order of the rows."""
+    half = len(rows_MD) // 2
+    if half <= rows_MD.shape[1]:
+        return lambda order: distance_of(rows_MD[order[:half]], rows_MD[order[half:]])
+    origin_D = origin(rows_MD)
+    whole = Sums.of(rows_MD, origin_D)
+
+    def between(order: NDArray[np.int64]) -> float:
+        part = Sums.of(rows_MD[order[:half]], origin_D)
+        return distance(Moments.of(part), Moments.of(whole - part))
+
+    return between
+
+
+@dataclass(frozen=True)
+class Fdd:
+    """FDD of a trial's images against real references.
+
+    `least`: below it there is no number. Between it and the number of features the number stands, with a warning.
+    The interval is about the value at this n: it tells sampling noise, not the bias, which the floor tells.
+    """
+
+    name: str = "fdd"
+    least: int = 64
+    needs: ClassVar[str] = "weights"
+
+    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+        why = refusal(trial, self.least)
+        if why:
+            yield Reading(self.name, "fdd", None, "1", "lower", self.name, trial.case.n, reason=why)
+            return
+        dino = trial.world.dino
+        x_ND, spare_MD = dino.features(trial.images()), dino.features(_spare_references(trial))
+        y_MD = spare_MD[: len(x_ND)]
+        protocol = f"fdd {dino.protocol} ref={trial.world.name} n={len(x_ND)}/{len(y_MD)}"
+        units = trial.prompts, trial.world.prompts(len(y_MD))
+        yield reading_of(self.name, x_ND, y_MD, units, protocol, split_half_floor(spare_MD, len(x_ND)))
+
+
+def _spare_references(trial: "Trial") -> Tensor:
+    """Twice as many references as images where the world holds them, so that the floor is taken at the same n."""
+    try:
+        return trial.references(2 * trial.case.n)
+    except BadInput:
+        return trial.references()
+
+
+def reading_of(
+    name: str,
+    x_ND: Tensor,
+    y_MD: Tensor,
+    units: tuple[list[str], list[str]],
+    protocol: str,
+    floor: tuple[float, int],
+) -> Reading:
+    """The distance of any two sets: to real images (quality) or to a teacher's (fidelity), which the protocol says.
+
+    units: the prompt of each image of both sets. A prompt is left out with all that belongs to it, on both sides.
+    floor: a distance that means no difference, and the number of images that it was taken with.
+    """
+    group_N, group_M = dealt(*units)
+    take = without(*arrays(x_ND, y_MD), group_N, group_M)
+    value = take(frozenset())
+    n = min(len(x_ND), len(y_MD))
+    spread = jackknife(1 + int(group_N.max()), take, pairs=min(n, x_ND.shape[1]) <= FEW)
+    details = {
+        "floor": floor[0],
+        "floor_n": floor[1],
+        "features": x_ND.shape[1],
+        "references": len(y_MD),
+        "error": spread.error,
+        "replicates": list(spread.replicates),
+    }
+    told = [_too_few(n, x_ND.shape[1])] if n <= x_ND.shape[1] else []
+    told += [f"the floor is taken of {floor[1]} images, not {n}: fewer lie farther apart"] if floor[1] < n else []
+    if told:
+        details["warning"] = "; ".join(told)
+    low, high = max(0.0, value - spread.half_width()), value + spread.half_width()
+    return Reading(name, name, value, "1", "lower", protocol, len(x_ND), low, high, details=details)
+
+
+def _too_few(n: int, features: int) -> str:
+    return f"{n} images do not span {features} features: mostly bias, read it against its floor and at this n only"

@@ -1,0 +1,113 @@
+"""Is one score worse than another? Their difference, paired where prompts and seeds are the same, and a verdict.
+
+Pairs are images (by prompt), disjoint parts (the splits of DS), or the numbers without the same group of images.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from harness.records.statistics import NORMAL_975, Estimate, Floats, holm, mean_of, t_quantile
+
+LEAST = 6
+"""Fewer pairs have no interval."""
+LEVEL = 0.025
+"""Of a verdict in one direction: it agrees with which side of a margin a 95 % interval lies on."""
+
+
+class Score(Protocol):
+    """What is known of a score: raw values one an image, or replicates of a jackknife among the details."""
+
+    @property
+    def value(self) -> float | int | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+    @property
+    def samples(self) -> tuple[float, ...]: ...
+    @property
+    def details(self) -> dict[str, Any]: ...
+
+
+def difference(mine: Score, other: Score) -> Estimate | None:
+    """Mine less other: paired where the raw values allow it; by both intervals otherwise; None without intervals."""
+    if mine.value is None or other.value is None:
+        return None
+    value = float(mine.value) - float(other.value)
+    paired = _paired(mine, other)
+    if paired is not None:
+        return Estimate(value, *paired)
+    ends = (mine.low, mine.high, other.low, other.high)
+    if any(end is None for end in ends):
+        return None
+    low, high, under, over = (float(end) for end in ends if end is not None)
+    return Estimate(value, math.hypot(high - low, over - under) / 2 / NORMAL_975)
+
+
+def paired_half_width(mine: Score, other: Score) -> float | None:
+    """Of the interval of the difference of pairs; None where there are none."""
+    paired = _paired(mine, other)
+    return None if paired is None else Estimate(0.0, *paired).half_width
+
+
+def _paired(mine: Score, other: Score) -> tuple[float, int] | None:
+    """Error and degrees of freedom of the difference, by values an image, independent parts, or left-out groups."""
+    if LEAST <= len(mine.samples) == len(other.samples):
+        apart = [a - b for a, b in zip(mine.samples, other.samples, strict=True)]
+        units = _numbers(mine, "units").tolist()
+        units = units if len(units) == len(apart) else list(range(len(apart)))
+        if len(set(units)) >= LEAST:
+            estimate = mean_of(apart, units)
+            return estimate.error, int(estimate.freedom)
+    for name, of_jackknife in (("parts", False), ("replicates", True)):
+        one, two = _numbers(mine, name), _numbers(other, name)
+        n = len(one)
+        if LEAST <= n == len(two):
+            squares = float(((one - two - (one - two).mean()) ** 2).sum())
+            return math.sqrt(squares * (n - 1) / n if of_jackknife else squares / (n - 1) / n), n - 1
+    return None
+
+
+@dataclass(frozen=True)
+class NonInferiority:
+    """Is a score worse by a margin or more? `gain`: by how much it is better (higher is better), with its error.
+
+    needed: how many images would decide, should the gain stay as it is; None where it is decided or none would.
+    """
+
+    gain: Estimate
+    margin: float
+    outcome: Literal["pass", "fail", "inconclusive"]
+    needed: int | None = None
+
+
+def non_inferiority(gains: Sequence[tuple[Estimate, float, int]]) -> list[NonInferiority]:
+    """A verdict for each (gain, margin, n) of one family: Holm's correction lets one in forty families hold a false
+    pass, and one in forty a false failure."""
+    passed = holm([gain.above(-margin) for gain, margin, _ in gains], LEVEL)
+    failed = holm([Estimate(-gain.value, gain.error, gain.freedom).above(margin) for gain, margin, _ in gains], LEVEL)
+    verdicts = []
+    for (gain, margin, n), well, badly in zip(gains, passed, failed, strict=True):
+        outcome: Literal["pass", "fail", "inconclusive"] = "pass" if well else "fail" if badly else "inconclusive"
+        needed = None if well or badly else _needed(gain, margin, n, len(gains))
+        verdicts.append(NonInferiority(gain, margin, outcome, needed))
+    return verdicts
+
+
+def _needed(gain: Estimate, margin: float, n: int, cells: int) -> int | None:
+    """Images at which the gain, as it is, would lie clear of the margin in the hardest place of Holm's order."""
+    clear = abs(gain.value + margin)
+    if clear == 0:
+        return None
+    return math.ceil(n * (t_quantile(gain.freedom, 1 - LEVEL / cells) * gain.error / clear) ** 2)
+
+
+def _numbers(score: Score, name: str) -> Floats:
+    """A list of numbers among the details, which a foreign file may hold in any form; empty where it is none."""
+    found = score.details.get(name)
+    numbers = isinstance(found, list | tuple) and all(isinstance(one, int | float) for one in found)
+    return np.array(found if numbers else (), dtype=np.float64)
