@@ -137,8 +137,9 @@ class DeltaConvBlock(TokenMixer):
 
     def flat(self, tokens_BNC: Tensor) -> Tensor:
         """(B, 1, C): what every token of an image receives, the pooling branch and the closing bias."""
-        flat_B1C = tokens_BNC.new_zeros(tokens_BNC.shape[0], 1, self.channels)
-        if self.conv_pool is not None:
+        if self.conv_pool is None:
+            flat_B1C = tokens_BNC.new_zeros(tokens_BNC.shape[0], 1, self.channels)
+        else:
             flat_B1C = self.conv_pool(tokens_BNC.mean(dim=1, keepdim=True))
         return flat_B1C if self.conv_out is None else flat_B1C + self.conv_out.bias
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.library import custom_op
 
 from harness.seats.mixer import BadInput, Grid, Unavailable
@@ -110,20 +111,21 @@ def pyramid(
     """
     flat = [side for size in (grid, *sizes) for side in size]
     learning = torch.is_grad_enabled() and any(each.requires_grad for each in (reduced_BNm, *weights, *biases))
+    reduced_BNm = reduced_BNm.contiguous()
     buffer_BNj: Tensor
-    buffer_BNj, _ = operator(reduced_BNm.contiguous(), list(weights), list(biases), flat, gain, joined, learning)
+    if torch.compiler.is_compiling() or type(reduced_BNm) is not Tensor:
+        buffer_BNj, _ = operator(reduced_BNm, list(weights), list(biases), flat, gain, joined, learning)
+    elif learning:
+        buffer_BNj = Pyramid.apply((flat, gain, joined), reduced_BNm, *weights, *biases)  # type: ignore[no-untyped-call]
+    else:
+        buffer_BNj, _ = computed(reduced_BNm, list(weights), list(biases), flat, gain, joined, keep=False)
     return buffer_BNj
 
 
 SETTINGS = "SymInt[] sizes, float? gain, bool joined"
 
 
-@custom_op(
-    "deltaconv::pyramid",
-    mutates_args=(),
-    schema=f"(Tensor reduced, Tensor[] weights, Tensor[] biases, {SETTINGS}, bool keep) -> (Tensor, Tensor[])",
-)
-def operator(
+def computed(
     reduced_BNm: Tensor,
     weights: list[Tensor],
     biases: list[Tensor],
@@ -139,6 +141,14 @@ def operator(
     with torch.cuda.device_of(reduced_BNm):  # type: ignore[no-untyped-call]
         forward(reduced_BNm, weights, biases, sizes, gain, joined, buffer_BNj, kept)
     return buffer_BNj, kept
+
+
+operator = custom_op(
+    "deltaconv::pyramid",
+    computed,
+    mutates_args=(),
+    schema=f"(Tensor reduced, Tensor[] weights, Tensor[] biases, {SETTINGS}, bool keep) -> (Tensor, Tensor[])",
+)
 
 
 @operator.register_fake
@@ -158,13 +168,7 @@ def empty_outputs(
     return buffer_BNj, [reduced_BNm.new_empty(batch, tall * wide, width) for tall, wide in pairs] if keep else []
 
 
-@custom_op(
-    "deltaconv::pyramid_backward",
-    mutates_args=(),
-    schema=f"(Tensor grad, Tensor reduced, Tensor[] weights, Tensor[] kept, {SETTINGS}) "
-    "-> (Tensor, Tensor[], Tensor[])",
-)
-def _pyramid_backward(
+def differentiated(
     grad_BNj: Tensor,
     reduced_BNm: Tensor,
     weights: list[Tensor],
@@ -180,7 +184,16 @@ def _pyramid_backward(
         return backward(grad_BNj.contiguous(), reduced_BNm, weights, kept, sizes, gain, joined)
 
 
-@_pyramid_backward.register_fake
+backward_operator = custom_op(
+    "deltaconv::pyramid_backward",
+    differentiated,
+    mutates_args=(),
+    schema=f"(Tensor grad, Tensor reduced, Tensor[] weights, Tensor[] kept, {SETTINGS}) "
+    "-> (Tensor, Tensor[], Tensor[])",
+)
+
+
+@backward_operator.register_fake
 def _empty_gradients(
     grad_BNj: Tensor,
     reduced_BNm: Tensor,
@@ -210,3 +223,25 @@ def _differentiate(ctx: Any, grad_BNj: Tensor, _: list[Tensor]) -> tuple[Any, ..
 
 
 operator.register_autograd(_differentiate, setup_context=_save)
+
+
+class Pyramid(torch.autograd.Function):
+    """The same outside of torch.compile: dispatching an operator costs the processor more than a small map costs the GPU."""
+
+    @staticmethod
+    def forward(ctx: Any, settings: tuple[list[int], float | None, bool], reduced_BNm: Tensor, *both: Tensor) -> Tensor:
+        """`both`: the weights, then the biases."""
+        half = len(both) // 2
+        buffer_BNj, kept = computed(reduced_BNm, [*both[:half]], [*both[half:]], *settings, keep=True)
+        ctx.settings, ctx.stages = settings, half
+        ctx.save_for_backward(reduced_BNm, *both[:half], *kept)
+        return buffer_BNj
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_BNj: Tensor) -> tuple[Tensor | None, ...]:
+        """As the operator's."""
+        reduced_BNm, *rest = ctx.saved_tensors
+        weights, kept = rest[: ctx.stages], rest[ctx.stages :]
+        to_reduced, to_weights, to_biases = differentiated(grad_BNj, reduced_BNm, weights, kept, *ctx.settings)
+        return None, to_reduced, *to_weights, *to_biases

@@ -122,7 +122,13 @@ def percentile(samples: Sequence[float], share: float) -> float:
 
 
 def observed(work: Callable[[], object], seconds: float, least: int, device: str) -> tuple[Timing, dict[str, Any]]:
-    """Time some work on a device; beside it what belongs there: tail, drift, threads, load, and what makes it noisy."""
+    """Time some work on a device; beside it what belongs there: tail, drift, threads, load, and what makes it noisy.
+
+    On CUDA a call is thrown away before `repeat` judges how slow the work is: at the first of a shape, libraries load
+    and compile kernels, which can take thousands of times as long as the next.
+    """
+    if torch.device(device).type == "cuda":
+        cuda_clock(work)
     load = Load.begin()
     timing = repeat(work, seconds, least, clock_for(device))
     details = summary(timing) | load.end()

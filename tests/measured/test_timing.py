@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.measured import timing
 from harness.measured.load import Load
 from harness.measured.timing import Timing, cuda_clock, noise, percentile, repeat, summary
 from harness.records.statistics import bootstrap
@@ -70,6 +71,13 @@ def test_a_call_that_eats_the_budget_runs_once_and_is_cold() -> None:
     assert len(calls) == 1
     assert timing.interval_ms() == (None, None)
     assert "cold" in noise(summary(timing) | {"other_cores": 0.0, "stolen": 0.0})
+
+
+def test_on_cuda_the_call_that_loads_and_compiles_is_no_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "cuda_clock", scripted([60_000, 1.0]))
+    taken, details = timing.observed(lambda: None, seconds=0.1, least=7, device="cuda:0")
+    assert {*taken.samples_ms, *taken.warm_up_ms} == {1.0}
+    assert "cold" not in details["noisy"]
 
 
 def test_too_few_samples_have_no_interval() -> None:

@@ -5,9 +5,12 @@ with TRITON_INTERPRET=1. An operation costs the interpreter about 0.1 ms, whatev
 Gaps are relative to the largest entry. Shapes: B batch, N tokens, C channels.
 """
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from deltaconv import DeltaConvBlock, kernels
 from deltaconv.kernels_forward import INTERPRETED
@@ -99,17 +102,37 @@ def test_half_precision_rounds_what_it_stores_and_nothing_else(dtype: torch.dtyp
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_weights_keep_nothing_for_backward(frozen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    operator, asked, returned = kernels.operator, [], []
+    computed, returned = kernels.computed, []
 
-    def spy(*arguments: object) -> tuple[Tensor, list[Tensor]]:
-        asked.append(arguments[-1])
-        returned.append(operator(*arguments))
+    def spy(*arguments: Any, **settings: Any) -> tuple[Tensor, list[Tensor]]:
+        returned.append(computed(*arguments, **settings))
         return returned[-1]
 
-    monkeypatch.setattr(kernels, "operator", spy)
+    monkeypatch.setattr(kernels, "computed", spy)
     block_of(8, 3, BOTH, "scaled", "released").requires_grad_(not frozen)(tokens((2, 3), 1, 8), (2, 3))
-    assert asked == [not frozen]
     assert [kept.shape for kept in returned[0][1]] == ([] if frozen else [(1, 6, 4), (1, 1, 4)])
+
+
+def test_the_operator_and_the_plain_call_give_the_same_bits_forward_and_backward() -> None:
+    """torch.compile takes the operator, eager code the plain call, which costs the processor less."""
+    generator = torch.Generator().manual_seed(0)
+    reduced, *both = (
+        torch.randn(shape, generator=generator, requires_grad=True)
+        for shape in ((1, 6, 8), *[(8, 1, 1, 1)] * 2, *[(8,)] * 2)
+    )
+    weights, biases = both[:2], both[2:]
+    plain = kernels.pyramid(reduced, weights, biases, (2, 3), [(2, 3), (1, 1)], 1.0, True)
+    made, _ = kernels.operator(reduced, weights, biases, [2, 3, 2, 3, 1, 1], 1.0, True, True)
+    assert torch.equal(plain, made)
+    ours, theirs = (torch.autograd.grad(each.square().sum(), (reduced, *both)) for each in (plain, made))
+    assert all(map(torch.equal, ours, theirs))
+
+
+def test_what_only_follows_shapes_meets_the_operator() -> None:
+    """A fake tensor says that it is on CUDA, and holds nothing that a kernel could read."""
+    with FakeTensorMode():
+        reduced, weights, biases = torch.empty(1, 6, 8, device="cuda"), [torch.empty(8, 1, 1, 1)], [torch.empty(8)]
+        assert kernels.pyramid(reduced, weights, biases, (2, 3), [(2, 3)], 1.0, True).shape == (1, 6, 4)
 
 
 def test_the_operator_keeps_torchs_contract() -> None:
