@@ -226,7 +226,7 @@ operator.register_autograd(_differentiate, setup_context=_save)
 
 
 class Pyramid(torch.autograd.Function):
-    """The same outside of torch.compile: dispatching an operator costs the processor more than a small map costs the GPU."""
+    """The same outside of torch.compile, where an operator costs the processor more than a small map costs the GPU."""
 
     @staticmethod
     def forward(ctx: Any, settings: tuple[list[int], float | None, bool], reduced_BNm: Tensor, *both: Tensor) -> Tensor:

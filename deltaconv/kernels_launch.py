@@ -6,7 +6,6 @@ Needs Triton: import this file inside the function that uses it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -113,6 +112,7 @@ def convolve(
     kernels_forward.depthwise[tiles(stage.size, out_Bng)](
         map_Bnm, stage.taps(), bias, kept, out_Bng, *stage.size, out_Bng.shape[2], out_Bng.stride(1), gain or 0.0,
         K=stage.kernel_size, GATE=gate_of(gain), KEEP=kept_Bnm is not None, ADD=added, FLIP=False,
+        **kernels_forward.TILE,
     )  # fmt: skip
 
 
@@ -126,18 +126,15 @@ def deconvolve(grad_Bnm: Tensor, stage: Stage, out_Bnm: Tensor, added: bool) -> 
     taps, channels = stage.taps(), out_Bnm.shape[2]
     kernels_forward.depthwise[tiles(stage.size, out_Bnm)](
         grad_Bnm, taps, taps, out_Bnm, out_Bnm, *stage.size, channels, channels, 0.0,
-        K=stage.kernel_size, GATE="plain", KEEP=False, ADD=added, FLIP=True,
+        K=stage.kernel_size, GATE="plain", KEEP=False, ADD=added, FLIP=True, **kernels_forward.TILE,
     )  # fmt: skip
 
 
-def tiles(size: Grid, out_BNc: Tensor) -> Any:
-    """Programs of the depthwise kernel, for whichever tile the tuner tries."""
-
-    def programs(tile: dict[str, int]) -> tuple[int, int, int]:
-        rows, columns = -(-size[0] // tile["ROWS"]), -(-size[1] // tile["COLUMNS"])
-        return rows * columns, -(-out_BNc.shape[2] // tile["CHANNELS"]), len(out_BNc)
-
-    return programs
+def tiles(size: Grid, out_BNc: Tensor) -> tuple[int, int, int]:
+    """Programs of the depthwise kernel."""
+    tile = kernels_forward.TILE
+    rows, columns = -(-size[0] // tile["ROWS"]), -(-size[1] // tile["COLUMNS"])
+    return rows * columns, -(-out_BNc.shape[2] // tile["CHANNELS"]), len(out_BNc)
 
 
 def tile_of(channels: int) -> dict[str, int]:

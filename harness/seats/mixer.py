@@ -21,7 +21,8 @@ Grid = tuple[int, int]
 """(height, width) of the tokens at a site; always handed over, never guessed by a square root."""
 
 PLANAR_KERNEL = 9
-"""From this size on, the CPU convolves a planar copy of a map faster than the channels-last map (2.6x at size 13)."""
+"""From this size on, CPU and CUDA convolve a planar copy of a map faster than the channels-last map: at size 13 by 2.6
+times on a laptop, and by 3.6 to 7.9 times on an H200, where size 7 is still faster as it is."""
 
 
 class Unavailable(RuntimeError):
@@ -83,11 +84,11 @@ def as_map(tokens_BNC: Tensor, grid: Grid) -> Tensor:
 
 
 def planar(map_BCHW: Tensor, kernel_size: int) -> Tensor:
-    """The map as a depthwise convolution takes it fastest: on the CPU a planar copy for a large kernel, else as it is.
+    """The map as a depthwise convolution takes it fastest: a planar copy for a large kernel, else as it is.
 
-    On the meta device as on the CPU, so that the projected memory has the copy too.
+    On the meta device too, so that the projected memory has the copy. No other device was measured.
     """
-    copied = map_BCHW.device.type in ("cpu", "meta") and kernel_size >= PLANAR_KERNEL
+    copied = map_BCHW.device.type in ("cpu", "cuda", "meta") and kernel_size >= PLANAR_KERNEL
     return map_BCHW.contiguous() if copied else map_BCHW
 
 

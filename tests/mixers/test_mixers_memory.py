@@ -61,7 +61,7 @@ def test_what_lives_on_the_meta_device_is_what_lives_on_the_cpu(variant: str) ->
     assert there == here
 
 
-@pytest.mark.parametrize(("device", "copies"), [("cpu", True), ("meta", True), ("cuda", False), ("mps", False)])
+@pytest.mark.parametrize(("device", "copies"), [("cpu", True), ("meta", True), ("cuda", True), ("mps", False)])
 def test_the_copy_for_a_large_kernel_is_made_where_it_pays_alone(device: str, copies: bool) -> None:
     with FakeTensorMode():
         map_BCHW = torch.empty(1, 4, 5, 6, device=device).to(memory_format=torch.channels_last)
