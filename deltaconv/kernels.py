@@ -116,7 +116,7 @@ def pyramid(
     if torch.compiler.is_compiling() or type(reduced_BNm) is not Tensor:
         buffer_BNj, _ = operator(reduced_BNm, list(weights), list(biases), flat, gain, joined, learning)
     elif learning:
-        buffer_BNj = Pyramid.apply((flat, gain, joined), reduced_BNm, *weights, *biases)  # type: ignore[no-untyped-call]
+        buffer_BNj = Pyramid.apply((flat, gain, joined), reduced_BNm, *weights, *biases)
     else:
         buffer_BNj, _ = computed(reduced_BNm, list(weights), list(biases), flat, gain, joined, keep=False)
     return buffer_BNj
@@ -238,7 +238,7 @@ class Pyramid(torch.autograd.Function):
         return buffer_BNj
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_BNj: Tensor) -> tuple[Tensor | None, ...]:
         """As the operator's."""
         reduced_BNm, *rest = ctx.saved_tensors

@@ -93,7 +93,7 @@ def weigh(
     grads, maps, out, height, width, channels, band,
     K: tl.constexpr, TAPS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of one row of the kernel from one band of rows of one image: out (images x bands, K, K, channels), fp32.
+    """Gradient of one row of the kernel from one band of rows of one image: out (images x bands, channels, K, K), fp32.
 
     Programs are (kernel row, channel block, image and band). TAPS is the power of two that holds K.
     """
@@ -115,5 +115,5 @@ def weigh(
             grad = load_row(grads + image, y, height, stride, x * channels + c, met)
             seen = met & (source >= 0) & (source < width) & (tap < K)
             sums += grad * load_row(maps + image, source_y, height, stride, source * channels + c, seen)
-    target = out + ((tl.program_id(2) * K + tl.program_id(0)) * K + tap).to(tl.int64) * channels + c
+    target = out + ((tl.program_id(2).to(tl.int64) * channels + c) * K + tl.program_id(0)) * K + tap
     tl.store(target, tl.sum(sums, axis=0)[None, :, :], mask=(tap < K) & (c < channels))

@@ -86,7 +86,7 @@ def backward(
     to_weights, to_biases = [], []
     for index, stage in enumerate(stages(sizes, weights, joined)):
         to_sums_Bnm = ungated(grad_BNj[:, :, stage.columns], kept[index], whole, stage.size, gain)
-        to_biases.append(to_sums_Bnm.sum((0, 1), dtype=torch.float32).to(stage.weight.dtype))
+        to_biases.append(to_sums_Bnm.sum((0, 1)))
         if stage.size == whole:
             to_weights.append(weighed(to_sums_Bnm, reduced_BNm, stage))
             deconvolve(to_sums_Bnm, stage, to_reduced_BNm, added=index > 0)
@@ -202,10 +202,10 @@ def weighed(grad_Bnm: Tensor, map_Bnm: Tensor, stage: Stage) -> Tensor:
     (batch, _, channels), height, kernel_size = map_Bnm.shape, stage.size[0], stage.kernel_size
     band = -(-height // min(max(height // LEAST_BAND, 1), MOST_BANDS))
     images = batch * -(-height // band)
-    shares_STm = map_Bnm.new_empty(images, kernel_size**2, channels, dtype=torch.float32)
+    shares_Sm1KK = map_Bnm.new_empty(images, *stage.weight.shape, dtype=torch.float32)
     kernels_backward.weigh[kernel_size, -(-channels // 32), images](
-        grad_Bnm, map_Bnm, shares_STm, *stage.size, channels, band,
+        grad_Bnm, map_Bnm, shares_Sm1KK, *stage.size, channels, band,
         K=kernel_size, TAPS=1 << (kernel_size - 1).bit_length(), COLUMNS=kernels_backward.ACROSS, CHANNELS=32,
         num_warps=WARPS,
     )  # fmt: skip
-    return shares_STm.sum(0).t().reshape(stage.weight.shape).to(stage.weight.dtype)
+    return shares_Sm1KK.sum(0).to(stage.weight.dtype)

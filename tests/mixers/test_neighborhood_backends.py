@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from baselines import NeighborhoodAttention, neighborhood_flex, neighborhood_natten, neighborhood_tiled
 from baselines.neighborhood import dilated, neighbours
@@ -29,6 +30,28 @@ def maps(grid: Grid, heads: int = 2, size: int = 5) -> list[Tensor]:
     return [
         torch.randn(2, *grid, heads, size, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(3)
     ]
+
+
+@pytest.mark.parametrize("rows", [2, 3, 100])
+def test_any_number_of_rows_of_tiles_at_a_time_gives_the_same(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = maps((33, 21))
+    wanted = neighborhood_tiled.attend(*inputs, (13, 5))
+    monkeypatch.setattr(neighborhood_tiled, "rows_at_a_time", lambda q, rows_, columns: rows)
+    made = neighborhood_tiled.attend(*inputs, (13, 5))
+    torch.testing.assert_close(made, wanted, rtol=0, atol=1e-12)
+    slope = torch.linspace(-1, 1, wanted.numel(), dtype=torch.float64).view_as(wanted)
+    ours, theirs = (torch.autograd.grad((output * slope).sum(), inputs) for output in (made, wanted))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("device", "side", "rows"), [("cpu", 64, 1), ("cuda", 64, 4), ("cuda", 256, 1)])
+def test_a_gpu_gets_as_many_rows_of_tiles_as_the_bytes_allow(device: str, side: int, rows: int) -> None:
+    """A row of a 64 x 64 map copies 8 tiles of 20 x 20 keys and values, of 2 x 1152 numbers in half precision."""
+    with FakeTensorMode():
+        q = torch.empty(2, side, side, 16, 72, device=device, dtype=torch.float16)
+        axis = neighborhood_tiled.Axis.of(side, min(13, side), q.device)
+        assert neighborhood_tiled.rows_at_a_time(q, axis, axis) == rows
 
 
 def listed(count_T: Tensor, order_TT: Tensor) -> Tensor:
@@ -96,6 +119,9 @@ def test_torchs_own_flex_attention_gives_what_tiles_give() -> None:
 
 
 @pytest.mark.gpu
+# What torch's own compiler warns of while it is imported (torch 2.11) and while it looks at tensors.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_compiled_blocks_keep_to_the_definition_on_a_gpu(dtype: torch.dtype) -> None:
     for grid in ((7, 13), (40, 64)):
