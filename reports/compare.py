@@ -205,11 +205,14 @@ def _phrases(mixer: str) -> set[str]:
 
 
 def groups(records: Sequence[Record]) -> list[Group]:
-    """All comparable groups with at least one number or dash, in order of model, name and size."""
+    """All comparable groups with at least one number or dash, in order of model, name and size.
+
+    A reading whose details name a section of the page is shown there, and is no part of any.
+    """
     words = mixers(records)
     found: dict[tuple[str, str, str, str, str, tuple[str, ...]], dict[tuple[str, Resolution, str, str], Point]] = {}
     for record in records:
-        for reading in record.readings:
+        for reading in (each for each in record.readings if "section" not in each.details):
             settings = in_words(relevant_settings(record, reading.name, reading.unit, reading.better))
             key = (record.case.model, reading.name, reading.unit, reading.better, reading.protocol, settings)
             weights = "" if is_cost(reading.unit, reading.better) else record.case.weights

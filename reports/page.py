@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.records import units
 from harness.records.record import Record
-from reports import charts, largest_size, pareto, pictures, provenance, read, roofline, sites, tables
+from reports import charts, largest_size, locality, pareto, pictures, provenance, read, roofline, sites, tables
 from reports.compare import REFERENCE, Group, groups, name_order, variant_order
 from reports.findings import briefs
 from reports.law_tables import law_table
@@ -66,6 +66,8 @@ def _context(store: read.Store, blocks: Sequence[tables.Block]) -> dict[str, Any
         "chosen": next((name for name in choices if name.endswith("latency")), choices[0] if choices else ""),
         "sheets": _of_models(pictures.sheets(store.folder, records), records),
         "sites": [table for _, mine in _of_models(sites.site_tables(records), records) for table in mine],
+        "locality": locality.parts(records, colours),
+        "locality_heads": locality.HEADS,
         "long": _long(records),
         "failures": provenance.failures(records),
         "dashes": provenance.dashes(records),

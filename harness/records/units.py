@@ -11,7 +11,7 @@ _SI = ((1e24, "Y"), (1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G
 _BINARY = ((2**50, "PiB"), (2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 _TIME = ((8.64e7, "d"), (3.6e6, "h"), (6e4, "min"), (1e3, "s"), (1.0, "ms"), (1e-3, "µs"))
 _DIGITS = {"1": 4, "share": 3}
-_SCORES = {"1", "share", "%", "dB", "nat", "bit", "point"}
+_SCORES = {"1", "share", "%", "dB", "nat", "bit", "point", "token"}
 
 
 @dataclass(frozen=True)
