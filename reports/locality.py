@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.records.case import Resolution
+from harness.records.record import Record
 from harness.records.units import DASH, human
 from reports.charts import Palette
 from reports.heatmaps import Sheet, sheet
 from reports.locality_charts import Figure, of_gradients, of_maps, reading_of
-from harness.records.record import Record
 
 NEARBY = 15
 """The window within which the paper finds PixArt's receptive fields in most layers."""
@@ -32,11 +33,14 @@ class Part:
 
 def parts(records: Sequence[Record], colours: Palette) -> list[Part]:
     """One part for each model and size that the metric was taken of; the latest record of a variant speaks for it."""
-    found: dict[tuple[str, int, str], dict[str, Record]] = {}
+    found: dict[tuple[str, Resolution], dict[str, Record]] = {}
     for record in records:
         if any(reading.metric == "locality" and "section" in reading.details for reading in record.readings):
-            found.setdefault((record.model, record.pixels, record.resolution), {})[record.variant] = record
-    return [_part(model, size, by_variant, colours) for (model, _, size), by_variant in sorted(found.items())]
+            found.setdefault((record.case.model, record.case.resolution), {})[record.case.variant] = record
+    return [
+        _part(model, str(size), mine, colours)
+        for (model, size), mine in sorted(found.items(), key=lambda item: item[0])
+    ]
 
 
 def _part(model: str, size: str, by_variant: dict[str, Record], colours: Palette) -> Part:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.records.record import Reading, Record
 from harness.records.units import DASH
 from reports.axes import layout, plain
 from reports.charts import SYMBOLS, Palette
 from reports.compare import REFERENCE, variant_order
-from harness.records.record import Reading, Record
 
 DEPTH = ("#30123b", "#4662d7", "#36aaf9", "#1ae4b6", "#72fe5e", "#c7ef34", "#faba39", "#f66b19", "#ca2a04", "#7a0403")
 """From the first site to the last (Turbo, of which each is told from its neighbours on light and dark ground)."""

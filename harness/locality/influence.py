@@ -49,6 +49,7 @@ def influences(denoiser: nn.Module, moments: Sequence[Moment], reader: Reader, m
                 found[path] = Tally(reader, grid, 1, tokens_1NC.device)
             queries_Q = spread_queries(grid, most)
             found[path].add(influence(seat.mixer, tokens_1NC, grid, queries_Q)[None], queries_Q)
+            found[path].close_image()
     return found
 
 

@@ -140,9 +140,9 @@ class Locality:
             f"{name}/v1: times {told}, mean over heads and times, {self.reader.high_pass}, share {self.share:g}, "
             f"window {self.window}{source}"
         )
-        told = {"section": "locality"} | details
+        inside = {"section": "locality"} | details
         reason = "" if value is not None else why
-        return Reading(self.name, name, value, unit, "neither", protocol, self.images, reason=reason, details=told)
+        return Reading(self.name, name, value, unit, "neither", protocol, self.images, reason=reason, details=inside)
 
 
 READINGS = (

@@ -161,3 +161,5 @@ def read_image(
         for position in found.rows if keep_rows else ():
             if position in block:
                 found.rows[position] = total_QN[position - block.start].cpu()
+    for tally in {found.mean, found.by_head, *found.by_time}:
+        tally.close_image()

@@ -4,6 +4,7 @@ Shapes: M maps (heads, or one), Q queries of a block, N = H * W keys.
 """
 
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ class Reader:
 
 
 class Tally:
-    """Sums over queries of M maps on one grid: `add` blocks, then ask for the findings."""
+    """Sums over queries of M maps on one grid: `add` blocks, `close_image`, then ask for the findings."""
 
     def __init__(self, reader: Reader, grid: Grid, maps: int, device: torch.device) -> None:
         shape = (maps, 2 * grid[0] - 1, 2 * grid[1] - 1)
@@ -36,31 +37,37 @@ class Tally:
         self.sharp = torch.zeros_like(self.raw)
         self.asked_N = torch.zeros(grid[0] * grid[1])
         self.received_MN = torch.zeros(maps, grid[0] * grid[1], dtype=torch.float64, device=device)
+        self.shares: list[list[float]] = []
         self.entropy_M = torch.zeros(maps, dtype=torch.float64, device=device)
-        self.queries = 0
+        self.queries = self.image_queries = 0
 
     def add(self, maps_MQN: Tensor, queries_Q: Tensor) -> None:
         """Take in the maps of some queries; each row sums to one."""
         self.raw += offset_sums(maps_MQN, queries_Q, self.grid)
         self.sharp += offset_sums(self.reader.high_pass(maps_MQN, self.grid), queries_Q, self.grid)
         self.received_MN += maps_MQN.sum(dim=1)
+        self.image_queries += len(queries_Q)
         self.asked_N[queries_Q] += 1
         self.entropy_M += entropy(maps_MQN) * len(queries_Q)
         self.queries += len(queries_Q)
 
+    def close_image(self) -> None:
+        """Settle what is of one image: its artefact tokens lie elsewhere in the next."""
+        received_MN = self.received_MN.cpu() / self.image_queries
+        self.shares.append([_artefact_share(received_N, self.reader.artefact) for received_N in received_MN])
+        self.received_MN.zero_()
+        self.image_queries = 0
+
     def findings(self, row: int = 0) -> dict[str, Any]:
         """All numbers of one map, as JSON values. receptive_field: None where the filter leaves nothing."""
         raw, sharp = (mass_curve(sums[row]).cpu() / self.queries for sums in (self.raw, self.sharp))
-        received_N = self.received_MN[row].cpu() / self.queries
-        tokens = artefact_tokens(received_N, self.reader.artefact)
         return {
             "raw": raw.tolist(),
             "filtered": (sharp / sharp[-1]).tolist() if self._left(sharp) else None,
             "receptive_field": smallest_window(sharp, self.reader.share) if self._left(sharp) else None,
             "raw_receptive_field": smallest_window(raw, self.reader.share),
             "low_frequency": low_frequency_share(float(sharp[-1])),
-            "artefacts": float(received_N[tokens].sum()),
-            "artefact_tokens": tokens[:8].tolist(),
+            "artefacts": fmean(shares[row] for shares in self.shares),
             "entropy": float(self.entropy_M[row]) / self.queries,
         }
 
@@ -82,3 +89,8 @@ class Tally:
     def _left(curve: Tensor) -> bool:
         """Whether there is more than the rounding of a float32 transform."""
         return float(curve[-1]) > 1e-5
+
+
+def _artefact_share(received_N: Tensor, factor: float) -> float:
+    """What one image's artefact tokens receive together."""
+    return float(received_N[artefact_tokens(received_N, factor)].sum())

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from harness.records.record import Record
+from reports.locality_picture import picture
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,6 +82,8 @@ class Mirror:
         self.client.log_dict(run, record.to_json(), "record.json")
         if (grid := _image_grid(record, folder)) is not None:
             self.client.log_image(run, grid, "images.png")
+        if (figure := picture(record)) is not None:
+            self.client.log_figure(run, figure, "locality.png")
         self.client.set_terminated(run, "FINISHED" if record.status == "ok" else "FAILED", _ended_ms(record))
 
     def close(self, records: Sequence[Record], report: Path | None) -> None:

@@ -102,6 +102,7 @@ def test_a_survey_reads_the_mean_of_heads_and_times(model: Model) -> None:
         queries_N = torch.arange(site.tokens)
         for maps_ThNN in maps_IThNN:
             wanted.add(maps_ThNN.mean(dim=(0, 1))[None], queries_N)
+            wanted.close_image()
         for name, value in wanted.findings().items():
             assert site.mean.findings()[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
         middle = position_of((0.5, 0.5), site.grid)
@@ -110,6 +111,7 @@ def test_a_survey_reads_the_mean_of_heads_and_times(model: Model) -> None:
         last_head = Tally(Reader(), site.grid, 1, torch.device("cpu"))
         for maps_ThNN in maps_IThNN:
             last_head.add(maps_ThNN.mean(dim=0)[-1:], queries_N)
+            last_head.close_image()
         assert heads == pytest.approx(last_head.findings()["raw"], rel=1e-4)
 
 
