@@ -25,6 +25,7 @@ def scripted(unknown, monkeypatch):
     monkeypatch.setattr(module, "clock_for", lambda device: lambda work: (work(), 1.0)[1])
     monkeypatch.setattr(module, "SIDES", (2, 4))
     monkeypatch.setattr(module, "COPIED", {"cpu": 500})
+    monkeypatch.setattr(module, "BLOCK", 100)
 
 
 def test_rates_are_work_over_time(scripted):
@@ -36,6 +37,15 @@ def test_they_are_found_once(scripted, monkeypatch):
     first = limits("cpu", torch.float32)
     monkeypatch.setattr(module, "clock_for", lambda device: pytest.fail("measured again"))
     assert limits("cpu", torch.float32) == first
+
+
+def test_the_data_mean_something_and_leave_the_random_numbers_of_others_alone(scripted, monkeypatch):
+    """A GPU multiplies constants faster than anything that means something."""
+    made, before = [], torch.random.get_rng_state()
+    monkeypatch.setattr(module, "clock_for", lambda device: lambda work: made.append(work()) or 1.0)
+    limits("cpu", torch.bfloat16)
+    assert all(len(each.unique()) > each.numel() / 10 for each in made)
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_growing_sides_end_once_a_product_takes_long_enough(scripted, monkeypatch):
