@@ -3,8 +3,8 @@
 What a mixer reaches is said as a share of the roofline (Williams, Waterman, Patterson 2009): no call is faster than its
 FLOPs at the best rate of a square matrix product, nor than its compulsory bytes at the best rate of a copy. Both are
 the best of several tries, since limits are what was ever reached. float32 on CUDA multiplies without TF32 here while
-cuDNN convolves with it, so a convolution in float32 may reach more than all; so may what fits into a cache. The data are
-random: an H200 multiplies constant matrices a tenth faster than any that mean something (880 and 790 TFLOP/s in bf16).
+cuDNN convolves with it, so a convolution in float32 may reach more than all; so may what fits into a cache. The data
+are random, since a GPU multiplies constants faster than what means something.
 """
 
 from dataclasses import dataclass

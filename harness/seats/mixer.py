@@ -22,7 +22,7 @@ Grid = tuple[int, int]
 
 PLANAR_KERNEL = 9
 """From this size on, CPU and CUDA convolve a planar copy of a map faster than the channels-last map: at size 13 by 2.6
-times on a laptop, and by 3.6 to 7.9 times on an H200, where size 7 is still faster as it is."""
+times on a laptop, and by 3.5 to 6.8 times on an H200, where size 7 is still faster as it is."""
 
 
 class Unavailable(RuntimeError):
