@@ -48,6 +48,12 @@ class ProjectedMixer(TokenMixer):
         merged: Tensor = self.to_out[0](heads_BhNd.transpose(1, 2).flatten(2))
         return merged
 
+    def closing_maps(self) -> list[nn.Linear]:
+        """The map after the heads."""
+        closing = self.to_out[0]
+        assert isinstance(closing, nn.Linear)
+        return [closing]
+
     def check_grid(self, tokens_BNC: Tensor, grid: Grid) -> None:
         """ValueError where the tokens do not fill the grid."""
         as_map(tokens_BNC, grid)

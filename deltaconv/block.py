@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from deltaconv import kernels, published
+from deltaconv import imitation, kernels, published
 from deltaconv.gate import GatedConvolution
 from deltaconv.kernels import Backend
 from harness.seats.mixer import BadInput, Grid, Site, TokenMixer, Unavailable, as_map, device_of
@@ -177,6 +177,14 @@ class DeltaConvBlock(TokenMixer):
         if self.conv_pool is not None:
             total += 2 * self.channels**2
         return total
+
+    def imitate(self, attention: nn.Module, calls: Sequence[tuple[Tensor, Grid]]) -> None:
+        """As `deltaconv.imitation`."""
+        imitation.imitate(self, attention, calls)
+
+    def closing_maps(self) -> list[nn.Linear]:
+        """The closing map of the pyramid and that of the pooled token."""
+        return [layer for layer in (self.conv_out, self.conv_pool) if layer is not None]
 
     @classmethod
     def locate(cls, name: str, config: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -1,87 +1,112 @@
-"""How a student is made from its teacher, in two stages, without ever training anything but the mixers.
+"""How a student is made from its teacher without ever training anything but the mixers: a start, then stages.
 
-1. Layer by layer (grafting, arXiv 2506.05340; teacher forcing, arXiv 2506.18999): one teacher call captures what
-   enters and leaves each self-attention, and every mixer regresses its own pair. Errors are divided by the variance of
-   the target, since these differ by orders of magnitude from layer to layer. Gradients never cross layers.
-2. End to end: the student runs on its own features; its output follows the teacher's and the true target, and its
-   features follow the teacher's (LinFusion, arXiv 2409.02097: weights 1, 0.5, 0.5).
+Where a recipe is from is said by its file in `conf/train`. Budgets (`steps`, `images` seen or `minutes` of training)
+stretch or shorten all stages alike; the first that is used up ends them.
 """
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
 
-from harness.distillation.losses import Bench, Weights
+from harness.distillation.informed_start import begin
+from harness.distillation.pair import Pair
+from harness.distillation.processes import device_of, is_first, wait
+from harness.distillation.samples import Samples
+from harness.distillation.stages import Stage
 from harness.distillation.student import Student, cache_folder
 from harness.distillation.training import Schedule, train
 from harness.features.world import World
 from harness.models.model import Model
-from harness.records.case import Resolution
-from harness.seats.mixer import TokenMixer
-from harness.seats.surgery import Factory, seated
+from harness.records.case import BadInput, Resolution
+from harness.seats.surgery import Factory
+
+UNLIMITED = 10**9
+"""Steps of a stage that minutes alone end."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The two stages, and the data that they see. A stage of zero steps is left out.
+    """Stages in their order, the data that they see, and how long they last.
 
+    start: mixers begin as they are made (`made`), with closing maps by least squares (`closing`), or as what their
+    teacher's attention does on average as well (`informed`). sizes: images' sizes in equal shares; None for the model's
+    own. samples: how many images there are. steps, images, minutes: budgets in the place of the stages' own steps.
     on_demand: False trains nothing, so that what needs a missing student becomes a dash with its reason.
     """
 
-    layerwise: Schedule
-    end_to_end: Schedule
-    resolution: int | str
-    images: int = 4096
+    stages: Sequence[Stage]
+    start: Literal["made", "closing", "informed"] = "made"
+    sizes: Sequence[int | str] | None = None
+    samples: int = 8192
     batch: int = 32
-    task_weight: float = 1.0
-    output_weight: float = 0.5
-    feature_weight: float = 0.5
     drop: float = 0.1
     seed: int = 5
+    steps: int | None = None
+    images: int | None = None
+    minutes: float | None = None
     on_demand: bool = field(default=True, repr=False)
+
+    def __post_init__(self) -> None:
+        """BadInput for a budget or a number of samples that trains nothing."""
+        for name in ("steps", "images", "minutes"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+                raise BadInput(f"train.{name}={value} trains nothing: give a number above 0, or null for the recipe's own")
+        for name in ("samples", "batch"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"train.{name}={getattr(self, name)} is not possible: give a whole number of at least 1")
 
     def run(self, student: Student, model: Model, factory: Factory, world: World, device: str) -> Path:
         """Train the student on the loaded model and keep it in the cache; returns its file."""
-        model.load(device, "fp32")
+        model.load(device_of(device), "fp32")
         torch.manual_seed(self.seed)
-        mixers = build(model.denoiser, factory)
-        images, prompts = world.training(self.images, Resolution.parse(self.resolution))
-        weights = Weights(self.task_weight, self.output_weight, self.feature_weight)
-        bench = Bench(model, mixers, images, prompts, self.batch, self.drop, weights, self.seed)
-        name = f"{student.variant} of {student.model}"
+        samples = Samples(model, world, self.resolutions(model), self.samples, self.batch, self.drop, self.seed)
+        pair = Pair(model, factory, samples)
+        if self.start != "made":
+            begin(pair, imitate=self.start == "informed")
         work = cache_folder() / "unfinished" / student.key
-        first = self._stage(bench, mixers, self.layerwise, bench.layer_loss, f"{name}, layer by layer", work / "1")
-        last = self._stage(bench, mixers, self.end_to_end, bench.end_to_end_loss, f"{name}, end to end", work / "2")
-        student.save(mixers, student.cached, {"layerwise_loss": f"{first:.5f}", "end_to_end_loss": f"{last:.5f}"})
-        if work.exists():
-            shutil.rmtree(work)
+        facts = {}
+        for index, (stage, schedule) in enumerate(zip(self.stages, self.schedules(), strict=True), start=1):
+            name = f"{student.variant} of {student.model}, {stage.title}"
+            facts[f"loss_{index}"] = f"{self._stage(pair, stage, schedule, name, work / f'{index}.safetensors'):.5f}"
+        if is_first():
+            student.save(pair.mixers, student.cached, facts)
+            shutil.rmtree(work, ignore_errors=True)
+        wait()
         return student.cached
 
-    def _stage(
-        self,
-        bench: "Bench",
-        mixers: dict[str, TokenMixer],
-        schedule: Schedule,
-        loss: Callable[[int], Tensor],
-        name: str,
-        checkpoint: Path,
-    ) -> float:
-        learners = [mixer for mixer in mixers.values() if not mixer.exact]
-        if schedule.steps == 0 or not learners:
+    def resolutions(self, model: Model) -> list[Resolution]:
+        """The sizes of the images; BadInput for one that the model cannot do."""
+        sizes = list(model.buckets) if self.sizes is None else [Resolution.parse(size) for size in self.sizes]
+        if not sizes:
+            raise BadInput("train.sizes=[] leaves nothing to train on: give sizes, or null for the model's own")
+        for size in sizes:
+            model.check(size)
+        return sizes
+
+    def schedules(self) -> list[Schedule]:
+        """The stages' schedules, stretched or shortened to the budget."""
+        own = [stage.schedule for stage in self.stages]
+        total = sum(schedule.steps for schedule in own)
+        limits = [value for value in (self.steps, self.images and max(1, self.images // self.batch)) if value is not None]
+        if not limits and self.minutes is None:
+            return own
+        longest = min(limits) if limits else UNLIMITED
+        return [
+            replace(
+                schedule,
+                steps=round(longest * schedule.steps / total),
+                minutes=None if self.minutes is None else self.minutes * schedule.steps / total,
+            )
+            for schedule in own
+        ]
+
+    def _stage(self, pair: Pair, stage: Stage, schedule: Schedule, name: str, checkpoint: Path) -> float:
+        if schedule.steps == 0 or not pair.learners:
             return 0.0
-        nn.ModuleList(mixers.values()).requires_grad_(False)
-        module = nn.ModuleList(learners).train().requires_grad_(True)
-        with bench.captured():
-            last = train(module, loss, schedule, name, checkpoint.with_suffix(".safetensors"))
-        module.eval().requires_grad_(False)
-        return last
-
-
-def build(denoiser: nn.Module, factory: Factory) -> dict[str, TokenMixer]:
-    """One mixer a site, made by the factory, on the denoiser's device."""
-    with seated(denoiser, factory) as seats:
-        return {path: seat.mixer for path, seat in seats.items()}
+        with pair.learning() as module, stage.opened(pair) as loss:
+            return train(module, loss, schedule, name, checkpoint, self.batch * schedule.accumulate)

@@ -1,35 +1,42 @@
-"""The one training loop: AdamW and Muon, warm-up, cosine decay, moving average of the weights, checkpoint and resume.
+"""The one training loop: AdamW and Muon, warm-up, decay, moving average of the weights, checkpoint and resume.
 
 A step's data is a function of the step's number, so a run that was stopped and resumed sees what an unbroken one sees.
-Checkpoints are safetensors like everything else that is loaded here.
+Under `accelerate launch` or `torchrun` each process computes its share of a step's batch, and gradients are averaged.
 """
 
 import math
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from harness.distillation.muon import Muon, matrices
+from harness.distillation.precision import Precision, computing
+from harness.distillation.processes import agreed, averaged, is_first
+from harness.distillation.resume import Progress, Trained
 
-Loss = Callable[[int], Tensor]
-"""The loss of one step, drawn from the step's number alone."""
+Loss = Callable[[int], Tensor | Iterable[Tensor]]
+"""The loss of one step, drawn from the step's number alone; parts of it, where their graphs have nothing in common."""
+CHECK_EVERY = 20
+"""Steps between two looks at the loss: on a GPU each look waits for all work that is under way."""
+
+
+class Diverged(ArithmeticError):
+    """The loss is no number any more."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: `average` is the decay of the moving average, `precision` fp32 or bf16 (autocast).
+    """How long and how fast: `average` is the decay of the moving average.
 
     AdamW trains at `learning_rate`. Where `matrix_rate` is given, Muon trains the matrices, at that rate. Rates decay
-    over `steps`; a run that is good enough before ends at step `until`.
+    over `steps`, or over `minutes` of training where these are over first; a run that is good enough before ends at
+    step `until`. Each step adds the gradients of `accumulate` batches.
     """
 
     steps: int
@@ -40,20 +47,36 @@ class Schedule:
     weight_decay: float = 0.01
     average: float = 0.998
     clip: float = 1.0
-    precision: str = "bf16"
+    precision: Precision = "bf16"
+    decay: Literal["cosine", "constant"] = "cosine"
+    minutes: float | None = None
+    accumulate: int = 1
     save_every: int = field(default=200, repr=False)
 
     @property
     def last(self) -> int:
-        """How many steps are taken."""
+        """How many steps are taken at most."""
         return self.steps if self.until is None else min(self.until, self.steps)
 
-    def share(self, step: int) -> float:
-        """Share of the learning rates at a step: linear warm-up, then half a cosine down to a fiftieth."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+    def done(self, step: int, elapsed_s: float = 0.0) -> float:
+        """Share of the schedule that is behind: of its steps, or of its minutes where these go faster."""
+        spent = elapsed_s / (60 * self.minutes) if self.minutes is not None else 0.0
+        return max(step / self.steps, spent)
+
+    def share(self, step: int, elapsed_s: float = 0.0) -> float:
+        """Share of the learning rates at a step: linear warm-up, of a tenth of the way at most; then the decay.
+
+        The cosine ends at a fiftieth.
+        """
+        done, warm = self.done(step, elapsed_s), (step + 1) / max(1, self.warmup)
+        if self.minutes is not None:
+            warm = max(warm, 10 * done)
+        if warm < 1:
+            return warm
+        if self.decay == "constant":
+            return 1.0
+        begun = self.warmup / self.steps if self.minutes is None else min(0.1, self.warmup / self.steps)
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * max(0.0, done - begun) / max(1e-9, 1 - begun)))
 
     def optimizers(self, module: nn.Module) -> list[torch.optim.Optimizer]:
         """AdamW for all that is trained, or Muon for the matrices and AdamW for the rest."""
@@ -67,142 +90,107 @@ class Schedule:
         return found
 
 
-class Progress:
-    """One line on stderr that is rewritten in a terminal and printed every so often in a log."""
-
-    def __init__(self, name: str, total: int, every: int = 100) -> None:
-        self.name, self.total, self.every = name, total, every
-
-    def show(self, step: int, loss: float | Tensor, elapsed_s: float, done_before: int) -> None:
-        """Print step, loss and the time left; a loss that is not shown is not waited for on a GPU."""
-        last, terminal = step == self.total, sys.stderr.isatty()
-        if not (terminal or last or step % self.every == 0):
-            return
-        left_s = elapsed_s / max(1, step - done_before) * (self.total - step)
-        line = f"{self.name}: step {step}/{self.total}, loss {float(loss):.4f}, {left_s / 60:.1f} min left"
-        if terminal:
-            print(f"\r{line}\x1b[K", end="\n" if last else "", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
-
-
-def train(module: nn.Module, loss: Loss, schedule: Schedule, name: str, checkpoint: Path | None = None) -> float:
+def train(
+    module: nn.Module, loss: Loss, schedule: Schedule, name: str, checkpoint: Path | None = None, images: int = 0
+) -> float:
     """Train the parameters of `module` that require gradients; leave their moving average in it. Returns the last loss.
 
     With a checkpoint path the state is kept there, and a run that finds one goes on from it: a finished one takes no
-    step again. Who gave the path removes the file, once nothing comes after that could be stopped.
+    step again. Who gave the path removes the file, once nothing comes after that could be stopped. images: how many a
+    step sees. Diverged where the loss is no number any more: the last checkpoint is of a time when it was one.
     """
     parameters = {key: value for key, value in module.named_parameters() if value.requires_grad}
-    optimizers = schedule.optimizers(module)
-    rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     average = {key: value.detach().clone() for key, value in parameters.items()}
-    smooth: Tensor | float
-    first, smooth = _restore(checkpoint, parameters, average, optimizers)
-    progress, begun = Progress(name, schedule.last), time.monotonic()
-    device = next(iter(parameters.values())).device.type
-    for step in range(first, schedule.last):
-        for optimizer, rate in zip(optimizers, rates, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * schedule.share(step)
-        with _precision(device, schedule.precision):
-            value = loss(step)
-        torch.autograd.backward(value)
-        nn.utils.clip_grad_norm_(parameters.values(), schedule.clip)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        _follow(average, parameters, min(schedule.average, (step + 1) / (step + 10)))
-        smooth = _smoothed(smooth, value.detach().double())
-        progress.show(step + 1, smooth, time.monotonic() - begun, first)
-        if checkpoint is not None and ((step + 1) % schedule.save_every == 0 or step + 1 == schedule.last):
-            _save(checkpoint, step + 1, float(smooth), parameters, average, optimizers)
+    trained, made_by = Trained(parameters, average, schedule.optimizers(module)), f"{name}: {schedule!r}"
+    progress = Progress() if checkpoint is None else trained.restore(checkpoint, made_by)
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in trained.optimizers]
+    shown, seen = Line(name, schedule, images, progress.step), _Seen(next(iter(parameters.values())), progress.loss)
+    begun = time.monotonic() - progress.elapsed_s
+    while progress.step < schedule.last and schedule.done(progress.step, progress.elapsed_s) < 1:
+        for optimizer, rate in zip(trained.optimizers, rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * schedule.share(progress.step, progress.elapsed_s)
+        seen.add(_step(trained, loss, schedule, progress.step))
+        progress.step += 1
+        looked = progress.step % CHECK_EVERY == 0 or progress.step == schedule.last
+        if looked or seen.on_cpu:
+            progress.loss = seen.check(name, progress.step, checkpoint)
+            progress.elapsed_s = agreed(time.monotonic() - begun)
+            shown.show(progress)
+        if checkpoint is not None and (progress.step % schedule.save_every == 0 or progress.step == schedule.last):
+            progress.loss = seen.check(name, progress.step, checkpoint)
+            if is_first():
+                trained.save(checkpoint, progress, made_by)
+    if checkpoint is not None and progress.step < schedule.last and is_first():
+        trained.save(checkpoint, progress, made_by)
     with torch.no_grad():
         for key, value in parameters.items():
             value.copy_(average[key])
-    return float(smooth)
+    return progress.loss
 
 
-def _smoothed(before: Tensor | float, value: Tensor) -> Tensor:
-    """The loss as it is shown; it stays on the device, for reading it at every step would make a GPU wait."""
-    return value if not isinstance(before, Tensor) and math.isnan(before) else 0.98 * before + 0.02 * value
+def _step(trained: Trained, loss: Loss, schedule: Schedule, step: int) -> Tensor:
+    """One step of the optimizers and of the moving average; the loss."""
+    parameters = list(trained.parameters.values())
+    total = torch.zeros((), device=parameters[0].device)
+    for part in range(step * schedule.accumulate, (step + 1) * schedule.accumulate):
+        with computing(schedule.precision, parameters[0].device.type):
+            value = loss(part)
+            for term in [value] if isinstance(value, Tensor) else value:
+                torch.autograd.backward(term / schedule.accumulate)
+                total += term.detach().float() / schedule.accumulate
+    total = averaged(parameters, total)
+    nn.utils.clip_grad_norm_(parameters, schedule.clip)
+    for optimizer in trained.optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    decay = min(schedule.average, (step + 1) / (step + 10))
+    with torch.no_grad():
+        torch._foreach_lerp_(list(trained.average.values()), parameters, 1 - decay)
+    return total
 
 
-@contextmanager
-def _precision(device: str, precision: str) -> Iterator[None]:
-    with ExitStack() as stack:
-        if precision == "bf16":
-            stack.enter_context(torch.autocast(device, torch.bfloat16))
-            if device == "cpu":
-                stack.enter_context(_Fp32Attention())
-        yield
+class _Seen:
+    """The smoothed loss, kept on the device until somebody looks."""
+
+    def __init__(self, weight: Tensor, loss: float) -> None:
+        self.on_cpu = weight.device.type == "cpu"
+        self.smooth = None if math.isnan(loss) else torch.tensor(loss, dtype=torch.float64, device=weight.device)
+
+    def add(self, loss: Tensor) -> None:
+        self.smooth = loss.double() if self.smooth is None else 0.98 * self.smooth + 0.02 * loss
+
+    def check(self, name: str, step: int, checkpoint: Path | None) -> float:
+        found = math.nan if self.smooth is None else float(self.smooth)
+        if not math.isfinite(found):
+            kept = f"the last good state is in {checkpoint}" if checkpoint is not None else "nothing of it was kept"
+            raise Diverged(
+                f"{name}: the loss became {found} by step {step} and training stopped; {kept}: give smaller learning "
+                "rates, a longer warm-up, or precision fp32"
+            )
+        return found
 
 
-class _Fp32Attention(TorchFunctionMode):
-    """Attention in fp32 under CPU autocast: torch's bf16 backward of it is three times slower than the fp32 one."""
+class Line:
+    """One line on stderr that is rewritten in a terminal and printed every so often in a log."""
 
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if function is not nn.functional.scaled_dot_product_attention:
-            return function(*args, **kwargs)
-        query, key, value = args[:3]
-        with torch.autocast("cpu", enabled=False):
-            return function(query.float(), key.float(), value.float(), *args[3:], **kwargs).to(query.dtype)
+    def __init__(self, name: str, schedule: Schedule, images: int = 0, before: int = 0, every: int = 100) -> None:
+        self.name, self.schedule, self.images, self.every = name, schedule, images, every
+        self.before, self.begun = before, time.monotonic()
 
+    def show(self, progress: Progress) -> None:
+        """Print step, loss, images a second and the time left; of several processes the first alone."""
+        total, step = self.schedule.last, progress.step
+        ended = step == total or self.schedule.done(step, progress.elapsed_s) >= 1
+        if not is_first() or not (sys.stderr.isatty() or step % self.every == 0 or ended):
+            return
+        rate = (step - self.before) / max(1e-9, time.monotonic() - self.begun)
+        left_s = (total - step) / max(1e-9, rate)
+        if self.schedule.minutes is not None:
+            left_s = min(left_s, max(0.0, 60 * self.schedule.minutes - progress.elapsed_s))
+        speed = f"{rate * self.images:.0f} images/s, " if self.images else ""
+        line = f"{self.name}: step {step}/{total}, loss {progress.loss:.4f}, {speed}{left_s / 60:.1f} min left"
+        if sys.stderr.isatty():
+            print(f"\r{line}\x1b[K", end="\n" if ended else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
 
-@torch.no_grad()
-def _follow(average: dict[str, Tensor], parameters: dict[str, nn.Parameter], decay: float) -> None:
-    torch._foreach_lerp_(list(average.values()), list(parameters.values()), 1 - decay)
-
-
-def _save(
-    path: Path,
-    step: int,
-    loss: float,
-    parameters: dict[str, nn.Parameter],
-    average: dict[str, Tensor],
-    optimizers: Sequence[torch.optim.Optimizer],
-) -> None:
-    from safetensors.torch import save_file
-
-    tensors = {f"average/{key}": value for key, value in average.items()}
-    tensors |= {f"value/{key}": value.detach() for key, value in parameters.items()}
-    for key, value in parameters.items():
-        state = _state(value, optimizers)
-        tensors |= {f"{name}/{key}": state[name] for name in state if name != "step"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".part")
-    save_file(
-        {key: value.contiguous() for key, value in tensors.items()}, fresh, {"step": str(step), "loss": repr(loss)}
-    )
-    os.replace(fresh, path)
-
-
-def _state(value: nn.Parameter, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """What whichever optimizer trains the parameter remembers of it."""
-    return next((optimizer.state[value] for optimizer in optimizers if value in optimizer.state), {})
-
-
-def _restore(
-    path: Path | None,
-    parameters: dict[str, nn.Parameter],
-    average: dict[str, Tensor],
-    optimizers: Sequence[torch.optim.Optimizer],
-) -> tuple[int, float]:
-    """Load a checkpoint where there is one; returns the number of steps done and the smoothed loss, nan for none."""
-    from safetensors import safe_open
-
-    if path is None or not path.exists():
-        return 0, math.nan
-    with safe_open(path, framework="pt") as file, torch.no_grad():
-        step, loss = int(file.metadata()["step"]), float(file.metadata()["loss"])
-        for key, value in parameters.items():
-            value.copy_(file.get_tensor(f"value/{key}"))
-            average[key].copy_(file.get_tensor(f"average/{key}"))
-        names = {id(value): key for key, value in parameters.items()}
-        for optimizer in optimizers:
-            kinds = ("momentum",) if isinstance(optimizer, Muon) else ("exp_avg", "exp_avg_sq")
-            for value in optimizer.param_groups[0]["params"]:
-                state = {kind: file.get_tensor(f"{kind}/{names[id(value)]}").to(value) for kind in kinds}
-                optimizer.state[value] = {"step": torch.tensor(float(step))} | state
-    return step, loss

@@ -5,6 +5,7 @@ images; `conf/worlds/laion.yaml` reads such a folder with the paper's extractors
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,9 @@ from torch import Tensor
 from harness.features.clip import ClipExtractor
 from harness.features.dino import Dino
 from harness.records.case import BadInput, Resolution
+
+READ = 32
+"""Images that are read at a time."""
 
 
 class World(Protocol):
@@ -36,7 +40,7 @@ class World(Protocol):
 
     def references(self, n: int, resolution: Resolution) -> Tensor: ...
 
-    def training(self, n: int, resolution: Resolution) -> tuple[Tensor, list[str]]: ...
+    def training(self, n: int, resolution: Resolution) -> Iterator[tuple[Tensor, list[str]]]: ...
 
 
 @dataclass(frozen=True)
@@ -81,15 +85,18 @@ class FolderWorld:
         size = (self.side, self.side) if self.side else (resolution.width, resolution.height)
         return torch.stack([_image(entry.path, size, self.fit) for entry in self._first(n)])
 
-    def training(self, n: int, resolution: Resolution) -> tuple[Tensor, list[str]]:
-        """Images (n, 3, H, W) at that size and their captions, from the training folder; the centre of each."""
+    def training(self, n: int, resolution: Resolution) -> Iterator[tuple[Tensor, list[str]]]:
+        """Images (B, 3, H, W) at that size and their captions, from the training folder; the centre of each."""
         if self.training_folder is None:
             raise BadInput(
                 f"world {self.name!r} has nothing to distil a student on: give captioned images with "
                 f"catalog.worlds.{self.name}.training_folder=FOLDER, or train.on_demand=false to do without"
             )
         other = replace(self, folder=self.training_folder, side=None, fit="crop")
-        return other.references(n, resolution), other.prompts(n)
+        size, entries = (resolution.width, resolution.height), other._first(n)
+        for first in range(0, n, READ):
+            rows = entries[first : first + READ]
+            yield torch.stack([_image(row.path, size, "crop") for row in rows]), [row.caption for row in rows]
 
     @cached_property
     def _entries(self) -> list[Entry]:

@@ -57,7 +57,8 @@ class PixArtModel(Model):
         )
         return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
-    def _arguments(self, latents: Tensor, timesteps: Tensor, text: States) -> dict[str, Any]:
+    def denoise_arguments(self, latents: Tensor, timesteps: Tensor, text: States) -> dict[str, Any]:
+        """As the pipeline calls its denoiser, with the size where it is told one."""
         size: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
         if self._sized:
             height, width = (side * self.shrink for side in latents.shape[-2:])

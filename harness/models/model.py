@@ -8,7 +8,7 @@ noise schedule. Constructing a model loads nothing; on the meta device it needs 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -37,6 +37,7 @@ class Model(ABC):
     source: a hub id, a local diffusers folder, `pkg://package/folder`, `random` (random weights on the configuration,
     seeded) or None (shapes alone). config: a folder under harness/models/configs, used where the source has none here.
     resolutions: what a sweep takes that names none. presets: variant name -> keywords of its factory on this model.
+    buckets: sizes that the model was trained at; none: the one that its denoiser names.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
@@ -49,12 +50,14 @@ class Model(ABC):
         config: str | None = None,
         resolutions: Iterable[int | str | Resolution] = (),
         presets: dict[str, dict[str, Any]] | None = None,
+        buckets: Iterable[int | str | Resolution] = (),
     ) -> None:
         self.name = name
         self.source = source
         self.config = config
         self.resolutions = tuple(Resolution.parse(resolution) for resolution in resolutions)
         self.presets = presets or {}
+        self._buckets = tuple(Resolution.parse(resolution) for resolution in buckets)
         self.pipeline: Any = None
         self._denoiser: nn.Module | None = None
         self._loaded: tuple[str, str] | None = None
@@ -80,8 +83,8 @@ class Model(ABC):
         """Text states of one prompt from the pipeline's encoder; None: the unconditional ones."""
 
     @abstractmethod
-    def _arguments(self, latents: Tensor, timesteps: Tensor, text: States) -> dict[str, Any]:
-        """Keyword arguments of one denoiser call."""
+    def denoise_arguments(self, latents: Tensor, timesteps: Tensor, text: States) -> dict[str, Any]:
+        """Keyword arguments of one denoiser call on noisy latents; the first item of its result is the prediction."""
 
     @abstractmethod
     def _call(self, text: States, unconditional: States | None) -> dict[str, Any]:
@@ -120,6 +123,12 @@ class Model(ABC):
     def latent_channels(self) -> int:
         """Channels of a latent; a denoiser that also predicts a variance appends it after as many."""
         return int(self.layout.value(self.part, "in_channels"))
+
+    @property
+    def buckets(self) -> tuple[Resolution, ...]:
+        """The sizes that students are distilled at."""
+        side = self.shrink * int(self.layout.value(self.part, "sample_size"))
+        return self._buckets or (Resolution(side, side),)
 
     def check(self, resolution: Resolution) -> None:
         """Raise BadInput, with the nearest sizes that work, for a resolution that the model cannot do."""
@@ -161,7 +170,7 @@ class Model(ABC):
     def on_meta(self, dtype: str = "fp32") -> "Model":
         """The same model on the meta device, as another object, built once: what is loaded here stays loaded."""
         if dtype not in self._twins:
-            self._twins[dtype] = type(self)(self.name, self.source, self.config, self.resolutions, self.presets)
+            self._twins[dtype] = type(self)(self.name, self.source, self.config, self.resolutions, self.presets, self._buckets)
         return self._twins[dtype].load("meta", dtype)
 
     def _opened(self, device: torch.device, dtype: torch.dtype) -> Any:
@@ -215,21 +224,17 @@ class Model(ABC):
         latents = torch.cat([self.noise(seed, resolution) for seed in range(batch)])
         text = batched([self._draw(str(row)) for row in range(batch)])
         timesteps = torch.full((batch,), 500)
-        return self._arguments(latents.to(weight), timesteps.to(weight.device), self._placed(text))
+        return self.denoise_arguments(latents.to(weight), timesteps.to(weight.device), self._placed(text))
 
     def noise(self, seed: int, resolution: Resolution) -> Tensor:
         """The initial latents of one image: (1, C, h, w) from a generator of its own on the CPU."""
         shape = (1, self.latent_channels, resolution.height // self.shrink, resolution.width // self.shrink)
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
-    def text_states(self, prompts: list[str], guidance: bool = False) -> States:
-        """What the denoiser needs from the text, batched; with guidance, the unconditional states come first."""
+    def text_states(self, prompts: Sequence[str | None], guidance: bool = False) -> States:
+        """What the denoiser needs from the text, batched; None, and what guidance puts first: the unconditional states."""
         conditions: list[str | None] = [None] * len(prompts) if guidance else []
         return self._placed(batched([self._text(prompt) for prompt in [*conditions, *prompts]]))
-
-    def denoise_arguments(self, latents: Tensor, timesteps: Tensor, prompts: list[str]) -> dict[str, Any]:
-        """Keyword arguments of one denoiser call on noisy latents; the first item of its result is the prediction."""
-        return self._arguments(latents, timesteps, self.text_states(prompts))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:

@@ -51,7 +51,8 @@ class UNetModel(Model):
         chosen = given[prompt is None :: 2]
         return dict(zip(self.text_shapes(), chosen, strict=False))
 
-    def _arguments(self, latents: Tensor, timesteps: Tensor, text: States) -> dict[str, Any]:
+    def denoise_arguments(self, latents: Tensor, timesteps: Tensor, text: States) -> dict[str, Any]:
+        """As the pipeline calls its denoiser, with the size where it is told one."""
         arguments = {
             "sample": latents,
             "timestep": timesteps,

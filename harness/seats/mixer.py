@@ -3,7 +3,7 @@
 Shapes: B batch, N = height * width tokens in row-major order, C channels.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, TypeVar
@@ -111,6 +111,13 @@ class TokenMixer(nn.Module):
     def flops(self, grid: Grid) -> int:
         """Price of one image, batch 1: 2 per multiply-add; matrix products and convolutions only."""
         raise NotImplementedError(f"{type(self).__name__} has no price: a mixer writes its own flops")
+
+    def imitate(self, attention: nn.Module, calls: Sequence[tuple[Tensor, Grid]]) -> None:
+        """Begin as what the attention does on average over calls (tokens, grid); here, as it was made."""
+
+    def closing_maps(self) -> list[nn.Linear]:
+        """Linear maps whose results, in `definition`, add up to the mixer's: least squares finds where to begin them."""
+        return []
 
     def note(self, grid: Grid) -> str:
         """What the record must say about this mixer on this grid (a clamped kernel, a backend); empty if nothing."""

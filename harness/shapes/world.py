@@ -1,5 +1,6 @@
 """The embedded world as a sweep sees it: held-out captions in a fixed order, drawn references, its own extractors."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -13,6 +14,8 @@ from harness.shapes.drawing import draw
 
 REFERENCE_SEED = 1_000_000
 TRAINING_SEED = 7
+DRAWN = 256
+"""Images that are drawn at a time."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,10 @@ class ShapesWorld:
         seeds = range(REFERENCE_SEED, REFERENCE_SEED + n)
         return draw(held_out_scenes(n), seeds, resolution.height, resolution.width)
 
-    def training(self, n: int, resolution: Resolution) -> tuple[Tensor, list[str]]:
-        """Images and captions to distil on, of which none is held out."""
+    def training(self, n: int, resolution: Resolution) -> Iterator[tuple[Tensor, list[str]]]:
+        """Images (B, 3, H, W) and captions to distil on, of which none is held out, a few at a time."""
         chosen = list(islice(scenes(TRAINING_SEED), n))
-        return draw(chosen, range(n), resolution.height, resolution.width), [scene.caption for scene in chosen]
+        for first in range(0, n, DRAWN):
+            rows = chosen[first : first + DRAWN]
+            images = draw(rows, range(first, first + len(rows)), resolution.height, resolution.width)
+            yield images, [scene.caption for scene in rows]

@@ -85,11 +85,11 @@ def test_a_run_that_ends_early_is_the_beginning_of_the_whole_one():
 
 
 def test_bf16_keeps_attention_in_fp32_on_the_cpu_and_its_result_close():
-    from harness.distillation.training import _precision
+    from harness.distillation.precision import computing
 
     q = torch.randn(1, 2, 8, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     exact = F.scaled_dot_product_attention(q, q, q)
-    with _precision("cpu", "bf16"):
+    with computing("bf16", "cpu"):
         close = F.scaled_dot_product_attention(q.bfloat16(), q.bfloat16(), q.bfloat16())
     assert close.dtype == torch.bfloat16
     torch.testing.assert_close(close.float(), exact, atol=0.03, rtol=0.03)

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from typing import Any
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -194,7 +196,7 @@ def test_the_denoiser_takes_what_distillation_hands_it(model: Model) -> None:
     timesteps = torch.tensor([1, 20, 500, 999])
     noisy = model.noise_schedule.add_noise(latents, torch.randn_like(latents), timesteps)
     with torch.no_grad():
-        prediction = model.denoiser(**model.denoise_arguments(noisy, timesteps, PROMPTS))[0]
+        prediction = model.denoiser(**model.denoise_arguments(noisy, timesteps, model.text_states(PROMPTS)))[0]
     assert prediction[:, : model.latent_channels].shape == latents.shape
     assert not any(weight.requires_grad for weight in model.denoiser.parameters())
 
@@ -207,15 +209,19 @@ def test_latents_are_scaled_as_the_pipeline_has_it(model: Model) -> None:
     assert torch.equal(model.encode(images), mean * vae.config.scaling_factor)
 
 
+def sized(model: Model, latents: torch.Tensor, timesteps: torch.Tensor) -> dict[str, Any]:
+    return model.denoise_arguments(latents, timesteps, model.text_states(["a"]))
+
+
 def test_size_conditions_are_in_pixels_height_first(models: dict[str, Model]) -> None:
     latents = torch.zeros(1, 4, 16, 10)
     timesteps = torch.zeros(1)
-    xl = models["sdxl"].denoise_arguments(latents, timesteps, ["a"])["added_cond_kwargs"]
+    xl = sized(models["sdxl"], latents, timesteps)["added_cond_kwargs"]
     assert xl["time_ids"].tolist() == [[64, 40, 0, 0, 64, 40]]
-    alpha = models["alpha"].denoise_arguments(latents, timesteps, ["a"])["added_cond_kwargs"]
+    alpha = sized(models["alpha"], latents, timesteps)["added_cond_kwargs"]
     assert alpha["resolution"].tolist() == [[64, 40]]
     assert alpha["aspect_ratio"].tolist() == [[pytest.approx(1.6)]]
-    assert models["sigma"].denoise_arguments(latents, timesteps, ["a"])["added_cond_kwargs"]["resolution"] is None
+    assert sized(models["sigma"], latents, timesteps)["added_cond_kwargs"]["resolution"] is None
 
 
 def test_the_example_is_the_same_at_every_call(model: Model) -> None:

@@ -128,7 +128,7 @@ def test_the_world_gives_references_of_the_asked_size():
 
     world = ShapesWorld("shapes", dino=None, clip=None)  # type: ignore[arg-type]
     assert world.references(3, Resolution(96, 64)).shape == (3, 3, 64, 96)
-    images, captions = world.training(4, Resolution(64, 64))
+    ((images, captions),) = world.training(4, Resolution(64, 64))
     assert images.shape == (4, 3, 64, 64)
     assert not set(captions) & set(world.prompts(512))
 

@@ -1,0 +1,106 @@
+"""The stages that a recipe is made of: what is compared with what while the mixers learn."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from harness.distillation.capture import attention, outputs, residuals
+from harness.distillation.losses import Norm, distance, min_snr, weighted
+from harness.distillation.pair import Pair
+from harness.distillation.training import Loss, Schedule
+
+
+class Stage(Protocol):
+    """Opens a loss that a schedule then lowers. title: what the user reads."""
+
+    title: ClassVar[str]
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    def opened(self, pair: Pair) -> AbstractContextManager[Loss]: ...
+
+
+@dataclass(frozen=True)
+class Layerwise:
+    """Each mixer regresses what its teacher's layer makes of the teacher's own input, in units of its spread.
+
+    One teacher call serves all; gradients never cross layers (teacher forcing, arXiv 2506.18999; grafting, arXiv
+    2506.05340). norm: one for all sites, or by patterns of their paths.
+    """
+
+    title = "layer by layer"
+    schedule: Schedule
+    norm: Norm | Mapping[str, Norm] = "l2"
+
+    @contextmanager
+    def opened(self, pair: Pair) -> Iterator[Loss]:
+        """The loss: a term a site, each with a graph of its own."""
+        norms: dict[str, Norm] = {path: seat.site.pick(self.norm, "norm") for path, seat in pair.seats.items()}
+        learners = pair.learners
+        with attention(pair.teacher, learners) as kept:
+
+            def loss(step: int) -> Iterator[Tensor]:
+                with torch.no_grad():
+                    pair.teacher(**pair.samples(step).arguments)
+                grids = pair.grids[pair.samples.size(step)]
+                for path, mixer in learners.items():
+                    before, wanted = kept[path]
+                    made = mixer(before, grids[path])
+                    yield distance(made, wanted, pair.spread[path], norms[path]) / len(learners)
+
+            yield loss
+
+
+@dataclass(frozen=True)
+class EndToEnd:
+    """The student runs on its own features: its prediction follows the truth and the teacher's, its features follow too.
+
+    task, output, feature: weights of the three. gamma: of Min-SNR, which weighs the first two; None weighs no time.
+    features: the sites' outputs (`attention`), or the hidden states behind them (`residual`). relative: their errors in
+    units of the teacher's spread. summed: over the sites, instead of their mean.
+    """
+
+    title = "end to end"
+    schedule: Schedule
+    task: float = 1.0
+    output: float = 0.5
+    feature: float = 0.5
+    gamma: float | None = None
+    features: Literal["attention", "residual"] = "attention"
+    relative: bool = True
+    summed: bool = False
+    checkpointing: bool = False
+
+    @contextmanager
+    def opened(self, pair: Pair) -> Iterator[Loss]:
+        """The loss of a step."""
+        if self.checkpointing:
+            pair.student.enable_gradient_checkpointing()
+        capture = residuals if self.features == "residual" else outputs
+        with capture(pair.teacher, pair.mixers) as wanted, capture(pair.student, pair.mixers) as made:
+
+            def loss(step: int) -> Tensor:
+                batch = pair.samples(step)
+                truth = batch.target_BChw
+                with torch.no_grad():
+                    expected = pair.teacher(**batch.arguments)[0][:, : truth.shape[1]]
+                predicted = pair.student(**batch.arguments)[0][:, : truth.shape[1]]
+                times = None if self.gamma is None else min_snr(pair.model.noise_schedule, batch.times_B, self.gamma)
+                total = self.feature * self._features(pair, made, wanted)
+                if self.task:
+                    total = total + self.task * weighted(predicted, truth, times)
+                return total + self.output * weighted(predicted, expected, times)
+
+            yield loss
+        if self.checkpointing:
+            pair.student.disable_gradient_checkpointing()
+
+    def _features(self, pair: Pair, made: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
+        scales = {path: pair.spread[path] if self.relative else 1.0 for path in made}
+        errors = torch.stack([distance(made[path], wanted[path], scales[path]) for path in made])
+        return errors.sum() if self.summed else errors.mean()
