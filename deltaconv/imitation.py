@@ -1,10 +1,10 @@
 """Where a ∆ConvBlock begins: as what the attention in its place does on average.
 
-The map of a head, averaged over queries and images by its offset, is a kernel and a constant: nearby offsets become the
-block's kernels, each relative to what lies outside of them, which the pooling branch takes over. A head's W_o W_v says
-what it carries from token to token: of the leading directions of all heads, by how much of the output they explain, each
-gets a channel that its head's kernel moves. Gates begin open and nearly constant. The closing maps are left to least
-squares (`harness.distillation.informed_start`).
+The map of a head, averaged over queries and images by its offset, is a kernel and a constant: nearby offsets become
+kernels of the block, relative to what lies outside of them, which the pooling branch takes over. A head's W_o W_v says
+what it carries from token to token: of the leading directions of all heads, by how much of the output they explain,
+each gets a channel that its head's kernel moves. Gates begin open and nearly constant. The closing maps are left
+to least squares (`harness.distillation.informed_start`).
 Shapes: B batch, N tokens, C channels, h heads, d = C / h, m reduced width, g = m / 2 gated channels, K kernel.
 """
 
@@ -78,7 +78,8 @@ def attention_by_offset(attention: Any, tokens_BNC: Tensor, grid: Grid) -> Tenso
     """(h, 2H - 1, 2W - 1): mean attention of a query to the key at each offset, over queries that have one there."""
     as_map(tokens_BNC, grid)
     height, width = grid
-    rows, columns = (part.flatten() for part in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
+    sides = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    rows, columns = (part.flatten() for part in sides)
     down_NN, right_NN = rows[None] - rows[:, None] + height - 1, columns[None] - columns[:, None] + width - 1
     place = (down_NN * (2 * width - 1) + right_NN).flatten().to(tokens_BNC.device)
     places = (2 * height - 1) * (2 * width - 1)

@@ -55,7 +55,9 @@ class Recipe:
         for name in ("steps", "images", "minutes"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
-                raise BadInput(f"train.{name}={value} trains nothing: give a number above 0, or null for the recipe's own")
+                raise BadInput(
+                    f"train.{name}={value} trains nothing: give a number above 0, or null for no such budget"
+                )
         for name in ("samples", "batch"):
             if getattr(self, name) < 1:
                 raise BadInput(f"train.{name}={getattr(self, name)} is not possible: give a whole number of at least 1")
@@ -81,7 +83,11 @@ class Recipe:
 
     def resolutions(self, model: Model) -> list[Resolution]:
         """The sizes of the images; BadInput for one that the model cannot do."""
-        sizes = list(model.buckets) if self.sizes is None else [Resolution.parse(size) for size in self.sizes]
+        sizes = (
+            list(model.buckets or [model.layout.native(model.part)])
+            if self.sizes is None
+            else [Resolution.parse(size) for size in self.sizes]
+        )
         if not sizes:
             raise BadInput("train.sizes=[] leaves nothing to train on: give sizes, or null for the model's own")
         for size in sizes:
@@ -92,10 +98,9 @@ class Recipe:
         """The stages' schedules, stretched or shortened to the budget."""
         own = [stage.schedule for stage in self.stages]
         total = sum(schedule.steps for schedule in own)
-        limits = [value for value in (self.steps, self.images and max(1, self.images // self.batch)) if value is not None]
-        if not limits and self.minutes is None:
+        longest = min(self.steps or UNLIMITED, max(1, (self.images or UNLIMITED * self.batch) // self.batch))
+        if longest == UNLIMITED and self.minutes is None:
             return own
-        longest = min(limits) if limits else UNLIMITED
         return [
             replace(
                 schedule,

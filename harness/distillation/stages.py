@@ -58,7 +58,7 @@ class Layerwise:
 
 @dataclass(frozen=True)
 class EndToEnd:
-    """The student runs on its own features: its prediction follows the truth and the teacher's, its features follow too.
+    """The student runs on its own features: its prediction follows truth and teacher, its features follow too.
 
     task, output, feature: weights of the three. gamma: of Min-SNR, which weighs the first two; None weighs no time.
     features: the sites' outputs (`attention`), or the hidden states behind them (`residual`). relative: their errors in

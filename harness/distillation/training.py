@@ -193,4 +193,3 @@ class Line:
             print(f"\r{line}\x1b[K", end="\n" if ended else "", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
-

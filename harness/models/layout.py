@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.records.case import BadInput
+from harness.records.case import BadInput, Resolution
 from harness.seats.sources import json_of
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -50,6 +50,11 @@ class Layout:
     def class_of(self, name: str) -> str:
         """The class that the index names for a component."""
         return str(json_of(self.folder / "model_index.json")[name][1])
+
+    def native(self, part: str) -> Resolution:
+        """The size that a denoiser's configuration names."""
+        side = self.shrink * int(self.value(part, "sample_size"))
+        return Resolution(side, side)
 
     @property
     def shrink(self) -> int:

@@ -37,7 +37,7 @@ class Model(ABC):
     source: a hub id, a local diffusers folder, `pkg://package/folder`, `random` (random weights on the configuration,
     seeded) or None (shapes alone). config: a folder under harness/models/configs, used where the source has none here.
     resolutions: what a sweep takes that names none. presets: variant name -> keywords of its factory on this model.
-    buckets: sizes that the model was trained at; none: the one that its denoiser names.
+    buckets: sizes that the model was trained at; none: the one its denoiser names.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
@@ -57,7 +57,7 @@ class Model(ABC):
         self.config = config
         self.resolutions = tuple(Resolution.parse(resolution) for resolution in resolutions)
         self.presets = presets or {}
-        self._buckets = tuple(Resolution.parse(resolution) for resolution in buckets)
+        self.buckets = tuple(Resolution.parse(resolution) for resolution in buckets)
         self.pipeline: Any = None
         self._denoiser: nn.Module | None = None
         self._loaded: tuple[str, str] | None = None
@@ -124,12 +124,6 @@ class Model(ABC):
         """Channels of a latent; a denoiser that also predicts a variance appends it after as many."""
         return int(self.layout.value(self.part, "in_channels"))
 
-    @property
-    def buckets(self) -> tuple[Resolution, ...]:
-        """The sizes that students are distilled at."""
-        side = self.shrink * int(self.layout.value(self.part, "sample_size"))
-        return self._buckets or (Resolution(side, side),)
-
     def check(self, resolution: Resolution) -> None:
         """Raise BadInput, with the nearest sizes that work, for a resolution that the model cannot do."""
         sides = (resolution.width, resolution.height)
@@ -170,7 +164,7 @@ class Model(ABC):
     def on_meta(self, dtype: str = "fp32") -> "Model":
         """The same model on the meta device, as another object, built once: what is loaded here stays loaded."""
         if dtype not in self._twins:
-            self._twins[dtype] = type(self)(self.name, self.source, self.config, self.resolutions, self.presets, self._buckets)
+            self._twins[dtype] = type(self)(self.name, self.source, self.config, self.resolutions, self.presets)
         return self._twins[dtype].load("meta", dtype)
 
     def _opened(self, device: torch.device, dtype: torch.dtype) -> Any:
@@ -232,7 +226,7 @@ class Model(ABC):
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
     def text_states(self, prompts: Sequence[str | None], guidance: bool = False) -> States:
-        """What the denoiser needs from the text, batched; None, and what guidance puts first: the unconditional states."""
+        """What the denoiser needs from the text, batched; None gives the unconditional states, which guidance puts first."""
         conditions: list[str | None] = [None] * len(prompts) if guidance else []
         return self._placed(batched([self._text(prompt) for prompt in [*conditions, *prompts]]))
 

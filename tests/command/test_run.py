@@ -13,6 +13,7 @@ import torch
 from baselines import LinFusionAttention, SelfAttention
 from harness.console import Console
 from harness.distillation.recipe import Recipe
+from harness.distillation.stages import EndToEnd, Layerwise
 from harness.distillation.training import Schedule
 from harness.experiment import Catalog, Experiment
 from harness.models.unet import UNetModel
@@ -71,7 +72,7 @@ class World:
         return [f"prompt {i}" for i in range(n)]
 
     def training(self, n, resolution):
-        return torch.rand(n, 3, resolution.height, resolution.width), self.prompts(n)
+        yield torch.rand(n, 3, resolution.height, resolution.width), self.prompts(n)
 
 
 @pytest.fixture
@@ -193,7 +194,7 @@ def test_a_missing_student_is_distilled_on_demand_once(made, tmp_path, capsys):
     settings = {
         "variants": ["linfusion"],
         "resolutions": [32],
-        "train": Recipe(schedule, schedule, 32, images=4, batch=2),
+        "train": Recipe([Layerwise(schedule), EndToEnd(schedule)], sizes=[32], samples=4, batch=2),
     }
     run(made({"brightness": Brightness()}, **settings), streams()[0])
     (record,) = Store(tmp_path / "out").records()
@@ -228,7 +229,7 @@ def test_the_limits_of_a_cpu_are_none_of_another_device(made, monkeypatch):
 
 def test_random_weights_have_no_quality_and_teach_no_student(made):
     schedule = Schedule(steps=2, learning_rate=1e-3, warmup=1, precision="fp32")
-    recipe = Recipe(schedule, schedule, 32, images=4, batch=2)
+    recipe = Recipe([Layerwise(schedule), EndToEnd(schedule)], sizes=[32], samples=4, batch=2)
     variants = ["self_attention", "linfusion"]
     experiment = made({"brightness": Brightness()}, variants=variants, resolutions=[32], train=recipe)
     model = UNetModel("tiny", source="random", config="sd15")

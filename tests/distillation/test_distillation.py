@@ -1,5 +1,7 @@
 """Students: named by what makes them, trained in two stages, kept, and nearer to the teacher than untrained ones."""
 
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,8 +11,8 @@ import torch
 from test_training import Stopped
 
 from baselines import LinFusionAttention
-from harness.distillation.losses import Bench
-from harness.distillation.recipe import Recipe, build
+from harness.distillation.recipe import Recipe
+from harness.distillation.stages import EndToEnd, Layerwise
 from harness.distillation.student import Student, cache_folder, ingredients
 from harness.distillation.training import Schedule
 from harness.records.case import Resolution
@@ -19,7 +21,9 @@ from harness.seats.surgery import seated
 
 pytestmark = pytest.mark.usefixtures("cache")
 QUICK = Schedule(steps=12, learning_rate=3e-3, warmup=2, average=0.5, precision="fp32", save_every=5)
-RECIPE = Recipe(layerwise=QUICK, end_to_end=Schedule(steps=2, learning_rate=1e-4), resolution=32, images=8, batch=4)
+FEW = Schedule(steps=2, learning_rate=1e-4, precision="fp32")
+DATA = {"sizes": [32], "samples": 8, "batch": 4}
+RECIPE = Recipe([Layerwise(QUICK), EndToEnd(FEW)], **DATA)
 FACTORY = partial(LinFusionAttention.for_site, inherit=False)
 
 
@@ -30,7 +34,7 @@ class World:
 
     def training(self, n: int, resolution: Resolution) -> tuple[torch.Tensor, list[str]]:
         shape = (n, 3, resolution.height, resolution.width)
-        return torch.rand(shape, generator=torch.Generator().manual_seed(1)), ["a cat", "a dog"] * (n // 2)
+        yield torch.rand(shape, generator=torch.Generator().manual_seed(1)), ["a cat", "a dog"] * (n // 2)
 
 
 @pytest.fixture(params=["sd", "sigma"])
@@ -77,10 +81,10 @@ def test_a_run_stopped_in_its_second_stage_takes_no_step_of_the_first_again(mode
     wanted = unbroken.checkpoint()
     unbroken.cached.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(Bench, "end_to_end_loss", stopped)
+        patch.setattr(EndToEnd, "opened", stopped)
         with pytest.raises(Stopped):
             RECIPE.run(student_of(model), model, FACTORY, World(), "cpu")
-    monkeypatch.setattr(Bench, "layer_loss", stopped)
+    monkeypatch.setattr(Layerwise, "opened", losing)
     RECIPE.run(student_of(model), model, FACTORY, World(), "cpu")
     found = student_of(model).checkpoint()
     assert found.header == wanted.header
@@ -92,18 +96,23 @@ def stopped(*given):
     raise Stopped
 
 
+@contextmanager
+def losing(*given):
+    yield stopped
+
+
 def test_the_name_of_a_student_changes_with_whatever_made_it():
     def key(recipe=RECIPE, weights="abc", factory=FACTORY, world="noise"):
         return Student("tiny", "linfusion", ingredients(recipe, weights, factory, world)).key
 
     others = [
-        key(recipe=Recipe(QUICK, QUICK, 32)),
+        key(recipe=Recipe([Layerwise(QUICK), EndToEnd(QUICK)], **DATA)),
         key(weights="abd"),
         key(factory=partial(LinFusionAttention.for_site, inherit=True)),
         key(world="shapes"),
     ]
     assert len({key(), *others}) == 5
-    on_demand = Recipe(RECIPE.layerwise, RECIPE.end_to_end, 32, images=8, batch=4, on_demand=False)
+    on_demand = replace(RECIPE, on_demand=False)
     assert key(recipe=on_demand) == key()
 
 
@@ -118,7 +127,8 @@ def test_a_file_of_another_recipe_is_not_taken_for_the_student(model, tmp_path):
 
 def test_every_mixer_of_a_student_gets_its_own_weights(model):
     model.load()
-    mixers = build(model.denoiser, FACTORY)
+    with seated(model.denoiser, FACTORY) as seats:
+        mixers = {path: seat.mixer for path, seat in seats.items()}
     tensors = {f"{path}.{name}": value for path, mixer in mixers.items() for name, value in mixer.state_dict().items()}
     with seated(model.denoiser, Weighted(FACTORY, Checkpoint("memory", tensors))) as seats:
         for path, seat in seats.items():
