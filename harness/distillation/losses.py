@@ -17,7 +17,7 @@ def distance(made: Tensor, wanted: Tensor, scale: float | Tensor, norm: Norm = "
     made, wanted = made.float(), wanted.float()
     if norm == "l2":
         return F.mse_loss(made, wanted) / scale
-    root = scale**0.5
+    root = torch.as_tensor(scale).sqrt()
     if norm == "l1":
         return F.l1_loss(made, wanted) / root
     return F.smooth_l1_loss(made / root, wanted / root)

@@ -49,7 +49,8 @@ def averaged(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
     parts = mean[1:].split([gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
-    return mean[0]
+    found: Tensor = mean[0]
+    return found
 
 
 def agreed(seconds: float) -> float:

@@ -83,11 +83,8 @@ class Recipe:
 
     def resolutions(self, model: Model) -> list[Resolution]:
         """The sizes of the images; BadInput for one that the model cannot do."""
-        sizes = (
-            list(model.buckets or [model.layout.native(model.part)])
-            if self.sizes is None
-            else [Resolution.parse(size) for size in self.sizes]
-        )
+        own = model.buckets or [model.layout.native(model.part)]
+        sizes = list(own) if self.sizes is None else [Resolution.parse(size) for size in self.sizes]
         if not sizes:
             raise BadInput("train.sizes=[] leaves nothing to train on: give sizes, or null for the model's own")
         for size in sizes:

@@ -74,7 +74,9 @@ class Trained:
         tensors = {f"average/{key}": value for key, value in self.average.items()}
         tensors |= {f"value/{key}": value.detach() for key, value in self.parameters.items()}
         for key, value in self.parameters.items():
-            state = next((each.state[value] for each in self.optimizers if value in each.state), {})
+            state: Mapping[str, Tensor] = next(
+                (each.state[value] for each in self.optimizers if value in each.state), {}
+            )
             tensors |= {f"{name}/{key}": state[name] for name in state if name != "step"}
         return {key: value.contiguous() for key, value in tensors.items()}
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ class Layerwise:
     @contextmanager
     def opened(self, pair: Pair) -> Iterator[Loss]:
         """The loss: a term a site, each with a graph of its own."""
-        norms: dict[str, Norm] = {path: seat.site.pick(self.norm, "norm") for path, seat in pair.seats.items()}
+        norms = {path: cast(Norm, seat.site.pick(self.norm, "norm")) for path, seat in pair.seats.items()}
         learners = pair.learners
         with attention(pair.teacher, learners) as kept:
 
@@ -79,8 +79,9 @@ class EndToEnd:
     @contextmanager
     def opened(self, pair: Pair) -> Iterator[Loss]:
         """The loss of a step."""
+        student: Any = pair.student
         if self.checkpointing:
-            pair.student.enable_gradient_checkpointing()
+            student.enable_gradient_checkpointing()
         capture = residuals if self.features == "residual" else outputs
         with capture(pair.teacher, pair.mixers) as wanted, capture(pair.student, pair.mixers) as made:
 
@@ -98,7 +99,7 @@ class EndToEnd:
 
             yield loss
         if self.checkpointing:
-            pair.student.disable_gradient_checkpointing()
+            student.disable_gradient_checkpointing()
 
     def _features(self, pair: Pair, made: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
         scales = {path: pair.spread[path] if self.relative else 1.0 for path in made}

@@ -145,7 +145,7 @@ def _step(trained: Trained, loss: Loss, schedule: Schedule, step: int) -> Tensor
         optimizer.zero_grad(set_to_none=True)
     decay = min(schedule.average, (step + 1) / (step + 10))
     with torch.no_grad():
-        torch._foreach_lerp_(list(trained.average.values()), parameters, 1 - decay)
+        torch._foreach_lerp_(list(trained.average.values()), [*trained.parameters.values()], 1 - decay)
     return total
 
 

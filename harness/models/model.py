@@ -226,7 +226,7 @@ class Model(ABC):
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
     def text_states(self, prompts: Sequence[str | None], guidance: bool = False) -> States:
-        """What the denoiser needs from the text, batched; None gives the unconditional states, which guidance puts first."""
+        """What the denoiser needs from the text, batched; None gives the unconditional ones, which guidance puts first."""
         conditions: list[str | None] = [None] * len(prompts) if guidance else []
         return self._placed(batched([self._text(prompt) for prompt in [*conditions, *prompts]]))
 

@@ -116,7 +116,7 @@ class TokenMixer(nn.Module):
         """Begin as what the attention does on average over calls (tokens, grid); here, as it was made."""
 
     def closing_maps(self) -> list[nn.Linear]:
-        """Linear maps whose results, in `definition`, add up to the mixer's: least squares can find where they begin."""
+        """Linear maps whose results in `definition` add up to the mixer's: least squares can say where they begin."""
         return []
 
     def note(self, grid: Grid) -> str:
