@@ -9,7 +9,7 @@ Shapes: B batch, N tokens, C channels, h heads, d = C / h, m reduced width, g = 
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,6 @@ from torch.nn.functional import adaptive_avg_pool2d, pad
 
 from deltaconv.gate import GatedConvolution
 from harness.seats.mixer import Grid, as_map
-
-if TYPE_CHECKING:
-    from deltaconv.block import DeltaConvBlock
 
 IMAGES = 16
 """Images a call whose maps are averaged."""
@@ -38,8 +35,8 @@ class Direction(NamedTuple):
 
 
 @torch.no_grad()
-def imitate(block: "DeltaConvBlock", attention: nn.Module, calls: Sequence[tuple[Tensor, Grid]]) -> None:
-    """Set the block's reduction and its kernels."""
+def imitate(block: Any, attention: nn.Module, calls: Sequence[tuple[Tensor, Grid]]) -> None:
+    """Set the reduction and the kernels of a ∆ConvBlock."""
     if block.conv_up is None:
         return
     width, gated = block.conv_up.out_features, block.conv_up.out_features // 2

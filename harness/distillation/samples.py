@@ -67,11 +67,12 @@ class Samples:
         return Batch(arguments, target(schedule, clean, noise, times).float(), times)
 
     def _encoded(self, world: World, n: int) -> tuple[dict[Resolution, Tensor], list[str]]:
+        device = next(self.model.denoiser.parameters()).device
         latents: dict[Resolution, Tensor] = {}
         prompts: list[str] = []
         for size in self.sizes:
             parts, prompts = [], []
-            for images, captions in world.training(n, size):
+            for images, captions in world.training(n, size, str(device)):
                 parts.append(self.model.encode(images))
                 prompts += captions
             latents[size] = torch.cat(parts)
@@ -82,7 +83,9 @@ class Samples:
         one = self.model.text_states([None])
         if (len(self.prompts) + 1) * sum(tensor.nbytes for tensor in one.values()) > ON_DEVICE_BYTES:
             return None
-        parts = [self.model.text_states(self.prompts[row : row + 256]) for row in range(0, len(self.prompts), 256)]
+        parts = [
+            self.model.text_states_at_once(self.prompts[row : row + 256]) for row in range(0, len(self.prompts), 256)
+        ]
         return {name: torch.cat([*(part[name] for part in parts), one[name]]) for name in one}
 
     def _text_of(self, rows: Tensor, dropped: Tensor) -> States:

@@ -40,7 +40,7 @@ class World(Protocol):
 
     def references(self, n: int, resolution: Resolution) -> Tensor: ...
 
-    def training(self, n: int, resolution: Resolution) -> Iterator[tuple[Tensor, list[str]]]: ...
+    def training(self, n: int, resolution: Resolution, device: str = "cpu") -> Iterator[tuple[Tensor, list[str]]]: ...
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class FolderWorld:
         size = (self.side, self.side) if self.side else (resolution.width, resolution.height)
         return torch.stack([_image(entry.path, size, self.fit) for entry in self._first(n)])
 
-    def training(self, n: int, resolution: Resolution) -> Iterator[tuple[Tensor, list[str]]]:
+    def training(self, n: int, resolution: Resolution, device: str = "cpu") -> Iterator[tuple[Tensor, list[str]]]:
         """Images (B, 3, H, W) at that size and their captions, from the training folder; the centre of each."""
         if self.training_folder is None:
             raise BadInput(
@@ -96,7 +96,8 @@ class FolderWorld:
         size, entries = (resolution.width, resolution.height), other._first(n)
         for first in range(0, n, READ):
             rows = entries[first : first + READ]
-            yield torch.stack([_image(row.path, size, "crop") for row in rows]), [row.caption for row in rows]
+            images = torch.stack([_image(row.path, size, "crop") for row in rows])
+            yield images.to(device), [row.caption for row in rows]
 
     @cached_property
     def _entries(self) -> list[Entry]:

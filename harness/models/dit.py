@@ -50,7 +50,7 @@ class PixArtModel(Model):
         return {"encoder_hidden_states": (self._length, width), "encoder_attention_mask": (self._length,)}
 
     @torch.no_grad()
-    def _encode(self, prompt: str | None) -> States:
+    def _encode(self, prompt: str | list[str] | None) -> States:
         """As the pipeline does, without its cleaning of captions, which depends on what else is installed."""
         states, mask, _, _ = self.pipeline.encode_prompt(
             prompt or "", do_classifier_free_guidance=False, max_sequence_length=self._length

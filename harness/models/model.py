@@ -9,7 +9,7 @@ noise schedule. Constructing a model loads nothing; on the meta device it needs 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import torch
@@ -79,8 +79,8 @@ class Model(ABC):
         """Shape of each text state of one prompt, without the batch."""
 
     @abstractmethod
-    def _encode(self, prompt: str | None) -> States:
-        """Text states of one prompt from the pipeline's encoder; None: the unconditional ones."""
+    def _encode(self, prompt: str | list[str] | None) -> States:
+        """Text states of one prompt or several from the pipeline's encoder; None: the unconditional ones."""
 
     @abstractmethod
     def denoise_arguments(self, latents: Tensor, timesteps: Tensor, text: States) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class Model(ABC):
         for module in self.pipeline.components.values() if self.pipeline else [self._denoiser]:
             if isinstance(module, nn.Module):
                 module.eval().requires_grad_(False)
-        self._text = TextCache(self._encode if self.encodes else self._draw)
+        self._text = TextCache(self._encode if self.encodes else partial(drawn, shapes=self.text_shapes()))
         self._loaded = (device, dtype)
         return self
 
@@ -216,7 +216,7 @@ class Model(ABC):
         self.check(resolution)
         weight = next(self.denoiser.parameters())
         latents = torch.cat([self.noise(seed, resolution) for seed in range(batch)])
-        text = batched([self._draw(str(row)) for row in range(batch)])
+        text = batched([drawn(str(row), self.text_shapes()) for row in range(batch)])
         timesteps = torch.full((batch,), 500)
         return self.denoise_arguments(latents.to(weight), timesteps.to(weight.device), self._placed(text))
 
@@ -226,9 +226,13 @@ class Model(ABC):
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
     def text_states(self, prompts: Sequence[str | None], guidance: bool = False) -> States:
-        """What the denoiser needs from the text, batched; None gives the unconditional ones, which guidance puts first."""
+        """What the denoiser needs from the text, batched; None, which guidance puts first, is unconditional."""
         conditions: list[str | None] = [None] * len(prompts) if guidance else []
         return self._placed(batched([self._text(prompt) for prompt in [*conditions, *prompts]]))
+
+    def text_states_at_once(self, prompts: list[str]) -> States:
+        """As `text_states` but for the last digits, by one call of the encoder: to train on, not to make images of."""
+        return self._placed(self._encode(prompts)) if self.encodes else self.text_states(prompts)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -286,9 +290,6 @@ class Model(ABC):
                 "take dtype bf16 or fp32, or look at the weights"
             )
         return images.float().cpu()
-
-    def _draw(self, prompt: str | None) -> States:
-        return drawn(prompt, self.text_shapes())
 
     def _placed(self, text: States) -> States:
         """On the denoiser's device; floating point in its dtype."""

@@ -40,7 +40,7 @@ class UNetModel(Model):
         return shapes
 
     @torch.no_grad()
-    def _encode(self, prompt: str | None) -> States:
+    def _encode(self, prompt: str | list[str] | None) -> States:
         """As the pipeline does; SDXL's unconditional states are zeros, so they come from its own guidance branch."""
         given = self.pipeline.encode_prompt(
             prompt=prompt or "",

@@ -39,10 +39,10 @@ class ShapesWorld:
         seeds = range(REFERENCE_SEED, REFERENCE_SEED + n)
         return draw(held_out_scenes(n), seeds, resolution.height, resolution.width)
 
-    def training(self, n: int, resolution: Resolution) -> Iterator[tuple[Tensor, list[str]]]:
+    def training(self, n: int, resolution: Resolution, device: str = "cpu") -> Iterator[tuple[Tensor, list[str]]]:
         """Images (B, 3, H, W) and captions to distil on, of which none is held out, a few at a time."""
         chosen = list(islice(scenes(TRAINING_SEED), n))
         for first in range(0, n, DRAWN):
             rows = chosen[first : first + DRAWN]
-            images = draw(rows, range(first, first + len(rows)), resolution.height, resolution.width)
+            images = draw(rows, range(first, first + len(rows)), resolution.height, resolution.width, device)
             yield images, [scene.caption for scene in rows]

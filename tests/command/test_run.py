@@ -71,7 +71,7 @@ class World:
     def prompts(self, n):
         return [f"prompt {i}" for i in range(n)]
 
-    def training(self, n, resolution):
+    def training(self, n, resolution, device):
         yield torch.rand(n, 3, resolution.height, resolution.width), self.prompts(n)
 
 

@@ -32,7 +32,7 @@ class World:
 
     name = "noise"
 
-    def training(self, n: int, resolution: Resolution) -> tuple[torch.Tensor, list[str]]:
+    def training(self, n: int, resolution: Resolution, device: str):
         shape = (n, 3, resolution.height, resolution.width)
         yield torch.rand(shape, generator=torch.Generator().manual_seed(1)), ["a cat", "a dog"] * (n // 2)
 
