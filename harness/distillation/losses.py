@@ -15,11 +15,11 @@ def distance(made: Tensor, wanted: Tensor, scale: float | Tensor, norm: Norm = "
     L1 and Huber resist the outliers of deep layers better than L2 (grafting, arXiv 2506.05340).
     """
     made, wanted = made.float(), wanted.float()
-    if norm == "l2":
-        return F.mse_loss(made, wanted) / scale
     root = torch.as_tensor(scale).sqrt()
+    if norm == "l2":
+        return F.mse_loss(made / root, wanted / root)
     if norm == "l1":
-        return F.l1_loss(made, wanted) / root
+        return F.l1_loss(made / root, wanted / root)
     return F.smooth_l1_loss(made / root, wanted / root)
 
 
