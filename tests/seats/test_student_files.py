@@ -14,7 +14,6 @@ import baselines
 import deltaconv
 from baselines import LinFusionAttention, NeighborhoodAttention, ReLULinearAttention, hybrid
 from deltaconv import DeltaConvBlock
-from harness.distillation.recipe import build
 from harness.distillation.student import Student, ingredients
 from harness.records.case import BadInput
 from harness.seats.checkpoint import Checkpoint, Weighted, read
@@ -42,7 +41,9 @@ def saved(unet: nn.Module, factory: partial[Any], folder: Path) -> Path:
 def trained(unet: nn.Module, factory: partial[Any], folder: Path) -> Path:
     """A student as the harness writes it."""
     path = folder / "student.safetensors"
-    Student("tiny", "x", ingredients(None, "abc", factory, "noise")).save(build(unet, factory), path, {})
+    with seated(unet, factory) as seats:
+        mixers = {site: seat.mixer for site, seat in seats.items()}
+    Student("tiny", "x", ingredients(None, "abc", factory, "noise")).save(mixers, path, {})
     return path
 
 
