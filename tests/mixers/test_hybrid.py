@@ -17,7 +17,6 @@ from variants import ROOT, Teacher
 from baselines import NeighborhoodAttention, SelfAttention, hybrid
 from deltaconv import DeltaConvBlock
 from harness.counted.flops import bill, body_of
-from harness.distillation.recipe import build
 from harness.distillation.student import Student, ingredients
 from harness.experiment import overlaid
 from harness.models.model import Model
@@ -123,7 +122,8 @@ def test_distillation_trains_what_was_replaced_and_leaves_the_teachers_sites_alo
     RECIPE.run(student, model, factory, World(), "cpu")  # type: ignore[arg-type]
     assert {name.partition(".")[0] for name in student.checkpoint().tensors} == {"mid_block"}
     torch.manual_seed(RECIPE.seed)
-    fresh = build(model.denoiser, factory)
+    with seated(model.denoiser, factory) as seats:
+        fresh = {path: seat.mixer for path, seat in seats.items()}
     with seated(model.denoiser, Weighted(factory, student.checkpoint())) as seats:
         for path, seat in seats.items():
             same = [torch.equal(*pair) for pair in zip(seat.mixer.parameters(), fresh[path].parameters(), strict=True)]
