@@ -1,22 +1,27 @@
 """Worlds: prompts, real images and extractors that a quality metric needs. Here, what a world is, and one of real data.
 
 The embedded world is `harness.shapes.world`. The paper (arXiv 2504.21292) evaluates on ten thousand captioned LAION
-images; `conf/worlds/laion.yaml` reads such a folder with the paper's extractors.
+images; `conf/worlds/laion.yaml` reads such a folder with the paper's extractors, `conf/worlds/own.yaml` any folder.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from harness.features.caption import NoCaption, caption
 from harness.features.clip import ClipExtractor
 from harness.features.dino import Dino
+from harness.features.listing import Entry, entries
+from harness.features.picture import Unreadable, read
 from harness.records.case import BadInput, Resolution
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 READ = 32
 """Images that are read at a time."""
@@ -34,6 +39,17 @@ class World(Protocol):
     @property
     def clip(self) -> ClipExtractor: ...
 
+    @property
+    def pictured(self) -> bool:
+        """Whether there are real images to compare with, and not prompts alone."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a record must say of it."""
+
+    def held(self, n: int) -> int:
+        """How many real images there are, asked for n of them: n, or fewer."""
+
     def prompts(self, n: int) -> list[str]: ...
 
     def categories(self, n: int) -> list[str]: ...
@@ -43,21 +59,54 @@ class World(Protocol):
     def training(self, n: int, resolution: Resolution, device: str = "cpu") -> Iterator[tuple[Tensor, list[str]]]: ...
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One captioned image of a folder."""
+class Checked:
+    """Entries whose pictures and captions were read to the end, in order; it looks as far ahead as it is asked."""
 
-    path: Path
-    caption: str
-    category: str
+    def __init__(self, found: Sequence[Entry], skip_bad: bool, remedy: str) -> None:
+        self._found, self._skip_bad, self._remedy = found, skip_bad, remedy
+        self._seen = 0
+        self.good: list[Entry] = []
+        self.bad: list[str] = []
+
+    def first(self, n: int) -> list[Entry]:
+        """The first n that are good, or as many as there are; BadInput names bad ones that are not to be skipped."""
+        while len(self.good) < n and self._seen < len(self._found):
+            entry = self._found[self._seen]
+            self._seen += 1
+            why = _fault(entry)
+            if why:
+                self.bad.append(f"{entry.name} {why}")
+            else:
+                self.good.append(entry)
+        if self.bad and not self._skip_bad:
+            raise BadInput(
+                f"{_few(self.bad)}: mend what is named, drop it from the list, or leave it out with {self._remedy}"
+            )
+        return self.good[:n]
+
+
+def _fault(entry: Entry) -> str:
+    """Why an entry cannot serve, or nothing."""
+    try:
+        caption(entry.caption)
+        if entry.source is not None:
+            _picture(entry)
+    except (NoCaption, Unreadable, BadInput) as error:
+        return str(error)
+    return ""
+
+
+def _few(bad: Sequence[str]) -> str:
+    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+    return "; ".join(bad[:3]) + more
 
 
 @dataclass(frozen=True)
 class FolderWorld:
-    """Captioned images of a local folder, in the order of its list.
+    """Captioned images of a local folder, in the order of its list (`harness.features.listing` says which layouts).
 
-    folder: images, and the captions either in `captions`, a JSON list or one JSON object a line (`file_name`, `text`,
-    or as in the paper's list `img_path`, `prompt`; optional `category`), or in a text file beside each image.
+    captions: the list inside the folder; without it one is looked for. Every picture and caption that a run may ask for
+    is read before an image is generated; a bad one is named, and left out only with `skip_bad`.
     side: references come at this size whatever the resolution, so that an extractor of that size resizes nothing again.
     fit: `squash` loses the aspect ratio as the field's FDD does, `crop` takes the centre.
     training_folder: another such folder, to distil students on; what is judged is never trained on.
@@ -67,14 +116,30 @@ class FolderWorld:
     dino: Dino
     clip: ClipExtractor
     folder: str | Path | None = None
-    captions: str = "metadata.jsonl"
+    captions: str | None = None
     side: int | None = None
     fit: Literal["squash", "crop"] = "squash"
     training_folder: str | Path | None = None
+    skip_bad: bool = False
+
+    @property
+    def pictured(self) -> bool:
+        """Whether there are real images to compare with, and not prompts alone."""
+        return any(entry.source is not None for entry in self._first(1))
+
+    def held(self, n: int) -> int:
+        """How many real images there are, asked for n of them: n, or fewer."""
+        return len(self._checked.first(n)) if self.pictured else 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a record must say of the folder: what was left out of it."""
+        bad = self._checked.bad
+        return (f"{len(bad)} entries of world {self.name} were left out: {_few(bad)}",) if bad else ()
 
     def prompts(self, n: int) -> list[str]:
         """The first n captions."""
-        return [entry.caption for entry in self._first(n)]
+        return [caption(entry.caption) for entry in self._first(n)]
 
     def categories(self, n: int) -> list[str]:
         """The first n categories, empty where the list names none."""
@@ -83,7 +148,7 @@ class FolderWorld:
     def references(self, n: int, resolution: Resolution) -> Tensor:
         """(n, 3, H, W) float32 in [0, 1]: the images that belong to the first n captions."""
         size = (self.side, self.side) if self.side else (resolution.width, resolution.height)
-        return torch.stack([_image(entry.path, size, self.fit) for entry in self._first(n)])
+        return torch.stack([_pixels(entry, size, self.fit) for entry in self._first(n)])
 
     def training(self, n: int, resolution: Resolution, device: str = "cpu") -> Iterator[tuple[Tensor, list[str]]]:
         """Images (B, 3, H, W) at that size and their captions, from the training folder; the centre of each."""
@@ -93,77 +158,47 @@ class FolderWorld:
                 f"catalog.worlds.{self.name}.training_folder=FOLDER, or train.on_demand=false to do without"
             )
         other = replace(self, folder=self.training_folder, side=None, fit="crop")
-        size, entries = (resolution.width, resolution.height), other._first(n)
+        size, chosen = (resolution.width, resolution.height), other._first(n)
         for first in range(0, n, READ):
-            rows = entries[first : first + READ]
-            images = torch.stack([_image(row.path, size, "crop") for row in rows])
-            yield images.to(device), [row.caption for row in rows]
+            rows = chosen[first : first + READ]
+            images = torch.stack([_pixels(row, size, "crop") for row in rows])
+            yield images.to(device), [caption(row.caption) for row in rows]
 
     @cached_property
-    def _entries(self) -> list[Entry]:
+    def _checked(self) -> Checked:
         if self.folder is None:
             raise BadInput(
                 f"world {self.name!r} has no images yet: give them with catalog.worlds.{self.name}.folder=FOLDER"
             )
-        folder = Path(self.folder).expanduser()
-        if not folder.is_dir():
-            raise BadInput(
-                f"world {self.name!r} reads {str(folder)!r}, which is no folder: give one of images and captions"
-            )
-        listed = folder / self.captions
-        return _listed(listed) if listed.is_file() else _beside(folder)
+        found = entries(Path(self.folder).expanduser(), self.captions)
+        return Checked(found, self.skip_bad, f"catalog.worlds.{self.name}.skip_bad=true")
 
     def _first(self, n: int) -> list[Entry]:
-        if n > len(self._entries):
-            held = len(self._entries)
-            raise BadInput(f"world {self.name!r} holds {held} images, n={n} asks for more: lower n or add images")
-        return self._entries[:n]
+        """Checked twice as far as asked, so that the spare references of a floor hold no surprise later."""
+        good = self._checked.first(2 * n)
+        if n > len(good):
+            raise BadInput(
+                f"world {self.name!r} holds {len(good)} entries that can serve, n={n} asks for more: "
+                "lower n or add images"
+            )
+        return good[:n]
 
 
-def _listed(path: Path) -> list[Entry]:
-    """Entries of a JSON list or of one JSON object a line."""
-    text = path.read_text(encoding="utf-8")
-    try:
-        lines = [line for line in text.splitlines() if line.strip()]
-        rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in lines]
-        return [_entry(path.parent, row) for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"captions {str(path)!r} cannot be read ({type(error).__name__}: {error}): "
-            'write one {"file_name": ..., "text": ...} a line'
-        ) from error
-
-
-def _entry(folder: Path, row: dict[str, Any]) -> Entry:
-    """A row in the words of Hugging Face's image folders, or of the paper's list, whose paths are another machine's."""
-    if "file_name" in row:
-        return Entry(folder / row["file_name"], str(row["text"]), str(row.get("category", "")))
-    name = Path(row["img_path"]).name
-    path = folder / name if (folder / name).exists() else folder / "imgs" / name
-    return Entry(path, str(row["prompt"]), str(row.get("category", "")))
-
-
-def _beside(folder: Path) -> list[Entry]:
-    """Images with a text file of the same name, sorted by name."""
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"})
-    captioned = [(path, path.with_suffix(".txt")) for path in images if path.with_suffix(".txt").is_file()]
-    if not captioned:
-        raise BadInput(f"folder {str(folder)!r} holds no captioned images: add metadata.jsonl, or a .txt beside each")
-    return [Entry(path, text.read_text(encoding="utf-8").strip(), "") for path, text in captioned]
-
-
-def _image(path: Path, size: tuple[int, int], fit: str) -> Tensor:
+def _pixels(entry: Entry, size: tuple[int, int], fit: str) -> Tensor:
     """(3, H, W) float32 in [0, 1], resized by PIL's antialiased bilinear filter as the paper's FDD does."""
     import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise BadInput(
-            f"reference image {str(path)!r} cannot be read ({type(error).__name__}): mend it or drop it from the list"
-        ) from error
+        image = _picture(entry)
+    except Unreadable as error:
+        raise BadInput(f"reference image {entry.name} {error}: mend it or drop it from the list") from error
     bilinear = Image.Resampling.BILINEAR
     image = ImageOps.fit(image, size, bilinear) if fit == "crop" else image.resize(size, bilinear)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+
+
+def _picture(entry: Entry) -> "Picture":
+    if entry.source is None:
+        raise Unreadable("is a prompt without a picture: there is nothing to compare with")
+    return read(entry.source if isinstance(entry.source, Path) else entry.source())

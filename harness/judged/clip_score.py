@@ -44,7 +44,6 @@ class ClipScore:
         clip, prompts = trial.world.clip, trial.prompts
         texts_ND = clip.texts(prompts)
         scores = clip_score(clip.images(trial.images()), texts_ND).tolist()
-        real = float(clip_score(clip.images(_pictured(trial)), texts_ND).mean())
         mean = mean_of(scores, prompts)
         yield Reading(
             metric=self.name,
@@ -57,11 +56,15 @@ class ClipScore:
             low=max(0.0, mean.low),
             high=min(100.0, mean.high),
             samples=tuple(scores),
-            details={"real": real} | units_of(prompts),
+            details=real_score(trial) | units_of(prompts),
         )
 
 
-def _pictured(trial: "Trial") -> Tensor:
-    """The real image of each prompt, as often as the prompt was used."""
-    row = {prompt: i for i, prompt in enumerate(dict.fromkeys(trial.prompts))}
-    return trial.references(len(row))[[row[prompt] for prompt in trial.prompts]]
+def real_score(trial: "Trial") -> dict[str, float]:
+    """What real images score with their own captions: the detail `real`; nothing where the world has none."""
+    if not trial.world.pictured:
+        return {}
+    count = -(-trial.case.n // len(trial.case.seeds))
+    clip = trial.world.clip
+    scores_N = clip_score(clip.images(trial.references(count)), clip.texts(trial.world.prompts(count)))
+    return {"real": float(scores_N.mean())}

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from harness.judged.frechet import Moments, Sums, arrays, distance, distance_of, origin
 from harness.judged.left_out import FEW, without
-from harness.judged.refusal import refusal
-from harness.records.case import BadInput
+from harness.judged.refusal import refusal, unpictured
 from harness.records.groups import dealt, shuffled
 from harness.records.record import Reading
 from harness.records.statistics import jackknife, mean_of
@@ -71,7 +70,7 @@ class Fdd:
     needs: ClassVar[str] = "weights"
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
-        why = refusal(trial, self.least)
+        why = refusal(trial, self.least) or unpictured(trial)
         if why:
             yield Reading(self.name, "fdd", None, "1", "lower", self.name, trial.case.n, reason=why)
             return
@@ -84,11 +83,8 @@ class Fdd:
 
 
 def _spare_references(trial: "Trial") -> Tensor:
-    """Twice as many references as images where the world holds them, so that the floor is taken at the same n."""
-    try:
-        return trial.references(2 * trial.case.n)
-    except BadInput:
-        return trial.references()
+    """Twice as many references as images, or as many as the world holds, so that the floor is taken at the same n."""
+    return trial.references(max(trial.case.n, trial.world.held(2 * trial.case.n)))
 
 
 def reading_of(

@@ -15,3 +15,9 @@ def refusal(trial: "Trial", least: int) -> str:
     if not trial.images().isfinite().all():
         return "the model made images with values that are not finite"
     return ""
+
+
+def unpictured(trial: "Trial") -> str:
+    """Why a trial's images cannot be compared with real ones, or nothing."""
+    world = trial.world
+    return "" if world.pictured else f"world {world.name} holds prompts alone: there are no images to compare with"

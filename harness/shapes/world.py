@@ -26,6 +26,20 @@ class ShapesWorld:
     dino: Dino
     clip: ClipExtractor
 
+    @property
+    def pictured(self) -> bool:
+        """References are drawn."""
+        return True
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing was left out."""
+        return ()
+
+    def held(self, n: int) -> int:
+        """As many references as are asked for."""
+        return n
+
     def prompts(self, n: int) -> list[str]:
         """The first n held-out captions."""
         return [scene.caption for scene in held_out_scenes(n)]

@@ -40,7 +40,7 @@ def test_what_is_no_pair_is_refused(shapes: tuple[tuple[int, ...], tuple[int, ..
         clip_score(torch.ones(shapes[0]), torch.ones(shapes[1]))
 
 
-def trial(scores: Tensor, trained: bool = True) -> Any:
+def trial(scores: Tensor, trained: bool = True, pictured: bool = True) -> Any:
     """A trial whose image i has the given cosine with its prompt, and whose real images fit theirs exactly."""
     image_ND = torch.stack([scores, (1 - scores.square()).sqrt()], dim=1)
     text_ND = torch.tensor([[1.0, 0.0]]).expand(len(scores), 2)
@@ -50,8 +50,8 @@ def trial(scores: Tensor, trained: bool = True) -> Any:
 
     clip = SimpleNamespace(protocol="clip@0", images=embedded, texts=lambda prompts: text_ND)
     return SimpleNamespace(
-        case=SimpleNamespace(n=len(scores), variant="neighborhood", model="tiny_sd"),
-        world=SimpleNamespace(name="shapes", clip=clip),
+        case=SimpleNamespace(n=len(scores), variant="neighborhood", model="tiny_sd", seeds=(0,)),
+        world=SimpleNamespace(name="shapes", clip=clip, pictured=pictured, prompts=lambda n: ["real"] * n),
         images=lambda: torch.zeros(len(scores), 3, 2, 2),
         references=lambda n: torch.ones(n, 3, 2, 2),
         prompts=[str(i) for i in range(len(scores))],
@@ -60,7 +60,7 @@ def trial(scores: Tensor, trained: bool = True) -> Any:
     )
 
 
-def test_a_reading_holds_every_image_and_a_bootstrap_interval() -> None:
+def test_a_reading_holds_every_image_and_an_interval() -> None:
     cosines = torch.rand(50, generator=torch.Generator().manual_seed(0))
     (reading,) = ClipScore()(trial(cosines))
     assert reading.samples == pytest.approx((100 * cosines).tolist(), rel=1e-4)
@@ -70,6 +70,12 @@ def test_a_reading_holds_every_image_and_a_bootstrap_interval() -> None:
     assert reading.low < sum(reading.samples) / 50 < reading.high
     assert reading.details["real"] == pytest.approx(100)
     assert reading.protocol == "clip_score 100*cos>=0 clip@0 n=50"
+
+
+def test_prompts_alone_have_a_score_but_no_real_one_beside_it() -> None:
+    (reading,) = ClipScore()(trial(torch.rand(50), pictured=False))
+    assert reading.value is not None
+    assert "real" not in reading.details
 
 
 def test_the_interval_is_the_same_whenever_it_is_taken() -> None:

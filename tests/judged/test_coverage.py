@@ -43,7 +43,12 @@ def runs(metric, n, monkeypatch):
             SimpleNamespace(
                 case=SimpleNamespace(n=n, variant="v", model="m"),
                 world=SimpleNamespace(
-                    name="w", dino=dino, clip=clip, prompts=lambda count: [f"{i}" for i in range(count)]
+                    name="w",
+                    dino=dino,
+                    clip=clip,
+                    prompts=lambda count: [f"{i}" for i in range(count)],
+                    pictured=metric.name == "fdd",
+                    held=lambda count: count,
                 ),
                 images=lambda made=made: made,
                 references=lambda count=None, shared=shared: shared[: count or n],

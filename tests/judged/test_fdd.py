@@ -13,7 +13,7 @@ from harness.judged import left_out
 from harness.judged.fdd import Fdd, reading_of, split_half_floor
 from harness.judged.frechet import arrays, frechet_distance
 from harness.judged.left_out import without
-from harness.records.case import BadInput, Resolution
+from harness.records.case import Resolution
 from harness.records.groups import dealt
 
 
@@ -74,18 +74,20 @@ def named(n: int) -> list[str]:
     return [f"prompt {i}" for i in range(n)]
 
 
-def trial(images: Tensor, held: Tensor, trained: bool = True, untrained_allowed: bool = False) -> Any:
+def trial(
+    images: Tensor, held: Tensor, trained: bool = True, untrained_allowed: bool = False, pictured: bool = True
+) -> Any:
     """A trial whose extractor averages pixels over columns, in a world that holds so many real images."""
 
     def references(n: int | None = None) -> Tensor:
-        if (n or len(images)) > len(held):
-            raise BadInput("too few")
         return held[: n or len(images)]
 
     dino = SimpleNamespace(protocol="mean@0", features=lambda images: images.mean(dim=-1).flatten(1).double())
     return SimpleNamespace(
         case=SimpleNamespace(n=len(images), variant="deltaconv", model="tiny_sd", resolution=Resolution(4, 4)),
-        world=SimpleNamespace(name="noise", dino=dino, prompts=named),
+        world=SimpleNamespace(
+            name="noise", dino=dino, prompts=named, pictured=pictured, held=lambda n: min(n, len(held))
+        ),
         images=lambda: images,
         references=references,
         prompts=named(len(images)),
@@ -170,5 +172,11 @@ def test_the_error_is_the_spread_over_fresh_prompts_whether_images_follow_their_
 
 def test_a_floor_of_fewer_images_is_said():
     (reading,) = Fdd()(trial(noise(100, 0), noise(150, 1)))
-    assert reading.details["floor_n"] == 50
-    assert "the floor is taken of 50 images, not 100" in reading.details["warning"]
+    assert reading.details["floor_n"] == 75
+    assert "the floor is taken of 75 images, not 100" in reading.details["warning"]
+
+
+def test_prompts_alone_have_no_fdd_and_say_so():
+    (reading,) = Fdd()(trial(noise(100, 0), noise(100, 1), pictured=False))
+    assert reading.value is None
+    assert reading.reason == "world noise holds prompts alone: there are no images to compare with"

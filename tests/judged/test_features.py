@@ -15,7 +15,7 @@ from harness.features.clip import ClipExtractor
 from harness.features.dino import DinoExtractor, DinoPair
 from harness.features.pixels import Pixels, eight_bit
 from harness.features.world import FolderWorld
-from harness.records.case import BadInput, Resolution
+from harness.records.case import BadInput
 
 WORDS = ("a", "red", "blue", "circle", "square", "on", "white")
 BATCH = 1e-5
@@ -351,60 +351,3 @@ def test_a_cache_file_that_was_cut_short_is_computed_again(tmp_path: Path) -> No
 def test_the_address_of_an_image_knows_type_and_shape() -> None:
     image = torch.zeros(3, 4, 2)
     assert len({address(image), address(image.double()), address(image.reshape(3, 2, 4)), address(image + 1)}) == 4
-
-
-def folder_world(folder: Path | None, **settings: Any) -> FolderWorld:
-    return FolderWorld("laion", DinoExtractor("/nowhere"), ClipExtractor("/nowhere"), folder, **settings)
-
-
-def painted(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (8, 4)) -> None:
-    from PIL import Image
-
-    path.parent.mkdir(exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
-
-
-def test_a_world_of_listed_images(tmp_path: Path) -> None:
-    painted(tmp_path / "b.png", (255, 0, 0))
-    painted(tmp_path / "a.png", (0, 0, 255))
-    rows = [{"file_name": "b.png", "text": "red", "category": "colour"}, {"file_name": "a.png", "text": "blue"}]
-    (tmp_path / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    world = folder_world(tmp_path)
-    assert world.prompts(2) == ["red", "blue"]
-    assert world.categories(2) == ["colour", ""]
-    images = world.references(2, Resolution(6, 10))
-    assert images.shape == (2, 3, 10, 6)
-    assert images[0, :, 0, 0].tolist() == [1.0, 0.0, 0.0]
-    assert folder_world(tmp_path, side=5).references(1, Resolution(64, 64)).shape == (1, 3, 5, 5)
-
-
-def test_a_world_of_the_papers_list_looks_for_the_images_beside_it(tmp_path: Path) -> None:
-    painted(tmp_path / "imgs" / "1.png", (0, 255, 0))
-    (tmp_path / "LAION_10000.json").write_text(json.dumps([{"img_path": "/elsewhere/1.png", "prompt": "green"}]))
-    world = folder_world(tmp_path, captions="LAION_10000.json", fit="crop")
-    assert world.prompts(1) == ["green"]
-    assert world.references(1, Resolution(2, 2))[0, 1].min() == 1.0
-
-
-def test_a_world_of_images_with_texts_beside_them(tmp_path: Path) -> None:
-    for name in ("2", "1"):
-        painted(tmp_path / f"{name}.jpg", (9, 9, 9))
-        (tmp_path / f"{name}.txt").write_text(f"caption {name}\n")
-    assert folder_world(tmp_path).prompts(2) == ["caption 1", "caption 2"]
-
-
-def test_a_world_that_cannot_serve_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"give them with catalog\.worlds\.laion\.folder=FOLDER"):
-        folder_world(None).prompts(1)
-    with pytest.raises(BadInput, match="which is no folder"):
-        folder_world(tmp_path / "none").prompts(1)
-    with pytest.raises(BadInput, match="holds no captioned images"):
-        folder_world(tmp_path).prompts(1)
-    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png"}')
-    with pytest.raises(BadInput, match=r"cannot be read \(KeyError: 'text'\)"):
-        folder_world(tmp_path).prompts(1)
-    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "red"}')
-    with pytest.raises(BadInput, match="holds 1 images, n=2 asks for more"):
-        folder_world(tmp_path).prompts(2)
-    with pytest.raises(BadInput, match=r"reference image .* cannot be read"):
-        folder_world(tmp_path).references(1, Resolution(4, 4))
