@@ -87,10 +87,10 @@ class Trial:
         return Seating(denoiser, self._factory, self.case.mixer)
 
     def notes(self) -> tuple[str, ...]:
-        """What the record must say of published weights: what was loaded, what was missing, what was left over."""
+        """What the record must say of published weights (what was loaded, missing, left over) and of the world."""
         if self._student.published is None or self._weighted is None:
-            return ()
-        return (f"published weights, {self._weighted.account()}",)
+            return self.world.notes
+        return (f"published weights, {self._weighted.account()}", *self.world.notes)
 
     @property
     def prompts(self) -> list[str]:

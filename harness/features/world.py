@@ -134,7 +134,7 @@ class FolderWorld:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a record must say of the folder: what was left out of it."""
-        bad = self._checked.bad
+        bad = self._checked.bad if "_checked" in vars(self) else []  # a world that nobody asked was not read
         return (f"{len(bad)} entries of world {self.name} were left out: {_few(bad)}",) if bad else ()
 
     def prompts(self, n: int) -> list[str]:
