@@ -17,16 +17,14 @@ SCALE = 1000.0
 
 def gaussian(x_ND: Tensor, y_MD: Tensor) -> Tensor:
     """exp(-|x - y|^2 / (2 sigma^2)) of every pair of unit vectors, whose squared distance is 2 - 2 x.y."""
-
     return torch.exp((x_ND @ y_MD.T - 1) / SIGMA**2)
 
 
 def units(x_ND: Tensor) -> Tensor:
     """Rows at length 1; ValueError for a row of zeros, which has no direction."""
-    lengths_N1 = torch.linalg.vector_norm(x_ND, dim=1, keepdim=True)
-    if not (lengths_N1 > 0).all():
+    if not x_ND.any(dim=1).all():
         raise ValueError("embeddings hold a row of length 0: it has no direction")
-    return x_ND / lengths_N1
+    return torch.nn.functional.normalize(x_ND, eps=0.0)
 
 
 def cmmd(x_ND: Tensor, y_MD: Tensor) -> float:
