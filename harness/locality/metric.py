@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from torch import Tensor
-
 from harness.locality.findings import influence_of, maps_of, pictures
 from harness.locality.high_pass import HighPass
 from harness.locality.influence import influences
-from harness.locality.moments import Moment, Sampling, moments
+from harness.locality.moments import Seen, seen_by
 from harness.locality.survey import Place, survey
 from harness.locality.tally import Reader
 from harness.models.weights import RANDOM
@@ -24,8 +22,6 @@ from harness.records.record import Reading
 if TYPE_CHECKING:
     from harness.models.model import Model
     from harness.trial import Trial
-
-Seen = tuple[list[Moment], list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ class Locality:
             return
         self.check(trial.model, case.resolution)
         trial.model.load(case.device, case.dtype)
-        taken, made = self._moments(trial)
+        taken, made = seen_by(self.seen, trial, self.times, self.images)
         with trial.denoiser() as denoiser:
             felt = influence_of(influences(denoiser, taken, self.reader, self.gradients))
         fields = [site["receptive_field"] for site in felt if site["receptive_field"] is not None]
@@ -118,19 +114,6 @@ class Locality:
         if trial.exact or trial.trained or trial.untrained_allowed or trial.model.source == RANDOM:
             return ""
         return f"{trial.case.variant} has no trained weights on {trial.case.model}: what it looks at says nothing"
-
-    def _moments(self, trial: "Trial") -> Seen:
-        """Those of the teacher's sampling; kept for the other variants of the model."""
-        case = trial.case
-        sampling = Sampling(case.resolution, case.steps, case.guidance, tuple(self.times))
-        key = (case.model, trial.model.fingerprint(), case.dtype, case.device, case.seeds, sampling, case.world)
-        for other in [other for other in self.seen if other[:4] != key[:4]]:
-            del self.seen[other]
-        if key not in self.seen:
-            prompts = trial.world.prompts(self.images)
-            seeds = [case.seeds[0] + 1000 * image for image in range(self.images)]
-            self.seen[key] = moments(trial.model, sampling, prompts, seeds)
-        return self.seen[key]
 
     def _reading(self, trial: "Trial", name: str, unit: str, value: float | None, why: str, **details: Any) -> Reading:
         case = trial.case

@@ -6,13 +6,16 @@ guided call the half with the prompt is kept. A call can be made again as often 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.models.model import Model
 from harness.records.case import BadInput, Resolution
+
+if TYPE_CHECKING:
+    from harness.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Moment:
         """The prediction, by whatever is seated."""
         prediction: Tensor = denoiser(*self.args, **self.kwargs)[0]
         return prediction
+
+
+Seen = tuple[list[Moment], list[Tensor]]
+"""Moments, and the images that were made."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,20 @@ def moments(
             hook.remove()
         images.append(made[0])
     return found, images
+
+
+def seen_by(kept: dict[tuple[object, ...], Seen], trial: "Trial", times: Sequence[int], images: int) -> Seen:
+    """The moments of the first images of a trial's world, by its teacher; kept for the model's other variants."""
+    case = trial.case
+    sampling = Sampling(case.resolution, case.steps, case.guidance, tuple(times))
+    model = (case.model, trial.model.fingerprint(), case.dtype, case.device)
+    key = (*model, case.seeds, sampling, case.world, images)
+    for other in [other for other in kept if other[: len(model)] != model]:
+        del kept[other]
+    if key not in kept:
+        seeds = [case.seeds[0] + 1000 * image for image in range(images)]
+        kept[key] = moments(trial.model, sampling, trial.world.prompts(images), seeds)
+    return kept[key]
 
 
 def _time(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
