@@ -11,6 +11,7 @@ from harness.distillation.recipe import Recipe
 from harness.distillation.student import Student, ingredients, spelled
 from harness.executor import Executor, InProcess
 from harness.features.world import World
+from harness.locality.profile import settled
 from harness.models.model import DTYPES, Model
 from harness.models.weights import at_hand
 from harness.records.case import BadInput, Case, Resolution
@@ -148,7 +149,11 @@ class Experiment:
         return partial(chosen.func, *chosen.args, **settings)
 
     def _settings(self, model: str, variant: str) -> dict[str, Any]:
-        return overlaid(self.catalog.variants[variant].keywords, self.catalog.models[model].presets.get(variant, {}))
+        """The catalogue's settings under the model's presets; `hybrid-50` has those of `hybrid`, if none of its own."""
+        presets = self.catalog.models[model].presets
+        own = presets.get(variant, presets.get(variant.partition("-")[0], {}))
+        laid = overlaid(self.catalog.variants[variant].keywords, own)
+        return settled(laid, self.catalog.models[model].profile, model)
 
     def student(self, model: str, variant: str) -> Student:
         """The student that stands for the variant on that model, trained or not."""

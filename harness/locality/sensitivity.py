@@ -116,9 +116,7 @@ class _Bench:
         ordered = sorted(set(self.grids.values()), reverse=True)
         return [[path for path, grid in self.grids.items() if grid == of] for of in ordered]
 
-    def measured(
-        self, paths: Sequence[str], makers: Mapping[str, tuple[Maker, frozenset[str] | None]]
-    ) -> dict[str, Any]:
+    def measured(self, paths: Sequence[str], makers: Makers) -> dict[str, Any]:
         """Error, FLOPs before and after, and for the variant the change of the CLIP score, at these sites."""
         errors: dict[str, float] = {}
         flops = {"self_attention": sum(self.prices[path] for path in paths)}

@@ -38,6 +38,7 @@ class Model(ABC):
     seeded) or None (shapes alone). config: a folder under harness/models/configs, used where the source has none here.
     resolutions: what a sweep takes that names none. presets: variant name -> keywords of its factory on this model.
     buckets: sizes that the model was trained at; none: the one its denoiser names.
+    profile: a file of what was measured of its sites, by which kernels and budgets are chosen.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
@@ -51,6 +52,7 @@ class Model(ABC):
         resolutions: Iterable[int | str | Resolution] = (),
         presets: dict[str, dict[str, Any]] | None = None,
         buckets: Iterable[int | str | Resolution] = (),
+        profile: str | None = None,
     ) -> None:
         self.name = name
         self.source = source
@@ -58,6 +60,7 @@ class Model(ABC):
         self.resolutions = tuple(Resolution.parse(resolution) for resolution in resolutions)
         self.presets = presets or {}
         self.buckets = tuple(Resolution.parse(resolution) for resolution in buckets)
+        self.profile = profile
         self.pipeline: Any = None
         self._denoiser: nn.Module | None = None
         self._loaded: tuple[str, str] | None = None

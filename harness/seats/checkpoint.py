@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from harness.records.case import BadInput
-from harness.seats.factory import at, differing, made_with, mixer_name
+from harness.seats.factory import at, differing, made_with, makers, mixer_name
 from harness.seats.mixer import Site, TokenMixer
 from harness.seats.sources import PACKAGED, PICKLED, json_of, packaged, reaching_hub, sha256, unreachable
 from harness.seats.surgery import Factory
@@ -97,12 +97,13 @@ class Weighted:
         if student is None or not isinstance(self.factory, partial):
             return
         name, settings = student
-        if name != mixer_name(self.factory):
+        made_by = next((each for each in makers(self.factory) if mixer_name(each) == name), None)
+        if made_by is None:
             raise BadInput(
                 f"{self.checkpoint.source} is a student of {name}, not of {mixer_name(self.factory)}: "
                 "apply it as what it is"
             )
-        found = differing(self.factory, settings)
+        found = differing(made_by, settings)
         self._differing = {key: values for key, values in found.items() if key not in self.chosen}
 
     def __call__(self, site: Site, attention: nn.Module) -> TokenMixer:

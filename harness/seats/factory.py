@@ -60,6 +60,12 @@ def mixer_name(factory: partial[TokenMixer]) -> str:
     return _path(factory).split(".")[-2]
 
 
+def makers(factory: partial[TokenMixer]) -> list[partial[TokenMixer]]:
+    """The factory, and those among which it chooses: a hybrid takes the weights of a student of one of them."""
+    chosen = factory.keywords.get("choices", {}).values()
+    return [factory, *(each for each in chosen if isinstance(each, partial))]
+
+
 def differing(factory: partial[TokenMixer], settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Settings that decide a result, by name, where these and the factory's differ: both values, defaults included."""
     theirs, ours = _settings(partial(factory.func, **settings)), _settings(factory)

@@ -21,7 +21,7 @@ from harness.distillation.student import Student, ingredients
 from harness.experiment import overlaid
 from harness.models.model import Model
 from harness.records.case import BadInput, Resolution
-from harness.seats.checkpoint import Weighted
+from harness.seats.checkpoint import Weighted, read
 from harness.seats.mixer import Site
 from harness.seats.surgery import seated
 
@@ -150,3 +150,75 @@ def test_its_students_name_tells_maps_apart_and_is_the_same_in_every_process() -
     assert named(one) == named(one, backend="tiled")
     assert " at 0x" not in named(one)
     assert json.loads(named(one))["mixer"] == "baselines.hybrid.for_site"
+
+
+def shared(share: float, order: str = "interleaved") -> str:
+    """Which sites of six are replaced, as `x` and `.`."""
+    made = [
+        hybrid.for_site(Site(path, 8, 2, among=PATHS), Teacher(8), {}, CHOICES, share, order, "block") for path in PATHS
+    ]
+    return "".join("x" if isinstance(mixer, DeltaConvBlock) else "." for mixer in made)
+
+
+@pytest.mark.parametrize(
+    ("share", "order", "wanted"),
+    [
+        (0.0, "interleaved", "......"),
+        (1.0, "interleaved", "xxxxxx"),
+        (0.5, "interleaved", ".x.x.x"),
+        (0.34, "interleaved", "..x..x"),
+        (0.5, "shallow", "xxx..."),
+        (0.5, "deep", "...xxx"),
+        (0.25, "deep", "....xx"),
+    ],
+)
+def test_a_share_of_the_sites_is_replaced(share: float, order: str, wanted: str) -> None:
+    assert shared(share, order) == wanted
+
+
+def test_a_list_names_what_is_replaced() -> None:
+    made = [
+        hybrid.for_site(
+            Site(path, 8, 2, among=PATHS), Teacher(8), ["transformer_blocks.[01].attn1"], CHOICES, replacement="near"
+        )
+        for path in PATHS
+    ]
+    assert [type(mixer) for mixer in made] == [NeighborhoodAttention] * 2 + [SelfAttention] * 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"share": 1.5}, "share=1.5 is not possible: give the share of the sites to replace, from 0 to 1"),
+        ({"share": -0.1}, "share=-0.1 is not possible: give the share of the sites to replace, from 0 to 1"),
+        ({"share": 0.5, "order": "odd"}, "order 'odd' is not known: choose from interleaved, shallow, deep"),
+        (
+            {"share": 1.0, "replacement": "none"},
+            "the hybrid has 'none' at transformer_blocks.0.attn1: choose from near",
+        ),
+        ({"flops": 0.3}, "flops=0.3 is a budget that the harness spells out by a measured profile: give sites here"),
+        ({"sites": ["nowhere"]}, "sites has the pattern 'nowhere', which fits no site of this model"),
+    ],
+)
+def test_a_slip_in_a_share_is_said_in_one_sentence(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BadInput) as error:
+        hybrid.for_site(Site(PATHS[0], 8, 2, among=PATHS), Teacher(8), **({"sites": {}, "choices": CHOICES} | settings))
+    assert str(error.value).startswith(sentence)
+
+
+def test_a_hybrid_takes_the_weights_of_a_student_of_one_of_its_choices(model: Model, tmp_path: Path) -> None:
+    """Every site's mixer learnt by itself, so those that a hybrid keeps can be taken over as they are."""
+    whole = Student("tiny", "block", ingredients(RECIPE, "abc", CHOICES["block"], "noise"))
+    torch.manual_seed(1)
+    mixers = build(model.load().denoiser, CHOICES["block"])
+    whole.save(mixers, tmp_path / "block.safetensors", {})
+    half = partial(hybrid.for_site, sites={}, choices=CHOICES, share=0.5, replacement="block")
+    checkpoint = read(tmp_path / "block.safetensors")
+    with seated(model.denoiser, Weighted(half, checkpoint)) as seats:
+        for path, seat in seats.items():
+            if not seat.mixer.exact:
+                for name, value in seat.mixer.state_dict().items():
+                    assert torch.equal(value, mixers[path].state_dict()[name].half().float())
+    other = partial(hybrid.for_site, sites={}, choices={"near": CHOICES["near"]}, share=0.5)
+    with pytest.raises(BadInput, match="is a student of DeltaConvBlock, not of hybrid"):
+        Weighted(other, checkpoint)
