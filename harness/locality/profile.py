@@ -72,9 +72,7 @@ def _nested(value: Any, source: str | None, model: str) -> Any:
 
 def _profile(source: str | None, model: str, setting: str) -> Profile:
     if source is None:
-        raise BadInput(
-            f"{setting} needs a profile of {model}, and there is none: {HOW.format(model=model)}"
-        )
+        raise BadInput(f"{setting} needs a profile of {model}, and there is none: {HOW.format(model=model)}")
     return Profile.read(source, model)
 
 

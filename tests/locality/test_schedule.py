@@ -40,9 +40,7 @@ def test_a_schedule_has_the_least_error_of_all_that_keep_to_the_budget(budget: f
 
 
 def test_a_budget_that_no_schedule_meets_names_the_least() -> None:
-    with pytest.raises(
-        BadInput, match=r"flops=0.1 is met by no schedule: with all sites replaced 0.212 of"
-    ):
+    with pytest.raises(BadInput, match=r"flops=0.1 is met by no schedule: with all sites replaced 0.212 of"):
         schedule(PRICES, 0.1)
 
 

@@ -210,7 +210,8 @@ def test_a_hybrid_takes_the_weights_of_a_student_of_one_of_its_choices(model: Mo
     """Every site's mixer learnt by itself, so those that a hybrid keeps can be taken over as they are."""
     whole = Student("tiny", "block", ingredients(RECIPE, "abc", CHOICES["block"], "noise"))
     torch.manual_seed(1)
-    mixers = build(model.load().denoiser, CHOICES["block"])
+    with seated(model.load().denoiser, CHOICES["block"]) as seats:
+        mixers = {path: seat.mixer for path, seat in seats.items()}
     whole.save(mixers, tmp_path / "block.safetensors", {})
     half = partial(hybrid.for_site, sites={}, choices=CHOICES, share=0.5, replacement="block")
     checkpoint = read(tmp_path / "block.safetensors")
