@@ -98,6 +98,21 @@ def plain(text: str) -> str:
     return html.escape(text, quote=False)
 
 
+def framed(title: str) -> dict[str, Any]:
+    """The frame of a chart with words below its horizontal axis."""
+    return layout() | {"xaxis": axis() | {"title": words(title)}, "hovermode": "closest"}
+
+
+def axis() -> Axis:
+    """A plain axis that leaves its range to plotly."""
+    return _line() | {"automargin": True}
+
+
+def words(text: str) -> dict[str, Any]:
+    """The title of an axis."""
+    return {"text": text, "font": {"size": 12}, "standoff": 8}
+
+
 def _line() -> Axis:
     return {
         "gridcolor": "--grid",

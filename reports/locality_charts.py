@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.records.record import Reading, Record
 from harness.records.units import DASH
-from reports.axes import layout, plain
+from reports.axes import axis, framed, layout, plain, words
 from reports.charts import SYMBOLS, Palette
 from reports.compare import REFERENCE, variant_order
 
@@ -84,7 +84,7 @@ def _curves(sites: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
             lines.append(_line(number, len(sites), site, site["sizes"], values))
     for grid in {tuple(site["grid"]): site for site in sites}.values():
         dotted = {"color": "--muted", "width": 1.5, "dash": "dot"}
-        words = f"uniform on {grid['grid'][0]} x {grid['grid'][1]}"
+        name = f"uniform on {grid['grid'][0]} x {grid['grid'][1]}"
         lines.append(
             {
                 "type": "scatter",
@@ -92,10 +92,10 @@ def _curves(sites: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
                 "x": grid["sizes"],
                 "y": grid["uniform"],
                 "line": dotted,
-                "name": words,
+                "name": name,
             }
         )
-    frame = _frame("window, tokens a side") | {"yaxis": _axis() | {"tickformat": ".0%", "range": [0, 1.02]}}
+    frame = framed("window, tokens a side") | {"yaxis": axis() | {"tickformat": ".0%", "range": [0, 1.02]}}
     return {"data": lines, "layout": frame}
 
 
@@ -129,7 +129,7 @@ def _by_time(sites: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "showscale": False,
         "hovertemplate": "site %{y}, %{x}: %{z} tokens<extra></extra>",
     }
-    axes = {"xaxis": _axis(), "yaxis": _axis() | {"autorange": "reversed", "type": "category", "title": _words("site")}}
+    axes = {"xaxis": axis(), "yaxis": axis() | {"autorange": "reversed", "type": "category", "title": words("site")}}
     return {"data": [heat], "layout": layout() | axes}
 
 
@@ -145,7 +145,7 @@ def _decomposition(sites: Sequence[dict[str, Any]]) -> dict[str, Any]:
         {"type": "bar", "x": at, "y": y, "name": name, "marker": {"color": colour}, "hovertemplate": "%{y:.1%}"}
         for name, y, colour in bars
     ]
-    frame = _frame("site") | {"yaxis": _axis() | {"tickformat": ".0%", "range": [0, 1.02]}, "showlegend": True}
+    frame = framed("site") | {"yaxis": axis() | {"tickformat": ".0%", "range": [0, 1.02]}, "showlegend": True}
     return {"data": traces, "layout": frame | {"legend": {"orientation": "h", "y": 1.12}}}
 
 
@@ -155,7 +155,7 @@ def _decay(sites: Sequence[dict[str, Any]]) -> dict[str, Any]:
         keys = site["grid"][0] * site["grid"][1]
         relative = [value * keys for value in site["decay"]["attention"]]
         lines.append(_line(number, len(sites), site, site["decay"]["distance"], relative))
-    frame = _frame("distance, tokens") | {"yaxis": _axis() | {"type": "log", "title": _words("x uniform")}}
+    frame = framed("distance, tokens") | {"yaxis": axis() | {"type": "log", "title": words("x uniform")}}
     return {"data": lines, "layout": frame}
 
 
@@ -175,7 +175,7 @@ def of_gradients(by_variant: dict[str, Record], sites: Sequence[dict[str, Any]],
     if sites:
         fields = [site["mean"]["receptive_field"] for site in sites]
         traces.append(_markers("maps of the teacher", fields, "--muted", "line-ew-open") | {"meta": REFERENCE})
-    frame = _frame("site") | {"yaxis": _axis() | {"rangemode": "tozero", "title": _words("tokens a side")}}
+    frame = framed("site") | {"yaxis": axis() | {"rangemode": "tozero", "title": words("tokens a side")}}
     return [
         Figure(
             "Receptive field by gradients, teacher and students",
@@ -198,16 +198,3 @@ def _markers(name: str, values: Sequence[float | None], colour: str, symbol: str
         "marker": {"color": colour, "symbol": symbol, "size": 10},
         "hovertemplate": f"{plain(name)}: %{{y}}<extra></extra>",
     }
-
-
-def _frame(title: str) -> dict[str, Any]:
-    return layout() | {"xaxis": _axis() | {"title": _words(title)}, "hovermode": "closest"}
-
-
-def _axis() -> dict[str, Any]:
-    colours = {"gridcolor": "--grid", "linecolor": "--rule", "zerolinecolor": "--rule"}
-    return colours | {"fixedrange": True, "automargin": True}
-
-
-def _words(text: str) -> dict[str, Any]:
-    return {"text": text, "font": {"size": 12}}

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from harness.records import units
 from harness.records.record import Record
-from reports import charts, largest_size, locality, pareto, pictures, provenance, read, roofline, sites, tables
+from reports import (
+    charts,
+    largest_size,
+    locality,
+    pareto,
+    pictures,
+    provenance,
+    read,
+    roofline,
+    sensitivity,
+    sites,
+    tables,
+)
 from reports.compare import REFERENCE, Group, groups, name_order, variant_order
 from reports.findings import briefs
 from reports.law_tables import law_table
@@ -28,6 +40,7 @@ def render(folder: str | Path) -> Path:
     text = _environment().get_template("report.html").render(**_context(store, blocks))
     try:
         tables.export(store, blocks)
+        sensitivity.export(store.folder, store.records)
         tables.write_whole(path, text)
     except OSError as error:
         raise read.BadStore(
@@ -68,6 +81,8 @@ def _context(store: read.Store, blocks: Sequence[tables.Block]) -> dict[str, Any
         "sites": [table for _, mine in _of_models(sites.site_tables(records), records) for table in mine],
         "locality": locality.parts(records, colours),
         "locality_heads": locality.HEADS,
+        "sensitivity": sensitivity.parts(records),
+        "sensitivity_heads": sensitivity.HEADS,
         "long": _long(records),
         "failures": provenance.failures(records),
         "dashes": provenance.dashes(records),

@@ -54,13 +54,10 @@ class Model(ABC):
         buckets: Iterable[int | str | Resolution] = (),
         profile: str | None = None,
     ) -> None:
-        self.name = name
-        self.source = source
-        self.config = config
+        self.name, self.source, self.config, self.profile = name, source, config, profile
         self.resolutions = tuple(Resolution.parse(resolution) for resolution in resolutions)
         self.presets = presets or {}
         self.buckets = tuple(Resolution.parse(resolution) for resolution in buckets)
-        self.profile = profile
         self.pipeline: Any = None
         self._denoiser: nn.Module | None = None
         self._loaded: tuple[str, str] | None = None
