@@ -22,7 +22,7 @@ from harness.records.case import BadInput
 from harness.seats.checkpoint import Account, Checkpoint, Weighted, read
 from harness.seats.factory import FORMAT
 from harness.seats.mixer import TokenMixer
-from harness.seats.surgery import Seating, seating_of
+from harness.seats.surgery import Seating, seating_of, uncompiled
 
 DENOISERS = ("unet", "transformer")
 
@@ -162,8 +162,8 @@ def described(checkpoint: Checkpoint, mixer: type[TokenMixer]) -> dict[str, Any]
 def denoiser_of(pipe: Any) -> nn.Module:
     """The UNet or transformer of a pipeline, or the denoiser itself; BadInput for anything else."""
     if isinstance(pipe, nn.Module):
-        return pipe
-    found = [part for name in DENOISERS if isinstance(part := getattr(pipe, name, None), nn.Module)]
+        return uncompiled(pipe)
+    found = [uncompiled(part) for name in DENOISERS if isinstance(part := getattr(pipe, name, None), nn.Module)]
     if len(found) != 1:
         raise BadInput(
             f"{type(pipe).__name__} has no denoiser named {' or '.join(DENOISERS)}: give a diffusers pipeline of "

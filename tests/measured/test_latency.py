@@ -18,7 +18,7 @@ from harness.measured.mixer_bench import MixerBench
 from harness.measured.mixers_latency import MixersLatency
 from harness.records.case import BadInput, Resolution
 from harness.seats.mixer import Grid, Site, TokenMixer
-from harness.seats.surgery import Room, Seat
+from harness.seats.surgery import Seat
 
 Make = Callable[..., Any]
 
@@ -64,14 +64,12 @@ class Plain(nn.Module):
     def __init__(self, factor: float, ticks: Ticks | None = None) -> None:
         super().__init__()
         self.ticks = ticks
-        room = Room(SimpleNamespace(config={}))
-        room.grid = (2, 3)
-        self.seat = Seat(Site("block.attn1", 4, 1), Wrong(factor), room)
+        self.seat = Seat(Site("block.attn1", 4, 1), Wrong(factor))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.ticks is not None:
             self.ticks.call(isinstance(self.seat.mixer, Own))
-        return self.seat(x)  # type: ignore[no-any-return]
+        return self.seat(x, token_grid=(2, 3))  # type: ignore[no-any-return]
 
 
 def test_a_mixer_that_breaches_its_definition_is_named() -> None:

@@ -3,8 +3,6 @@
 Tolerances: 1e-10 in fp64 and 1e-5 in fp32 leave a few hundred roundings of outputs of order one.
 """
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,7 +10,7 @@ from variants import SITE, VARIANTS, Teacher, build, factory, tokens
 
 from baselines.projections import ProjectedMixer
 from harness.seats.mixer import Grid, Site
-from harness.seats.surgery import Room, Seat
+from harness.seats.surgery import Seat
 
 GRIDS = [(7, 13), (17, 17), (8, 8), (1, 19), (20, 26)]
 
@@ -86,14 +84,12 @@ def test_tokens_that_do_not_fill_the_grid_are_refused_in_a_sentence(variant: str
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_an_attention_mask_is_refused_in_a_sentence(variant: str) -> None:
-    room = Room(SimpleNamespace(config={}))
-    room.grid = (8, 8)
-    seat, x_BNC = Seat(SITE, build(variant), room), tokens((8, 8))
+    seat, x_BNC = Seat(SITE, build(variant)), tokens((8, 8))
     with pytest.raises(
         ValueError, match=r"^the seat at down_blocks.0.* was given attention_mask, which a mixer cannot"
     ):
         seat(x_BNC, attention_mask=torch.zeros(2, 1, 64))
-    torch.testing.assert_close(seat(x_BNC), seat.mixer(x_BNC, (8, 8)), rtol=0, atol=0)
+    torch.testing.assert_close(seat(x_BNC, token_grid=(8, 8)), seat.mixer(x_BNC, (8, 8)), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

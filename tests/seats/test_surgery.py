@@ -220,12 +220,14 @@ def test_a_seat_refuses_what_a_mixer_would_ignore(subject: Any) -> None:
         denoiser(**call())
         height, width = seat.grid or (0, 0)
         tokens = torch.zeros(2, height * width, seat.site.channels)
-        assert seat(tokens).shape == tokens.shape
-        for name in ("attention_mask", "encoder_hidden_states", "ip_adapter_masks"):
+        assert seat(tokens, token_grid=(height, width)).shape == tokens.shape
+        for name in ("attention_mask", "encoder_hidden_states", "temb"):
             with pytest.raises(ValueError, match=f"{path} was given {name}, which a mixer cannot honour"):
-                seat(tokens, **{name: tokens})
+                seat(tokens, token_grid=(height, width), **{name: tokens})
         with pytest.raises(ValueError, match="got 3 tokens for the grid"):
-            seat(tokens[:, :3])
+            seat(tokens[:, :3], token_grid=(height, width))
+        with pytest.raises(ValueError, match="for the grid None: call the whole denoiser, and not this block"):
+            seat(tokens)
 
 
 def test_a_mask_given_to_the_whole_denoiser_is_refused_as_well() -> None:
