@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from harness.seats.mixer import BadInput, Grid, Site, TokenMixer, as_map, device_of, planar
+from harness.seats.mixer import BadInput, Grid, Site, TokenMixer, as_map, depthwise, device_of, layouts_said
 
 
 class DepthwiseConvolution(TokenMixer):
@@ -32,10 +32,12 @@ class DepthwiseConvolution(TokenMixer):
             return cls(site.channels, site.pick(kernel_size, "kernel_size"))
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        map_BCHW = as_map(tokens_BNC, grid).permute(0, 3, 1, 2)
-        map_BCHW = planar(map_BCHW, self.spatial.kernel_size[0])
-        mixed: Tensor = self.project(self.spatial(map_BCHW).flatten(2).transpose(1, 2))
-        return mixed
+        return depthwise(self.spatial, as_map(tokens_BNC, grid).permute(0, 3, 1, 2), self.projected)
+
+    def projected(self, map_BCHW: Tensor) -> Tensor:
+        """The closing map of a convolved map's tokens."""
+        mixed_BNC: Tensor = self.project(map_BCHW.flatten(2).transpose(1, 2))
+        return mixed_BNC
 
     def flops(self, grid: Grid) -> int:
         """A K x K window a channel and one C x C map; window positions in the zero padding count."""
@@ -43,8 +45,8 @@ class DepthwiseConvolution(TokenMixer):
         return 2 * tokens * channels * self.spatial.kernel_size[0] ** 2 + 2 * tokens * channels**2
 
     def note(self, grid: Grid) -> str:
-        """Where the kernel reaches beyond the map."""
+        """Where the kernel is larger than the map, and in which layout the map is convolved."""
         size = self.spatial.kernel_size[0]
-        if min(grid) >= size:
-            return ""
-        return f"kernel {size} larger than the {grid[0]}x{grid[1]} map, the rest is zero padding"
+        beyond = f"kernel {size} larger than the {grid[0]}x{grid[1]} map, the rest is zero padding"
+        said = [beyond if min(grid) < size else "", layouts_said(self.spatial, [grid])]
+        return "; ".join(filter(None, said))

@@ -26,7 +26,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from deltaconv import imitation, kernels, published
 from deltaconv.gate import GatedConvolution
 from deltaconv.kernels import Backend
-from harness.seats.mixer import BadInput, Grid, Site, TokenMixer, Unavailable, as_map, device_of
+from harness.seats.mixer import BadInput, Grid, Site, TokenMixer, Unavailable, as_map, device_of, layouts_said
 
 Gate = Literal["scaled", "sigmoid"]
 Form = Literal["released", "paper"]
@@ -201,7 +201,7 @@ class DeltaConvBlock(TokenMixer):
         published.load_published(self, state)
 
     def note(self, grid: Grid) -> str:
-        """Which of the forms this is, where the kernel reaches beyond the map, and what computes it."""
+        """Which of the forms this is, where the kernel is larger than the map, and what computes it in which layout."""
         said = [f"{self.form} form"]
         small = [scaled(grid, scale) for scale in self.scales if min(scaled(grid, scale)) < self.kernel_size]
         if small:
@@ -209,7 +209,10 @@ class DeltaConvBlock(TokenMixer):
             said.append(f"kernel {self.kernel_size} larger than the map ({maps}), the rest is zero padding")
         if self.conv_up is not None and (self.backend != "auto" or device_of(self).type != "cpu"):
             said.append(kernels.rule(self.backend, self.conv_up.weight.dtype, self.kernel_size))
-        return "; ".join(said)
+        if self.scales:
+            first = cast(GatedConvolution, self.gates[0])
+            said.append(layouts_said(first.conv_spatial, [scaled(grid, scale) for scale in self.scales]))
+        return "; ".join(filter(None, said))
 
 
 def add_product(base_BnC: Tensor, rows_Bng: Tensor, weight_gC: Tensor, gain: float) -> Tensor:

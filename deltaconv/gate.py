@@ -14,7 +14,7 @@ Shapes: B batch, m channels, g = m / 2 of them gated, H x W map.
 import torch
 from torch import Tensor, nn
 
-from harness.seats.mixer import planar
+from harness.seats.mixer import depthwise
 
 
 class GatedConvolution(nn.Module):
@@ -31,8 +31,11 @@ class GatedConvolution(nn.Module):
 
     def forward(self, map_BmHW: Tensor) -> Tensor:
         """Half the channels of a channels-last map, channels-last again."""
-        convolved = self.conv_spatial(planar(map_BmHW, self.conv_spatial.kernel_size[0]))
-        kept = self.gate(convolved, self.kept_gain(convolved.dtype))
+        return depthwise(self.conv_spatial, map_BmHW, self.gated)
+
+    def gated(self, convolved_BmHW: Tensor) -> Tensor:
+        """The gate after the convolution, on a map in either layout; channels-last."""
+        kept = self.gate(convolved_BmHW, self.kept_gain(convolved_BmHW.dtype))
         return kept.contiguous(memory_format=torch.channels_last)
 
     def gate(self, map_BmHW: Tensor, gain: float | None) -> Tensor:

@@ -15,7 +15,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.counted import fvcore_count as traced
-from harness.counted.meta_norms import answered
+from harness.counted.meta_results import answered
 from harness.counted.operators import FusedAttention, aten, known, price
 from harness.counted.parts import CONVOLUTION, OTHER
 from harness.seats.mixer import Grid, TokenMixer

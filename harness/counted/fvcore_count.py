@@ -20,7 +20,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from harness.counted.meta_norms import answered
+from harness.counted.meta_results import answered
 
 aten = torch.ops.aten
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from harness.counted.meta_norms import answered
+from harness.counted.meta_results import answered
 from harness.counted.operators import FusedAttention
 from harness.counted.site_calls import SiteCall, description, left_open, residents
 from harness.counted.workspace import workspace

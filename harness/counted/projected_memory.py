@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from harness.trial import Trial
 
 PROTOCOL = (
-    "projected_memory/v2: one denoiser call, batch 1, case dtype, live storages traced on the meta device, "
-    "scaled_dot_product_attention fused, convolutions with the copies that oneDNN makes"
+    "projected_memory/v3: one denoiser call, batch 1, case dtype, live storages traced on the meta device, "
+    "scaled_dot_product_attention fused, convolutions with the copies that oneDNN makes, depthwise ones on the map as "
+    "it is, without the planar copy that some processors are faster with"
 )
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from harness.seats.processor import has_bf16_units
+
 LEAST_SIDE = 48
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic that pulls singular values between 0 and 1 towards 1 within five rounds (to about 0.7 to 1.2)."""
@@ -36,11 +38,15 @@ def _is_grouped(part: nn.Module) -> bool:
 
 
 def orthogonal(matrices_GRC: Tensor, rounds: int = 5) -> Tensor:
-    """Nearly the nearest matrices with orthonormal rows (or columns, whichever are fewer), by Newton-Schulz in bf16."""
+    """Nearly the nearest matrices with orthonormal rows (or columns, whichever are fewer), by Newton-Schulz.
+
+    In bf16, which is exact enough for a step, but for a CPU that only emulates it.
+    """
     if matrices_GRC.shape[1] > matrices_GRC.shape[2]:
         return orthogonal(matrices_GRC.mT, rounds).mT
     a, b, c = COEFFICIENTS
-    found_GRC: Tensor = (matrices_GRC / (matrices_GRC.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
+    dtype = torch.bfloat16 if matrices_GRC.is_cuda or has_bf16_units() else torch.float32
+    found_GRC: Tensor = (matrices_GRC / (matrices_GRC.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(dtype)
     for _ in range(rounds):
         square_GRR = found_GRC @ found_GRC.mT
         found_GRC = a * found_GRC + (b * square_GRR + c * square_GRR @ square_GRR) @ found_GRC

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from harness.seats.processor import has_bf16_units
+
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 
 
@@ -20,7 +22,7 @@ def chosen(precision: Precision, device: str) -> Precision:
         return precision
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if device == "cpu" and _has_bf16_units() else "fp32"
+    return "bf16" if device == "cpu" and has_bf16_units() else "fp32"
 
 
 @contextmanager
@@ -37,16 +39,6 @@ def computing(precision: Precision, device: str) -> Iterator[None]:
             if device == "cpu":
                 stack.enter_context(_Fp32Attention())
         yield
-
-
-def _has_bf16_units() -> bool:
-    from pathlib import Path
-
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
 class _Fp32Attention(TorchFunctionMode):

@@ -12,17 +12,25 @@ import torch
 from torch import Tensor, nn
 
 from harness.records.case import BadInput
+from harness.seats.processor import depthwise, layouts_said
 
-__all__ = ["BadInput", "Grid", "Site", "TokenMixer", "Unavailable", "as_map", "device_of", "fitted", "planar"]
+__all__ = [
+    "BadInput",
+    "Grid",
+    "Site",
+    "TokenMixer",
+    "Unavailable",
+    "as_map",
+    "depthwise",
+    "device_of",
+    "fitted",
+    "layouts_said",
+]
 
 Setting = TypeVar("Setting", int, float, str)
 
 Grid = tuple[int, int]
 """(height, width) of the tokens at a site; always handed over, never guessed by a square root."""
-
-PLANAR_KERNEL = 9
-"""From this size on, CPU and CUDA convolve a planar copy of a map faster than the channels-last map: at size 13 by 2.6
-times on a laptop, and by 3.5 to 6.8 times on an H200, where size 7 is still faster as it is."""
 
 
 class Unavailable(RuntimeError):
@@ -81,15 +89,6 @@ def as_map(tokens_BNC: Tensor, grid: Grid) -> Tensor:
             "the grid (height, width) of these tokens"
         )
     return tokens_BNC.view(tokens_BNC.shape[0], height, width, tokens_BNC.shape[2])
-
-
-def planar(map_BCHW: Tensor, kernel_size: int) -> Tensor:
-    """The map as a depthwise convolution takes it fastest: a planar copy for a large kernel, else as it is.
-
-    On the meta device too, so that the projected memory has the copy. No other device was measured.
-    """
-    copied = map_BCHW.device.type in ("cpu", "cuda", "meta") and kernel_size >= PLANAR_KERNEL
-    return map_BCHW.contiguous() if copied else map_BCHW
 
 
 class TokenMixer(nn.Module):

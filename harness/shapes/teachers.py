@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.distillation.precision import computing
 from harness.distillation.training import Schedule, train
 from harness.models import weights
 from harness.models.layout import Layout
@@ -231,7 +232,7 @@ def latents_of(vae: "AutoencoderKL", scenes: Sequence[Scene], size: int = 64, ba
     for first in range(0, len(scenes), batch):
         rows = scenes[first : first + batch]
         images = draw(rows, range(first, first + len(rows)), size, size, vae.device)
-        with torch.autocast(vae.device.type, torch.bfloat16):
+        with computing("auto", vae.device.type):
             parts.append(encode(vae, images).float() * factor)
     return torch.cat(parts)
 

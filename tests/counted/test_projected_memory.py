@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from baselines import SelfAttention
 from deltaconv import DeltaConvBlock
 from harness.counted.live_bytes import footprint, lived_of, rise_of, storages
-from harness.counted.meta_norms import answered
+from harness.counted.meta_results import answered
 from harness.counted.projected_memory import ProjectedMemory
 from harness.measured import peak_memory
 from harness.models.dit import PixArtModel

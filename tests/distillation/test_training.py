@@ -95,6 +95,22 @@ def test_bf16_keeps_attention_in_fp32_on_the_cpu_and_its_result_close():
     torch.testing.assert_close(close.float(), exact, atol=0.03, rtol=0.03)
 
 
+@pytest.mark.parametrize("units", [True, False])
+def test_a_cpu_that_only_emulates_bf16_trains_in_fp32(units, monkeypatch):
+    for user in ("precision", "muon"):
+        monkeypatch.setattr(f"harness.distillation.{user}.has_bf16_units", lambda: units)
+    seen = []
+    module = nn.Linear(4, 4)
+
+    def loss(step):
+        made = module(torch.ones(1, 4))
+        seen.append(made.dtype)
+        return made.float().square().mean()
+
+    train(module, loss, replace(QUICK, steps=2, matrix_rate=0.1, precision="auto"), "line")
+    assert set(seen) == {torch.bfloat16 if units else torch.float32}
+
+
 def test_progress_goes_to_stderr(capsys):
     module = fresh()
     train(module, regression(module), QUICK, "line")

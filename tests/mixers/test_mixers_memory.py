@@ -9,14 +9,12 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch._subclasses import FakeTensorMode
 from variants import SITE, VARIANTS, build
 
 from baselines import NeighborhoodAttention, SelfAttention
 from deltaconv import DeltaConvBlock
 from harness.counted.counters import Definition
 from harness.counted.live_bytes import rise_of
-from harness.seats.mixer import planar
 
 SIDES = (64, 128, 256, 512)
 MIXERS = {
@@ -59,14 +57,6 @@ def test_what_lives_on_the_meta_device_is_what_lives_on_the_cpu(variant: str) ->
         for device in ("cpu", "meta")
     )
     assert there == here
-
-
-@pytest.mark.parametrize(("device", "copies"), [("cpu", True), ("meta", True), ("cuda", True), ("mps", False)])
-def test_the_copy_for_a_large_kernel_is_made_where_it_pays_alone(device: str, copies: bool) -> None:
-    with FakeTensorMode():
-        map_BCHW = torch.empty(1, 4, 5, 6, device=device).to(memory_format=torch.channels_last)
-        assert planar(map_BCHW, 7) is map_BCHW
-        assert planar(map_BCHW, 9).is_contiguous() is copies
 
 
 def test_a_fit_of_the_definition_of_self_attention_is_not_a_line() -> None:

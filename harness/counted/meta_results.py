@@ -1,7 +1,8 @@
-"""Norms on the meta device, answered at once: torch's shape functions take each of them apart into twenty operators.
+"""What operators return on the meta device, shaped as the kernels on a device shape it.
 
-That is half of the time of following a call. What comes out is what the kernels on a device make: a dense result, and
-the mean and the inverse deviation of every group.
+Norms are answered at once: torch's shape functions take each of them apart into twenty operators, half of the time of
+following a call. What comes out is a dense result, and the mean and the inverse deviation of every group. Convolutions
+keep channels last where they are, which torch's shape function forgets.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,9 +26,13 @@ def layer_norm(x: Tensor, normalized: list[int], *ignored: Any) -> Three:
 
 def group_norm(x: Tensor, weight: Any, bias: Any, batch: int, channels: int, area: int, groups: int, *_: Any) -> Three:
     """Result and statistics of `native_group_norm`, which keeps channels last where they are."""
+    return torch.empty_like(x, memory_format=layout_of(x)), x.new_empty(batch, groups), x.new_empty(batch, groups)
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Channels-last for a map that is so and no other way."""
     last = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
-    return torch.empty_like(x, memory_format=layout), x.new_empty(batch, groups), x.new_empty(batch, groups)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 ANSWERS: Mapping[OpOverload, Callable[..., Three]] = {
@@ -39,4 +44,9 @@ ANSWERS: Mapping[OpOverload, Callable[..., Three]] = {
 def answered(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What an operator returns; a norm of a tensor on the meta device is not called for it."""
     answer = ANSWERS.get(op)
-    return op(*args, **kwargs) if answer is None or not args[0].is_meta else answer(*args, **kwargs)
+    if answer is not None and args[0].is_meta:
+        return answer(*args, **kwargs)
+    result = op(*args, **kwargs)
+    if op is aten.convolution.default and result.is_meta:
+        return result.contiguous(memory_format=layout_of(args[0]))
+    return result
