@@ -83,7 +83,11 @@ def _key(convolution: nn.Conv2d, map_BCHW: Tensor) -> Convolution:
 
 def _can_try(map_BCHW: Tensor) -> bool:
     """Whether calls may be made here that only take time."""
-    if map_BCHW.device.type not in ("cpu", "cuda") or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if (
+        map_BCHW.device.type not in ("cpu", "cuda")
+        or torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+    ):
         return False
     if map_BCHW.is_cuda and torch.cuda.is_current_stream_capturing():
         return False
@@ -95,7 +99,10 @@ def _try_both(convolution: nn.Conv2d, map_BCHW: Tensor, after: Callable[[Tensor]
     """Whether the planar copy of one image of the map takes less time, the copy included."""
     rows = max(1, LARGEST_TRIED // (map_BCHW.shape[1] * map_BCHW.shape[3]))
     one_1CHW = map_BCHW[:1, :, :rows]
-    ways = (lambda: after(convolution(one_1CHW)), lambda: after(convolution(one_1CHW.contiguous())))
+    ways: list[Callable[[], Tensor]] = [
+        lambda: after(convolution(one_1CHW)),
+        lambda: after(convolution(one_1CHW.contiguous())),
+    ]
     for way in ways:
         way()
     fastest_s = [float("inf")] * len(ways)
