@@ -166,7 +166,7 @@ class Flops:
     def _image(self, trial: "Trial", call: Bill) -> Reading:
         """What one image takes; a dash where the configuration of a text encoder or the autoencoder is not there."""
         case = trial.case
-        calls = denoiser_calls(case.steps, case.guidance)
+        calls = trial.model.calls(case.steps, case.guidance)
         told: dict[str, Any] = {"calls": calls, "steps": case.steps, "guidance": case.guidance}
         value, reason = None, ""
         try:

@@ -2,8 +2,8 @@
 
 The pipeline itself makes the images, so guidance, micro-conditions and decoding are diffusers' own. What is added: the
 initial noise of each image comes from its own CPU generator and each prompt is encoded by itself, so that an image
-depends on prompt and seed and never on its batch; the scheduler is multistep DPM-Solver, built from the pipeline's own
-noise schedule. Constructing a model loads nothing; on the meta device it needs neither weights nor memory.
+depends on prompt and seed and never on its batch; the sampler is named (`harness.models.sampler`), and draws its noise
+from another generator. Constructing a model loads nothing; on the meta device it needs neither weights nor memory.
 """
 
 import math
@@ -19,6 +19,7 @@ from harness.models import weights
 from harness.models.layout import Layout
 from harness.models.opening import built, compare, device_of, random_pipeline, read_pipeline
 from harness.models.quiet import quiet
+from harness.models.sampler import DEFAULT, calls, known, noise_schedule, scheduler, solver_seed, times
 from harness.models.text import States, TextCache, batched, drawn
 from harness.records.case import BadInput, Resolution
 from harness.seats.mixer import Site
@@ -27,8 +28,7 @@ from harness.seats.surgery import sites
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 PIPELINE_MULTIPLE = 8
 """diffusers pipelines refuse sides that are no multiple of 8, whatever the autoencoder shrinks by."""
-DECODED_PIXELS = 2**22
-"""More pixels than this are decoded image by image: the autoencoder's activations are what fills memory."""
+DECODED_PIXELS = 2**22  # more are decoded image by image: the autoencoder's activations are what fills memory
 
 
 class Model(ABC):
@@ -39,6 +39,7 @@ class Model(ABC):
     resolutions: what a sweep takes that names none. presets: variant name -> keywords of its factory on this model.
     buckets: sizes that the model was trained at; none: the one its denoiser names.
     profile: a file of what was measured of its sites, by which kernels and budgets are chosen.
+    sampler: what makes images, `own` for the checkpoint's.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
@@ -53,8 +54,10 @@ class Model(ABC):
         presets: dict[str, dict[str, Any]] | None = None,
         buckets: Iterable[int | str | Resolution] = (),
         profile: str | None = None,
+        sampler: str = DEFAULT,
     ) -> None:
-        self.name, self.source, self.config, self.profile = name, source, config, profile
+        known(sampler)
+        self.name, self.source, self.config, self.profile, self.sampler = name, source, config, profile, sampler
         self.resolutions = tuple(Resolution.parse(resolution) for resolution in resolutions)
         self.presets = presets or {}
         self.buckets = tuple(Resolution.parse(resolution) for resolution in buckets)
@@ -168,8 +171,6 @@ class Model(ABC):
         return self._twins[dtype].load("meta", dtype)
 
     def _opened(self, device: torch.device, dtype: torch.dtype) -> Any:
-        from diffusers import DPMSolverMultistepScheduler
-
         if self.source is None:
             raise BadInput(
                 f"{self.name} has shapes only: set catalog.models.{self.name}.source= to a hub id, a folder or random"
@@ -183,7 +184,7 @@ class Model(ABC):
                 pipeline = read_pipeline(layout, dtype).to(device)
                 if layout != self.layout:
                     compare(getattr(pipeline, self.part), self.layout, self.part, self.source)
-            pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+            pipeline.scheduler = scheduler(self.sampler, pipeline.scheduler, layout.pipeline)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
@@ -244,9 +245,11 @@ class Model(ABC):
     @cached_property
     def noise_schedule(self) -> Any:
         """A DDPMScheduler on the pipeline's betas: add_noise, get_velocity, alphas_cumprod for training timesteps."""
-        from diffusers import DDPMScheduler
+        return noise_schedule(self.pipeline.scheduler)
 
-        return DDPMScheduler.from_config(self.pipeline.scheduler.config)
+    def calls(self, steps: int, guidance: float) -> int:
+        """Calls of the denoiser at batch 1 that an image takes."""
+        return calls(self.sampler, self.layout, self.part, steps, guidance)
 
     def generate(
         self, prompts: list[str], seeds: list[int], resolution: Resolution, steps: int, guidance: float, batch: int = 8
@@ -258,10 +261,9 @@ class Model(ABC):
         if self.pipeline is None:
             raise RuntimeError(f"model {self.name} has no weights to generate with: load it on cpu or cuda first")
         if steps < self.least_steps or batch < 1:
-            raise BadInput(
-                f"steps={steps} and batch={batch} make no image with {self.name}: "
-                f"give at least {self.least_steps} and 1"
-            )
+            least = f"give at least {self.least_steps} and 1"
+            raise BadInput(f"steps={steps} and batch={batch} make no image with {self.name}: {least}")
+        times(self.pipeline.scheduler, steps)
         made = [torch.empty(0, 3, resolution.height, resolution.width)]
         for start in range(0, len(prompts), batch):
             rows = slice(start, start + batch)
@@ -277,7 +279,7 @@ class Model(ABC):
         images: Tensor = self.pipeline(
             **self._call(self.text_states(prompts), self._placed(batched(unconditional)) if unconditional else None),
             latents=torch.cat([self.noise(seed, resolution) for seed in seeds]).to(next(self.denoiser.parameters())),
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            generator=[torch.Generator().manual_seed(solver_seed(seed)) for seed in seeds],
             height=resolution.height,
             width=resolution.width,
             num_inference_steps=steps,
@@ -285,10 +287,8 @@ class Model(ABC):
             output_type="pt",
         ).images
         if self.source != weights.RANDOM and not images.isfinite().all():
-            raise FloatingPointError(
-                f"{self.name} made images that are not finite in {next(self.denoiser.parameters()).dtype}: "
-                "take dtype bf16 or fp32, or look at the weights"
-            )
+            kind = next(self.denoiser.parameters()).dtype
+            raise FloatingPointError(f"{self.name} made images that are not finite in {kind}: take dtype bf16 or fp32")
         return images.float().cpu()
 
     def _placed(self, text: States) -> States:

@@ -9,6 +9,7 @@ from torch import nn
 
 from harness.models import weights
 from harness.models.layout import Layout
+from harness.models.sampler import scheduler_of
 from harness.records.case import BadInput
 
 SEED = 0
@@ -35,7 +36,7 @@ def random_pipeline(layout: Layout, part: str, device: torch.device, dtype: torc
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(SEED)
         modules = {name: built(layout, name).to(dtype) for name in (part, "vae")}
-    scheduler = getattr(diffusers, layout.class_of("scheduler")).from_config(layout.component("scheduler"))
+    scheduler = scheduler_of(layout)
     encoders = {
         name: None for name in ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2") if layout.names(name)
     }
