@@ -1,25 +1,29 @@
-"""Executors: who runs the cases. A case is a picklable value and the job a plain function, so that the same sweep can
+"""Executors: who runs the jobs. A job is a picklable value and `run_case` a plain function, so that the same sweep can
 run on an existing engine (SLURM through submitit, Ray) by a class with this one method.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from harness.records.case import Case
+from harness.job import Job, run_case
+from harness.models.model import Model
 from harness.records.record import Record
-
-Job = Callable[[Case], Record]
 
 
 class Executor(Protocol):
-    """Runs the job on each case and gives the records back as they come."""
+    """Runs each job and gives the records back as they come. It asks for a job when it can begin it."""
 
-    def map(self, job: Job, cases: Iterable[Case]) -> Iterator[Record]: ...
+    def map(self, jobs: Iterable[Job]) -> Iterator[Record]: ...
 
 
 class InProcess:
-    """One after the other, in this process: the models stay loaded from case to case."""
+    """One after the other, in this process: a model stays loaded until a case wants another."""
 
-    def map(self, job: Job, cases: Iterable[Case]) -> Iterator[Record]:
+    def map(self, jobs: Iterable[Job]) -> Iterator[Record]:
         """Lazily, so that a record is kept before the next case begins."""
-        return map(job, cases)
+        loaded: Model | None = None
+        for job in jobs:
+            if loaded is not None and loaded is not job.model:
+                loaded.unload()
+            loaded = job.model
+            yield run_case(job)

@@ -1,29 +1,29 @@
-"""An experiment: what a configuration asks for, checked, and spelled out as cases. Plain Python, fit for a notebook."""
+"""An experiment: what a configuration asks for, checked, and spelled out as jobs. Plain Python, fit for a notebook."""
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from harness.distillation.recipe import Recipe
-from harness.distillation.student import Student, ingredients, spelled
+from harness.distillation.student import Student, ingredients
 from harness.executor import Executor, InProcess
-from harness.features.world import World
+from harness.features.world import World, taught_on
+from harness.job import NEEDS, ON_DEVICE, ON_SHAPES, ON_WEIGHTS, Job, Metric, identity_of
 from harness.locality.profile import settled
 from harness.models.model import DTYPES, Model
 from harness.models.weights import at_hand
 from harness.records.case import BadInput, Case, Resolution
-from harness.records.record import Reading
-from harness.regression.gate import Gate
+from harness.records.machine import processor
+from harness.records.spelled import digest, spelled
+from harness.regression.gate import Gate, NoGate
 from harness.seats import checkpoint
+from harness.seats.factory import is_exact, preset
 from harness.seats.mixer import TokenMixer
-from harness.tracking.track import Tracker
-from harness.trial import Trial
-
-NEEDS = ("shapes", "device", "weights")
-"""What a metric needs of a model, each including the one before: its shapes, a device to run on, trained weights."""
+from harness.tracking.track import NoTracker, Tracker
 
 Value = TypeVar("Value", int, str)
 
@@ -31,22 +31,6 @@ SHAPES = "shapes"
 """The weights of a case that needs none: no file is read and no network asked."""
 NOT_FETCHED = "not fetched"
 """The weights of a dry run's case that are not here: it downloads nothing to give them a name."""
-
-
-class Metric(Protocol):
-    """Takes readings of a trial. One that needs no more than shapes, and runs all the same, says `runs = True`.
-
-    One that cannot be taken of every model at every size has a `check(model, resolution)` that raises BadInput.
-    """
-
-    needs: ClassVar[str]
-
-    def __call__(self, trial: Trial) -> Iterator[Reading]: ...
-
-
-def runs(metric: Metric) -> bool:
-    """Whether a metric runs anything on the device of the case, which takes time and memory there."""
-    return bool(getattr(metric, "runs", metric.needs != SHAPES))
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,8 @@ class Experiment:
     resolutions: None lets each model take its own. steps, batch, dtype: one value, or a list for a case each.
     cpu_limits: model -> metric -> the longest image side in pixels at which the metric is taken on a CPU (0: never);
     None, no entry, or another device: taken everywhere. train: the recipe for missing students, or None to train
-    nothing. untrained: let quality be taken of untrained students, which has to be said in so many words.
+    nothing. untrained: let quality be taken of untrained students, which has to be said in so many words. again:
+    measure anew what the store has.
     """
 
     catalog: Catalog
@@ -87,8 +72,9 @@ class Experiment:
     device: str = "cpu"
     train: Recipe | None = None
     untrained: bool = False
-    gate: Gate | None = None
-    tracker: Tracker | None = None
+    again: bool = False
+    gate: Gate | NoGate = field(default_factory=NoGate)
+    tracker: Tracker = field(default_factory=NoTracker)
     executor: Executor = field(default_factory=InProcess)
     dry_run: bool = False
 
@@ -119,54 +105,37 @@ class Experiment:
                 raise BadInput(f"dtype {dtype!r} is not known: choose from {', '.join(DTYPES)}")
             _check_device(self.device, dtype)
 
-    def cases(self) -> list[Case]:
-        """Every case with at least one metric to take; the slow things (model, dtype, variant) change last."""
-        cases = [
-            replace(case, batch=batch, steps=steps)
-            for model, dtype, variant in itertools.product(self.models, _each("dtype", self.dtype), self.variants)
-            for resolution in self._resolutions(self.catalog.models[model])
-            if (case := self._case(self.catalog.models[model], variant, resolution, dtype)).metrics
+    def jobs(self) -> list[Job]:
+        """Every case with at least one metric to take, once; the slow things (model, dtype, variant) change last."""
+        rows = {
+            (name, variant): _Row(
+                self.catalog.models[name], variant, self.catalog.variants[variant], self.train, self._world
+            )
+            for name in self.models
+            for variant in self.variants
+        }
+        found = (
+            job
+            for name, dtype, variant in itertools.product(self.models, _each("dtype", self.dtype), self.variants)
+            for size in self._resolutions(rows[name, variant].model)
             for batch in _each("batch", self.batch)
             for steps in _each("steps", self.steps)
-        ]
-        return list(dict.fromkeys(cases))
+            for job in self._jobs(rows[name, variant], dtype, size, batch, steps)
+        )
+        return list({job.case: job for job in found}.values())
 
-    def trial(self, case: Case) -> Trial:
-        """A case come alive."""
-        model = self.catalog.models[case.model]
-        factory = self.factory(case.model, case.variant)
-        on_shapes = case.weights == SHAPES
-        student = Student(case.model, case.variant) if on_shapes else self.student(case.model, case.variant)
-        return Trial(case, model, factory, self.catalog.worlds[case.world], student, self.untrained)
+    @property
+    def anew(self) -> bool:
+        """Whether what the store has is measured again: a gate judges the code as it is, and no kept number."""
+        return self.again or isinstance(self.gate, Gate)
 
-    def factory(self, model: str, variant: str) -> partial[TokenMixer]:
-        """What makes the variant's mixers on that model: the catalogue's factory with the model's presets for it.
+    @property
+    def _world(self) -> World:
+        return self.catalog.worlds[self.world]
 
-        `published` among its settings says where its weights are, and is no setting of a mixer.
-        """
-        chosen = self.catalog.variants[variant]
-        settings = {name: value for name, value in self._settings(model, variant).items() if name != "published"}
-        return partial(chosen.func, *chosen.args, **settings)
-
-    def _settings(self, model: str, variant: str) -> dict[str, Any]:
-        """The catalogue's settings under the model's presets; `hybrid-50` has those of `hybrid`, if none of its own."""
-        presets = self.catalog.models[model].presets
-        own = presets.get(variant, presets.get(variant.partition("-")[0], {}))
-        laid = overlaid(self.catalog.variants[variant].keywords, own)
-        return settled(laid, self.catalog.models[model].profile, model)
-
-    def student(self, model: str, variant: str) -> Student:
-        """The student that stands for the variant on that model, trained or not."""
-        factory, published = self.factory(model, variant), self._settings(model, variant).get("published")
-        if _is_exact(factory):
-            if published is not None:
-                raise BadInput(f"{variant} is the teacher's own attention and takes no weights: leave out published=")
-            return Student(model, variant, "", exact=True)
-        if published is not None:
-            made_of = ingredients(None, checkpoint.digest(published), factory, "published")
-            return Student(model, variant, made_of, published=str(published))
-        fingerprint = self.catalog.models[model].fingerprint()
-        return Student(model, variant, ingredients(self.train, fingerprint, factory, self.world))
+    @cached_property
+    def _spelled_world(self) -> Any:
+        return spelled(self._world)
 
     def _resolutions(self, model: Model) -> list[Resolution]:
         sizes = model.resolutions if self.resolutions is None else [Resolution.parse(size) for size in self.resolutions]
@@ -174,58 +143,118 @@ class Experiment:
             model.check(size)
         return list(dict.fromkeys(sizes))
 
-    def _case(self, model: Model, variant: str, resolution: Resolution, dtype: str) -> Case:
-        """The case at the first batch and steps."""
-        limits = (self.cpu_limits or {}).get(model.name, {}) if self.device.startswith("cpu") else {}
-        longest = max(resolution.width, resolution.height)
-        metrics = tuple(name for name in self.metrics if longest <= limits.get(name, longest))
-        for name in metrics:
-            if (check := getattr(self.catalog.metrics[name], "check", None)) is not None:
-                check(model, resolution)
-        needs = max((NEEDS.index(self.catalog.metrics[name].needs) for name in metrics), default=0)
+    def _jobs(self, row: "_Row", dtype: str, size: Resolution, batch: int, steps: int) -> Iterator[Job]:
+        """The job of one case; none where a limit leaves it no metric."""
+        limits = (self.cpu_limits or {}).get(row.model.name, {}) if self.device.startswith("cpu") else {}
+        longest = max(size.width, size.height)
+        metrics = {n: self.catalog.metrics[n] for n in self.metrics if longest <= limits.get(n, longest)}
+        if not metrics:
+            return
+        for metric in metrics.values():
+            if (look := getattr(metric, "check", None)) is not None:
+                look(row.model, size)
+        needs = NEEDS[max(NEEDS.index(metric.needs) for metric in metrics.values())]
         case = Case(
-            model=model.name,
-            variant=variant,
-            resolution=resolution,
-            metrics=metrics,
+            model=row.model.name,
+            variant=row.variant,
+            resolution=size,
+            metrics=tuple(metrics),
             world=self.world,
             n=self.n,
-            steps=_each("steps", self.steps)[0],
+            steps=steps,
             guidance=float(self.guidance),
             seeds=tuple(self.seeds),
-            batch=_each("batch", self.batch)[0],
+            batch=batch,
             dtype=dtype,
             device=self.device,
-            weights=SHAPES,
-            mixer=spelled(self.factory(model.name, variant)),
+            weights=self._weights(row, needs),
+            mixer=row.mixer,
+            config=row.config,
+            processor=processor(self.device),
         )
-        return replace(case, weights=self._weights(model, variant, NEEDS[needs]))
+        here = needs != ON_SHAPES and case.weights != NOT_FETCHED
+        world = self._spelled_world if needs == ON_WEIGHTS else None
+        yield Job(
+            case=case,
+            model=row.model,
+            factory=row.factory,
+            world=self._world,
+            student=row.student if here else Student(row.model.name, row.variant),
+            metrics=metrics,
+            identities={name: identity_of(case, metric, world) for name, metric in metrics.items()},
+            folder=Path(self.out),
+            recipe=self.train if self.train is not None and self.train.on_demand else None,
+            untrained=self.untrained,
+        )
 
-    def _weights(self, model: Model, variant: str, needs: str) -> str:
+    def _weights(self, row: "_Row", needs: str) -> str:
         """A name for the weights in force, by what they were made of, so that it is known before they are trained."""
-        if needs == "shapes":
+        if needs == ON_SHAPES:
             return SHAPES
-        published = self._settings(model.name, variant).get("published")
-        if self.dry_run and not (at_hand(model.source) and (published is None or checkpoint.local(published))):
+        if self.dry_run and not row.at_hand:
             return NOT_FETCHED
-        if needs == "device":
-            return model.fingerprint()
-        student = self.student(model.name, variant)
-        return model.fingerprint() if student.exact else f"{model.fingerprint()}+{student.key}"
+        fingerprint = row.model.fingerprint()
+        if needs == ON_DEVICE or row.student.exact:
+            return fingerprint
+        trained = row.student.available or not self.untrained
+        return f"{fingerprint}+{row.student.key if trained else 'untrained'}"
 
 
-def overlaid(settings: Mapping[str, Any], presets: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with presets in their place; of a factory among them (one of a hybrid's choices) those it is given."""
-    laid = dict(settings)
-    for name, preset in presets.items():
-        own = settings.get(name)
-        if isinstance(own, partial):
-            laid[name] = partial(own.func, *own.args, **overlaid(own.keywords, preset))
-        elif isinstance(own, Mapping) and any(isinstance(value, partial) for value in own.values()):
-            laid[name] = overlaid(own, preset)
-        else:
-            laid[name] = preset
-    return laid
+@dataclass(frozen=True)
+class _Row:
+    """A variant on a model, made out once for all its cases."""
+
+    model: Model
+    variant: str
+    chosen: partial[TokenMixer]
+    recipe: Recipe | None
+    world: World
+
+    @cached_property
+    def _laid(self) -> partial[TokenMixer]:
+        """The catalogue's factory under the model's presets; `hybrid-50` has those of `hybrid`, if none of its own."""
+        presets = self.model.presets
+        own = presets.get(self.variant, presets.get(self.variant.partition("-")[0], {}))
+        laid = preset(self.chosen, own)
+        return partial(laid.func, *laid.args, **settled(laid.keywords, self.model.profile, self.model.name))
+
+    @cached_property
+    def factory(self) -> partial[TokenMixer]:
+        """What makes the mixers: `published` says where their weights are, and is no setting of a mixer."""
+        settings = {name: value for name, value in self._laid.keywords.items() if name != "published"}
+        return partial(self._laid.func, *self._laid.args, **settings)
+
+    @cached_property
+    def mixer(self) -> str:
+        """The factory, spelled out."""
+        return json.dumps(spelled(self.factory), sort_keys=True)
+
+    @cached_property
+    def config(self) -> str:
+        """A digest of the model's class and configuration."""
+        return digest(spelled(self.model))
+
+    @cached_property
+    def at_hand(self) -> bool:
+        """Whether nothing has to be downloaded."""
+        published = self._laid.keywords.get("published")
+        return at_hand(self.model.source) and (published is None or checkpoint.local(published) is not None)
+
+    @cached_property
+    def student(self) -> Student:
+        """The student that stands for the variant on this model, trained or not."""
+        name, published = self.model.name, self._laid.keywords.get("published")
+        if is_exact(self.factory):
+            if published is not None:
+                raise BadInput(
+                    f"{self.variant} is the teacher's own attention and takes no weights: leave out published="
+                )
+            return Student(name, self.variant, exact=True)
+        if published is not None:
+            made_of = ingredients(None, checkpoint.digest(published), self.factory, "published")
+            return Student(name, self.variant, made_of, published=str(published))
+        data = " ".join([taught_on(self.world), *map(str, self.model.buckets)])
+        return Student(name, self.variant, ingredients(self.recipe, self.model.fingerprint(), self.factory, data))
 
 
 def _known(kind: str, given: Sequence[str], known: Mapping[str, object]) -> None:
@@ -255,9 +284,3 @@ def _check_device(name: str, dtype: str) -> None:
     from harness.models.opening import device_of, require
 
     require(device_of(name), DTYPES[dtype])
-
-
-def _is_exact(factory: partial[TokenMixer]) -> bool:
-    """Whether the factory's mixer is the teacher's own attention, which has nothing to learn."""
-    mixer = getattr(factory.func, "__self__", None)
-    return isinstance(mixer, type) and issubclass(mixer, TokenMixer) and mixer.exact

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.counted.flops import denoiser_calls
-from harness.experiment import NEEDS, NOT_FETCHED, SHAPES, Experiment, Metric, runs
+from harness.experiment import NOT_FETCHED, Experiment
+from harness.job import ON_DEVICE, ON_WEIGHTS, Job, Metric
 from harness.measured.latency import ImageLatency
 from harness.models.model import DTYPES
 from harness.records.case import Case, Resolution
@@ -29,7 +30,6 @@ from reports import laws
 from reports.compare import Point, Series, groups, machine_name
 from reports.read import BadStore, load
 
-ON_SHAPES, ON_DEVICE, ON_WEIGHTS = NEEDS
 COUNTING_S = 1.0
 """Assumed for a metric that is counted on shapes."""
 SHARE = 0.5
@@ -54,53 +54,57 @@ class Forecast:
     basis: str
 
 
-def forecasts(experiment: Experiment, say: Callable[[str], None] = to_stderr) -> list[Forecast]:
-    """One for every case, in the order of the run; `say` receives sentences about records that cannot be read."""
-    known, archive = _Known(experiment), Archive(experiment.out, say)
-    lacking = (replace(case, metrics=missing(case, archive.get(case))) for case in experiment.cases())
-    return [known.forecast(case) for case in lacking]
+def forecasts(experiment: Experiment, jobs: Sequence[Job], say: Callable[[str], None] = to_stderr) -> list[Forecast]:
+    """One for every job, in the order of the run; `say` receives sentences about records that cannot be read."""
+    known, archive = _Known(experiment, jobs), Archive(experiment.out, say)
+    anew = experiment.anew
+    return [
+        known.forecast(job if anew else job.taking(missing(job.case, archive.get(job.case), job.identities)))
+        for job in jobs
+    ]
 
 
 class _Known:
     """What the store holds, and what was counted for the forecast."""
 
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
+    def __init__(self, experiment: Experiment, jobs: Sequence[Job]) -> None:
+        self._metrics = experiment.catalog.metrics
         self._groups = [g for g in groups(_kept(experiment)) if g.name in ("latency", "flops", "projected_memory")]
         self._machine = f"machine {machine_name(describe(experiment.device))}"
         self._sizes: dict[tuple[str, str, str], set[Resolution]] = {}
-        for case in experiment.cases():
+        for case in (job.case for job in jobs):
             self._sizes.setdefault((case.model, case.variant, case.dtype), set()).add(case.resolution)
         self._counts: dict[Any, tuple[float, float]] = {}
 
-    def forecast(self, case: Case) -> Forecast:
+    def forecast(self, job: Job) -> Forecast:
         """Seconds and bytes for the metrics of a case."""
+        case = job.case
         if not case.metrics:
             return Forecast(case, 0.0, None, "kept")
-        metrics = [self._experiment.catalog.metrics[name] for name in case.metrics]
-        running = [metric for metric in metrics if runs(metric)]
-        counting_s = COUNTING_S * (len(metrics) - len(running))
+        running = [job.metrics[name] for name in case.metrics if name not in job.counted]
+        counting_s = COUNTING_S * len(job.counted)
         if not running:
             return Forecast(case, counting_s, None, "counted on shapes")
         try:
-            return self._of_running(case, running, counting_s)
+            return self._of_running(job, running, counting_s)
         except RuntimeError as error:
             return Forecast(case, None, None, f"unknown: {' '.join(str(error).split())}")
 
-    def _of_running(self, case: Case, running: Sequence[Metric], counting_s: float) -> Forecast:
+    def _of_running(self, job: Job, running: Sequence[Metric], counting_s: float) -> Forecast:
         """Where something runs: its calls, budgets and images. Raises what counting a call raises."""
-        call_s, basis = self._call(case)
-        judged = any(metric.needs == ON_WEIGHTS for metric in running)
+        case = job.case
+        call_s, basis = self._call(job)
         budgets_s = sum(_spent(metric, case, call_s) for metric in running if metric.needs != ON_WEIGHTS)
-        images_s = case.n * denoiser_calls(case.steps, case.guidance) * call_s if judged else 0.0
+        images_s = case.n * denoiser_calls(case.steps, case.guidance) * call_s if job.judged else 0.0
         rows = [_rows(metric, case) for metric in running if metric.needs == ON_DEVICE]
-        rows += [case.batch * denoiser_calls(1, case.guidance)] if judged else []
-        basis += self._training(case) if judged else ""
-        memory = self._memory(case, max(rows)) if rows else None
+        rows += [case.batch * denoiser_calls(1, case.guidance)] if job.judged else []
+        basis += _training(job)
+        memory = self._memory(job, max(rows)) if rows else None
         return Forecast(case, counting_s + budgets_s + images_s, memory, basis)
 
-    def _call(self, case: Case) -> tuple[float, str]:
+    def _call(self, job: Job) -> tuple[float, str]:
         """Seconds of one denoiser call on one image, and what says so."""
+        case = job.case
         points = self._points("latency", case, self._here(case))
         batches = sorted({_batch(p) for p in points}, key=lambda batch: (abs(batch - case.batch), batch))
         alike = [[p for p in points if _batch(p) == batch] for batch in batches]
@@ -112,7 +116,7 @@ class _Known:
             if fit.law is not None:
                 said = f"law of {len(fit.points)} latencies in the store"
                 return fit.law.at(case.pixels) / _batch(mine[0]) / 1e3, said
-        flops = self._counted("flops", case)[0]
+        flops = self._counted("flops", job)[0]
         rate, words = self._rate(case)
         said = f"{human(flops, 'FLOP')} at {human(rate, 'FLOP')} a second ({words})".replace("\u00a0", " ")
         return flops / rate, said
@@ -134,49 +138,50 @@ class _Known:
 
         return SHARE * matrix_rate(case.device, DTYPES[case.dtype]), "assumed: half the rate of a matrix product now"
 
-    def _memory(self, case: Case, rows: int) -> int:
+    def _memory(self, job: Job, rows: int) -> int:
         """Bytes of one denoiser call on so many images."""
-        peak, weights = self._counted("projected_memory", case)
+        peak, weights = self._counted("projected_memory", job)
         return round(weights + rows * (peak - weights))
 
-    def _counted(self, name: str, case: Case) -> tuple[float, float]:
+    def _counted(self, name: str, job: Job) -> tuple[float, float]:
         """FLOPs or projected bytes of one call, and the weights' part: from the store, counted, or by its law."""
+        case = job.case
         points = self._points(name, case, {f"dtype {case.dtype}"} if name == "projected_memory" else set())
         found = {p.case.pixels: (float(p.reading.value or 0), _weights(p.reading)) for p in points}
         pixels = case.pixels
         if pixels not in found and len(found) < COUNTED[name]:
             largest = sorted(self._sizes[case.model, case.variant, case.dtype])[-COUNTED[name] :]
-            found |= {size.pixels: self._count(name, replace(case, resolution=size)) for size in largest}
+            found |= {
+                size.pixels: self._count(name, replace(job, case=replace(case, resolution=size))) for size in largest
+            }
         if pixels in found:
             return found[pixels]
         law = laws.through(list(found), [value for value, _ in found.values()])
         return law.at(pixels), next(iter(found.values()))[1]
 
-    def _count(self, name: str, case: Case) -> tuple[float, float]:
+    def _count(self, name: str, job: Job) -> tuple[float, float]:
+        case = job.case
         key = (name, case.model, case.variant, case.resolution, case.dtype)
         if key not in self._counts:
-            trial = self._experiment.trial(replace(case, weights=SHAPES))
-            reading = next(iter(self._experiment.catalog.metrics[name](trial)))
+            reading = next(iter(self._metrics[name](job.trial())))
             self._counts[key] = (float(reading.value or 0), _weights(reading))
         return self._counts[key]
 
     def _points(self, name: str, case: Case, settings: set[str]) -> list[Point]:
         """The store's numbers of that model and mixer, in order of pixels, under those settings."""
         mine = [g for g in self._groups if (g.name, g.model) == (name, case.model) and settings <= {*g.settings}]
-        made = (case.variant, case.mixer)
-        points = [p for g in mine for p in g.points if (p.case.variant, p.case.mixer) == made and p.reading.value]
+        made = (case.variant, case.made)
+        points = [p for g in mine for p in g.points if (p.case.variant, p.case.made) == made and p.reading.value]
         return sorted(points, key=lambda p: p.case.pixels)
 
     def _here(self, case: Case) -> set[str]:
         return {f"dtype {case.dtype}", f"device {case.device}", self._machine}
 
-    def _training(self, case: Case) -> str:
-        if case.weights == NOT_FETCHED:
-            return "; its weights are downloaded first"
-        student = self._experiment.student(case.model, case.variant)
-        recipe = self._experiment.train
-        missing = not (student.exact or student.available) and recipe is not None and recipe.on_demand
-        return "; its student is distilled first, which takes longer than this" if missing else ""
+
+def _training(job: Job) -> str:
+    if job.judged and job.case.weights == NOT_FETCHED:
+        return "; its weights are downloaded first"
+    return "; its student is distilled first, which takes longer than this" if job.trains else ""
 
 
 def _kept(experiment: Experiment) -> tuple[Record, ...]:
@@ -205,7 +210,7 @@ def _weights(reading: Any) -> float:
 
 
 def _place(point: Point) -> tuple[Any, ...]:
-    return (point.case.model, point.case.variant, point.case.mixer, point.case.resolution)
+    return (point.case.model, point.case.variant, point.case.made, point.case.resolution)
 
 
 def _batch(point: Point) -> int:

@@ -1,9 +1,10 @@
 """A trial: a case come alive. Everything is made when it is first asked for, and made once."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from harness.distillation.student import Student
@@ -11,6 +12,7 @@ from harness.features.world import World
 from harness.models.model import Model
 from harness.models.weights import RANDOM
 from harness.records.case import Case, Resolution
+from harness.records.spelled import digest
 from harness.seats.checkpoint import Weighted
 from harness.seats.surgery import Factory, Seat, Seating, seated, seating_of
 
@@ -63,8 +65,16 @@ class Trial:
     def denoiser(self, factory: Factory | None = None) -> Iterator[nn.Module]:
         """The denoiser on the case's device, seated by a factory: by default the variant's, with its weights."""
         self.model.load(self.case.device, self.case.dtype)
-        with seated(self.model.denoiser, factory or self.factory):
+        with ExitStack() as seats:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self._fresh_seed)
+                seats.enter_context(seated(self.model.denoiser, factory or self.factory))
             yield self.model.denoiser
+
+    @property
+    def _fresh_seed(self) -> int:
+        """What weights that nothing has trained are drawn from: model and variant, and not the cases before."""
+        return int(digest([self.case.config, self.case.mixer])[:8], 16)
 
     @contextmanager
     def meta_denoiser(self) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
@@ -88,9 +98,10 @@ class Trial:
 
     def notes(self) -> tuple[str, ...]:
         """What the record must say of published weights (what was loaded, missing, left over) and of the world."""
+        notes = tuple(getattr(self.world, "notes", ()))
         if self._student.published is None or self._weighted is None:
-            return self.world.notes
-        return (f"published weights, {self._weighted.account()}", *self.world.notes)
+            return notes
+        return (f"published weights, {self._weighted.account()}", *notes)
 
     @property
     def prompts(self) -> list[str]:
@@ -99,9 +110,9 @@ class Trial:
 
     @property
     def seeds(self) -> list[int]:
-        """One seed an image. The prompt's place is mixed in, so that no two prompts share their noise."""
-        count = len(self.case.seeds)
-        return [self.case.seeds[i % count] + 1000 * (i // count) for i in range(self.case.n)]
+        """One seed an image. The prompt's place is mixed in, so that no two images share their noise."""
+        seeds = self.case.seeds
+        return [_seed(seeds[i % len(seeds)], i // len(seeds)) for i in range(self.case.n)]
 
     def images(self) -> Tensor:
         """(n, 3, H, W) in [0, 1], generated once."""
@@ -128,3 +139,9 @@ class Trial:
     @property
     def _prompt_count(self) -> int:
         return -(-self.case.n // len(self.case.seeds))
+
+
+def _seed(seed: int, prompt: int) -> int:
+    """Another number for each seed and each of a million prompts: seeds below a thousand stand in the last digits."""
+    thousands, rest = divmod(seed, 1000)
+    return rest + 1000 * (prompt + thousands * 2**20)

@@ -145,8 +145,14 @@ def machine_name(machine: dict[str, Any]) -> str:
     return ", ".join(parts) or "unnamed machine"
 
 
-def relevant_settings(record: Record, name: str, unit: str, better: str) -> dict[str, Any]:
-    """What of a case, besides model, variant, resolution and weights, decides whether such readings compare."""
+def relevant_settings(
+    record: Record, name: str, unit: str, better: str, origin: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """What of a case, besides model, variant, resolution and weights, decides whether such readings compare.
+
+    origin: where such a reading is from, if not from where the record was last added to.
+    """
+    machine = origin or record.machine
     settings = record.case.settings
     if unit in ("FLOP", "parameter"):
         return {}
@@ -154,17 +160,17 @@ def relevant_settings(record: Record, name: str, unit: str, better: str) -> dict
         return {setting: settings[setting] for setting in ("dtype", "batch") if setting in settings}
     if is_cost(unit, better):
         kept = {setting: value for setting, value in settings.items() if setting not in _IDLE_FOR_COSTS}
-        return kept | {"machine": machine_name(record.machine)}
+        return kept | {"machine": machine_name(machine)}
     return {setting: value for setting, value in settings.items() if setting not in _IDLE_FOR_SCORES}
 
 
-MadeOf = tuple[str, str, str]
-"""Model, variant and mixer of a record."""
+MadeOf = tuple[str, str, tuple[str, str]]
+"""Model and variant of a record, and what they are made of."""
 
 
 def made_of(record: Record) -> MadeOf:
     """What its mixers are, on which model."""
-    return record.case.model, record.case.variant, record.case.mixer
+    return record.case.model, record.case.variant, record.case.made
 
 
 def series_of(record: Record, words: Mapping[MadeOf, str]) -> "Series":
@@ -178,15 +184,17 @@ def mixers(records: Iterable[Record]) -> dict[MadeOf, str]:
     Empty where there are none to differ from. Presets may make a variant another one on another model: that is no
     difference. Settings that nobody kept are `settings unknown` beside some that are known.
     """
-    made: dict[tuple[str, str], dict[str, set[str]]] = {}
+    made: dict[tuple[str, str], dict[tuple[str, str], set[str]]] = {}
     for record in records:
-        made.setdefault((record.case.model, record.case.variant), {})[record.case.mixer] = _phrases(record.case.mixer)
+        mine = _phrases(record.case.mixer) | ({f"config {record.case.config[:6]}"} if record.case.config else set())
+        made.setdefault((record.case.model, record.case.variant), {})[record.case.made] = mine
     words = {}
     for named, phrases in made.items():
-        known = [mine for mixer, mine in phrases.items() if mixer]
+        known = [mine for (mixer, _), mine in phrases.items() if mixer]
         common = set.intersection(*known) if known else set()
-        for mixer, mine in phrases.items():
-            words[*named, mixer] = ", ".join(sorted(mine - common)) if mixer or not known else "settings unknown"
+        for made_here, mine in phrases.items():
+            told = ", ".join(sorted(mine - common)) if made_here[0] or not known else "settings unknown"
+            words[*named, made_here] = told
     return words
 
 
@@ -204,19 +212,23 @@ def _phrases(mixer: str) -> set[str]:
     return {f"{name} {text if len(text) <= _LONGEST else digests[name]}" for name, text in settings.items()}
 
 
+Place = tuple[str, Resolution, str, tuple[str, str]]
+"""Of one comparable kind there is one reading at each: variant, size, weights where they count, what it is made of."""
+
+
 def groups(records: Sequence[Record]) -> list[Group]:
     """All comparable groups with at least one number or dash, in order of model, name and size.
 
     A reading whose details name a section of the page is shown there, and is no part of any.
     """
     words = mixers(records)
-    found: dict[tuple[str, str, str, str, str, tuple[str, ...]], dict[tuple[str, Resolution, str, str], Point]] = {}
+    found: dict[tuple[str, str, str, str, str, tuple[str, ...]], dict[Place, Point]] = {}
     for record in records:
         for reading in (each for each in record.readings if "section" not in each.details):
-            settings = in_words(relevant_settings(record, reading.name, reading.unit, reading.better))
+            settings = in_words(relevant_settings(record, *_kind(reading), reading.origin))
             key = (record.case.model, reading.name, reading.unit, reading.better, reading.protocol, settings)
             weights = "" if is_cost(reading.unit, reading.better) else record.case.weights
-            place = (record.case.variant, record.case.resolution, weights, record.case.mixer)
+            place = (record.case.variant, record.case.resolution, weights, record.case.made)
             earlier = found.setdefault(key, {}).get(place)
             if earlier is None or reading.value is not None or earlier.reading.value is None:
                 found[key][place] = Point(record, reading, words[made_of(record)])
@@ -238,8 +250,12 @@ def lost(group: Group, records: Iterable[Record]) -> list[tuple[Record, str]]:
     return [(record, reason) for record, reason in found if _cell(record) not in taken]
 
 
-def _cell(record: Record) -> tuple[str, str, Resolution]:
-    return (record.case.variant, record.case.mixer, record.case.resolution)
+def _cell(record: Record) -> tuple[str, tuple[str, str], Resolution]:
+    return (record.case.variant, record.case.made, record.case.resolution)
+
+
+def _kind(reading: Reading) -> tuple[str, str, str]:
+    return reading.name, reading.unit, reading.better
 
 
 def in_words(settings: dict[str, Any]) -> tuple[str, ...]:

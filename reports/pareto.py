@@ -28,11 +28,11 @@ def tradeoff_charts(found: Sequence[Group], colours: Palette) -> list[Chart]:
 
 def _pairs(score: Group, cost: Group) -> list[Pair]:
     """Scores with the cost of the same mixer and resolution, where no setting that both know speaks against it."""
-    costs = {(p.case.variant, p.case.mixer, p.case.resolution): p for p in cost.points if p.reading.value}
+    costs = {(p.case.variant, p.case.made, p.case.resolution): p for p in cost.points if p.reading.value}
     pairs = []
     for series, points in score.series.items():
         for point in points:
-            paid = costs.get((series.variant, point.case.mixer, point.case.resolution))
+            paid = costs.get((series.variant, point.case.made, point.case.resolution))
             if paid is not None and point.reading.value is not None and _agree(point, paid):
                 pairs.append((series, paid, point))
     return pairs
@@ -40,7 +40,7 @@ def _pairs(score: Group, cost: Group) -> list[Pair]:
 
 def _agree(score: Point, cost: Point) -> bool:
     paid = cost.reading
-    settings = relevant_settings(cost.record, paid.name, paid.unit, paid.better)
+    settings = relevant_settings(cost.record, paid.name, paid.unit, paid.better, paid.origin)
     mine = score.case.settings
     return all(mine[name] == value for name, value in settings.items() if name in mine)
 

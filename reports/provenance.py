@@ -100,10 +100,14 @@ def _cases(records: Sequence[Record]) -> tuple[str, ...]:
 
 def machines(records: Sequence[Record]) -> list[Machine]:
     """Every machine once, by hardware; facts that differ between its records list all their values."""
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        found.setdefault(machine_name(record.machine), []).append(record)
-    return [Machine(name, len(made), _facts([r.machine for r in made])) for name, made in found.items()]
+    found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    for place, record in enumerate(records):
+        for origin in record.origins():
+            found.setdefault(machine_name(origin), []).append((place, origin))
+    return [
+        Machine(name, len({place for place, _ in made}), _facts([origin for _, origin in made]))
+        for name, made in found.items()
+    ]
 
 
 def _facts(machines: Sequence[dict[str, Any]]) -> tuple[tuple[str, str], ...]:

@@ -102,6 +102,7 @@ def make_record(make_case: Callable[..., Case]) -> Callable[..., Record]:
             machine={"cpu": "made up", "threads": 2, "gpu": None},
             started="2026-01-02T03:04:05+00:00",
             elapsed_s=1.5,
+            identities=dict.fromkeys(("flops", "latency", "clip_score"), "asked"),
         )
 
     return make

@@ -1,8 +1,8 @@
 """A student: the trained weights of one variant on one model, where they lie, and whether they are there.
 
-A student is named by a hash of all that made it: the recipe, the model's weights, the variant with its parameters, the
-world. It is looked for among the shipped ones, then in the cache; what is in neither is trained on demand. Weights that
-somebody published stand for a student as well: they are named by a digest of their file.
+A student is named by a hash of all that made it: the recipe, the model's weights, the variant with its settings, what
+it was taught on. It is looked for among the shipped ones, then in the cache; what is in neither is trained on demand.
+Weights that somebody published stand for a student as well: they are named by a digest of their file.
 """
 
 import hashlib
@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from harness.records.spelled import ONLY_SPEED, spelled
 from harness.seats import checkpoint
 from harness.seats.checkpoint import Checkpoint
-from harness.seats.factory import described, plain
 from harness.seats.mixer import TokenMixer
 
 SHIPPED = Path(__file__).resolve().parents[1] / "shapes" / "weights" / "students"
@@ -95,16 +94,13 @@ class Student:
         os.replace(fresh, path)
 
 
-def ingredients(recipe: Any, fingerprint: str, factory: partial[TokenMixer], world: str) -> str:
-    """Everything that makes a student what it is, as sorted JSON. A backend changes no weight: it is left out."""
-    but = ("backend",)
-    made_of = {"recipe": repr(recipe), "model": fingerprint, "world": world} | described(factory, but)
-    return json.dumps(made_of, sort_keys=True, default=partial(plain, but=but))
+def ingredients(recipe: object, fingerprint: str, factory: partial[TokenMixer], data: str) -> str:
+    """Everything that makes a student what it is, as sorted JSON: what only changes speed is left out.
 
-
-def spelled(factory: partial[TokenMixer]) -> str:
-    """A factory by its function's name and all its settings, as sorted JSON."""
-    return json.dumps(described(factory), sort_keys=True, default=plain)
+    fingerprint: of the model's weights. data: what it is taught on.
+    """
+    made_of = {"recipe": spelled(recipe, ONLY_SPEED), "model": fingerprint, "data": data}
+    return json.dumps(made_of | spelled(factory, ONLY_SPEED), sort_keys=True)
 
 
 def _shipped_key(path: Path) -> str | None:

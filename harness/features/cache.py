@@ -13,13 +13,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from harness.records.spelled import Inert
+
 
 @dataclass(frozen=True)
-class FeatureCache:
+class FeatureCache(Inert):
     """Rows in memory and, where a folder is given, in one safetensors file for each protocol."""
 
     folder: str | Path | None = None
-    _rows: dict[str, dict[str, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    _rows: dict[str, dict[str, Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def rows(self, protocol: str, images_N3HW: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """(N, D) features; `compute` is called with the images that are not known yet, if any."""

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from harness.features.cache import FeatureCache
 from harness.features.dino import in_batches
 from harness.features.pixels import Pixels, Triple
-from harness.features.source import fingerprint, folder_of, hub_file, local_file, read_json, readable
+from harness.features.source import fingerprint, fingerprint_of, folder_of, hub_file, local_file, read_json, readable
 from harness.records.case import BadInput
+from harness.records.spelled import Inert
 
 
 @dataclass(frozen=True)
-class ClipExtractor:
+class ClipExtractor(Inert):
     """An image-text model of open_clip; inert until it is asked for the first image or text.
 
     source: a folder with open_clip_config.json and open_clip_model.safetensors (and, for a tokenizer of its own,
@@ -34,6 +35,10 @@ class ClipExtractor:
     batch: int = 64
     device: str = "cpu"
     cache: FeatureCache = field(default_factory=FeatureCache, repr=False, compare=False)
+
+    def fingerprints(self) -> dict[str, str]:
+        """The files of the weights."""
+        return {"source": fingerprint_of(self.source)}
 
     @cached_property
     def protocol(self) -> str:

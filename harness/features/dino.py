@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from harness.features.cache import FeatureCache
 from harness.features.pixels import Pixels, Triple
-from harness.features.source import fingerprint, folder_of, hub_file, local_file, read_json, readable
+from harness.features.source import fingerprint, fingerprint_of, folder_of, hub_file, local_file, read_json, readable
 from harness.records.case import BadInput
+from harness.records.spelled import Inert
 
 
 class Dino(Protocol):
@@ -36,7 +37,7 @@ class Dino(Protocol):
 
 
 @dataclass(frozen=True)
-class DinoExtractor:
+class DinoExtractor(Inert):
     """A vision transformer of timm; inert until it is asked for the first image.
 
     source: a folder with config.json and model.safetensors (timm's hub format), or a timm name with its pretrained tag.
@@ -54,6 +55,10 @@ class DinoExtractor:
     batch: int = 64
     device: str = "cpu"
     cache: FeatureCache = field(default_factory=FeatureCache, repr=False, compare=False)
+
+    def fingerprints(self) -> dict[str, str]:
+        """The files of the weights and of the head."""
+        return {"source": fingerprint_of(self.source)} | ({"head": fingerprint_of(self.head)} if self.head else {})
 
     @cached_property
     def protocol(self) -> str:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.records.case import BadInput
-from harness.seats.sources import PACKAGED
+from harness.records.spelled import digest
+from harness.seats.sources import PACKAGED, sha256
 
 
 def folder_of(source: str | Path) -> Path | None:
@@ -24,6 +25,14 @@ def folder_of(source: str | Path) -> Path | None:
         return Path(str(files(package))) / inside
     folder = Path(source).expanduser()
     return folder if folder.is_dir() or isinstance(source, Path) or text.startswith((".", "/", "~")) else None
+
+
+def fingerprint_of(source: str | Path) -> str:
+    """A digest of the files in a local source; a name on the hub is its own."""
+    folder = folder_of(source)
+    path = Path(source).expanduser() if folder is None else folder
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    return digest([[each.name, sha256(each)] for each in files]) if files else str(source)
 
 
 def local_file(folder: Path, filename: str) -> Path:

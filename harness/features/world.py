@@ -4,11 +4,12 @@ The embedded world is `harness.shapes.world`. The paper (arXiv 2504.21292) evalu
 images; `conf/worlds/laion.yaml` reads such a folder with the paper's extractors, `conf/worlds/own.yaml` any folder.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,9 +17,10 @@ from torch import Tensor
 from harness.features.caption import NoCaption, caption
 from harness.features.clip import ClipExtractor
 from harness.features.dino import Dino
-from harness.features.listing import Entry, entries
+from harness.features.listing import Entry, Source, entries
 from harness.features.picture import Unreadable, read
 from harness.records.case import BadInput, Resolution
+from harness.records.spelled import Inert, digest, spelled
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -59,6 +61,12 @@ class World(Protocol):
     def training(self, n: int, resolution: Resolution, device: str = "cpu") -> Iterator[tuple[Tensor, list[str]]]: ...
 
 
+def taught_on(world: World) -> str:
+    """What names the data that students learn from: as the world says itself, or else all its settings."""
+    said = getattr(world, "taught_on", None)
+    return str(said()) if said else json.dumps(spelled(world))
+
+
 class Checked:
     """Entries whose pictures and captions were read to the end, in order; it looks as far ahead as it is asked."""
 
@@ -84,6 +92,11 @@ class Checked:
             )
         return self.good[:n]
 
+    def fingerprint(self) -> str:
+        """A digest of all entries, good or bad, without reading a picture."""
+        found = [[entry.name, str(entry.caption), entry.category, _held(entry.source)] for entry in self._found]
+        return digest([found, self._skip_bad])
+
 
 def _fault(entry: Entry) -> str:
     """Why an entry cannot serve, or nothing."""
@@ -102,7 +115,7 @@ def _few(bad: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class FolderWorld:
+class FolderWorld(Inert):
     """Captioned images of a local folder, in the order of its list (`harness.features.listing` says which layouts).
 
     captions: the list inside the folder; without it one is looked for. Every picture and caption that a run may ask for
@@ -152,17 +165,33 @@ class FolderWorld:
 
     def training(self, n: int, resolution: Resolution, device: str = "cpu") -> Iterator[tuple[Tensor, list[str]]]:
         """Images (B, 3, H, W) at that size and their captions, from the training folder; the centre of each."""
+        self.require_training()
+        size, chosen = (resolution.width, resolution.height), self._teaching._first(n)
+        for first in range(0, n, READ):
+            rows = chosen[first : first + READ]
+            images = torch.stack([_pixels(row, size, "crop") for row in rows])
+            yield images.to(device), [caption(row.caption) for row in rows]
+
+    def fingerprints(self) -> dict[str, str]:
+        """The entries of the folder: captions, and each picture by its name, size and time."""
+        return {"folder": "none" if self.folder is None else self._checked.fingerprint()}
+
+    def taught_on(self) -> str:
+        """The entries of the training folder."""
+        return "nothing" if self.training_folder is None else self._teaching._checked.fingerprint()
+
+    def require_training(self, n: int = 0) -> None:
+        """Raise BadInput where there are no n entries to distil a student on."""
         if self.training_folder is None:
             raise BadInput(
                 f"world {self.name!r} has nothing to distil a student on: give captioned images with "
                 f"catalog.worlds.{self.name}.training_folder=FOLDER, or train.on_demand=false to do without"
             )
-        other = replace(self, folder=self.training_folder, side=None, fit="crop")
-        size, chosen = (resolution.width, resolution.height), other._first(n)
-        for first in range(0, n, READ):
-            rows = chosen[first : first + READ]
-            images = torch.stack([_pixels(row, size, "crop") for row in rows])
-            yield images.to(device), [caption(row.caption) for row in rows]
+        self._teaching._first(n)
+
+    @cached_property
+    def _teaching(self) -> "FolderWorld":
+        return replace(self, folder=self.training_folder, side=None, fit="crop")
 
     @cached_property
     def _checked(self) -> Checked:
@@ -182,6 +211,16 @@ class FolderWorld:
                 "lower n or add images"
             )
         return good[:n]
+
+
+def _held(source: Source) -> Any:
+    """What can be known of a picture without reading it: size and time of its file, and where it lies inside."""
+    path = source if isinstance(source, Path) else getattr(source, "path", None)
+    if path is None:
+        return None
+    status = path.stat() if path.exists() else None
+    inside = [] if isinstance(source, Path) else spelled(source)["settings"]
+    return [path.name, inside, status and status.st_size, status and status.st_mtime_ns]
 
 
 def _pixels(entry: Entry, size: tuple[int, int], fit: str) -> Tensor:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from harness.features.source import fingerprint_of
 from harness.judged.refusal import refusal
 from harness.records.groups import units_of
 from harness.records.record import Reading
@@ -55,6 +56,10 @@ class Attributes:
     name: str = "attributes"
     least: int = 8
     needs: ClassVar[str] = "weights"
+
+    def fingerprints(self) -> dict[str, str]:
+        """The probe's weights."""
+        return {"probe": fingerprint_of(PROBE)}
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         """Two readings, attributes and scenes_right; a dash outside the embedded world."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.records.case import BadInput, Resolution
+from harness.records.spelled import digest
 from harness.seats.sources import json_of
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -55,6 +56,11 @@ class Layout:
         """The size that a denoiser's configuration names."""
         side = self.shrink * int(self.value(part, "sample_size"))
         return Resolution(side, side)
+
+    def fingerprint(self) -> str:
+        """Sixteen hex digits over the index and the configuration of every component."""
+        files = [self.folder / "model_index.json", *sorted(self.folder.glob("*/*config.json"))]
+        return digest({path.relative_to(self.folder).as_posix(): json_of(path) for path in files})
 
     @property
     def shrink(self) -> int:

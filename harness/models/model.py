@@ -22,6 +22,7 @@ from harness.models.quiet import quiet
 from harness.models.sampler import DEFAULT, calls, known, noise_schedule, scheduler, solver_seed, times
 from harness.models.text import States, TextCache, batched, drawn
 from harness.records.case import BadInput, Resolution
+from harness.records.spelled import Inert, settings_of
 from harness.seats.mixer import Site
 from harness.seats.surgery import sites
 
@@ -31,7 +32,7 @@ PIPELINE_MULTIPLE = 8
 DECODED_PIXELS = 2**22  # more are decoded image by image: the autoencoder's activations are what fills memory
 
 
-class Model(ABC):
+class Model(Inert, ABC):
     """One text-to-image model. Inert until `load`.
 
     source: a hub id, a local diffusers folder, `pkg://package/folder`, `random` (random weights on the configuration,
@@ -98,9 +99,7 @@ class Model(ABC):
         """The configurations in force: those of a local folder, or else the shipped ones."""
         folder = weights.local(self.source)
         if folder is None and self.config is None:
-            raise BadInput(
-                f"model {self.name} has no configuration: give config= one of the shipped ones, or a local source"
-            )
+            raise BadInput(f"model {self.name} has no configuration: give config= a shipped one, or a local source")
         layout = Layout(folder) if folder is not None else Layout.shipped(str(self.config))
         self._accept(layout)
         return layout
@@ -162,12 +161,12 @@ class Model(ABC):
 
     def unload(self) -> None:
         """Let go of everything that `load` brought."""
-        self.pipeline, self._denoiser, self._loaded = None, None, None
+        self.pipeline = self._denoiser = self._loaded = None
 
     def on_meta(self, dtype: str = "fp32") -> "Model":
         """The same model on the meta device, as another object, built once: what is loaded here stays loaded."""
         if dtype not in self._twins:
-            self._twins[dtype] = type(self)(self.name, self.source, self.config, self.resolutions, self.presets)
+            self._twins[dtype] = type(self)(**settings_of(self))
         return self._twins[dtype].load("meta", dtype)
 
     def _opened(self, device: torch.device, dtype: torch.dtype) -> Any:
@@ -206,11 +205,14 @@ class Model(ABC):
 
     def fingerprint(self) -> str:
         """Twelve hex digits over the files of the weights; `random` or `shapes` where there are no files."""
-        if self.source is None or (self._loaded is not None and self._loaded[0] == "meta"):
-            return "shapes"
         if self.source == weights.RANDOM:
             return weights.RANDOM
-        return weights.fingerprint(weights.fetch(self.source, self.name))
+        known = self.source is not None and (self._loaded is None or self._loaded[0] != "meta")
+        return weights.fingerprint(weights.fetch(str(self.source), self.name)) if known else "shapes"
+
+    def fingerprints(self) -> dict[str, str]:
+        """The configuration in force: with the class it decides every shape."""
+        return {"config": self.layout.fingerprint()}
 
     def example(self, resolution: Resolution, batch: int = 1) -> dict[str, Any]:
         """Keyword arguments of one denoiser call on noise, on the loaded device and dtype; the same at every call."""
@@ -223,8 +225,8 @@ class Model(ABC):
 
     def noise(self, seed: int, resolution: Resolution) -> Tensor:
         """The initial latents of one image: (1, C, h, w) from a generator of its own on the CPU."""
-        shape = (1, self.latent_channels, resolution.height // self.shrink, resolution.width // self.shrink)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        size = resolution.height // self.shrink, resolution.width // self.shrink
+        return torch.randn((1, self.latent_channels, *size), generator=torch.Generator().manual_seed(seed))
 
     def text_states(self, prompts: Sequence[str | None], guidance: bool = False) -> States:
         """What the denoiser needs from the text, batched; None, which guidance puts first, is unconditional."""
@@ -294,7 +296,4 @@ class Model(ABC):
     def _placed(self, text: States) -> States:
         """On the denoiser's device; floating point in its dtype."""
         weight = next(self.denoiser.parameters())
-        return {
-            name: tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else None)
-            for name, tensor in text.items()
-        }
+        return {name: t.to(weight.device, weight.dtype if t.is_floating_point() else None) for name, t in text.items()}

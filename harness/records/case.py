@@ -1,12 +1,12 @@
 """A case: one point of the sweep's grid, as a picklable value whose key is a hash of what changes its result."""
 
-import hashlib
-import json
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-NAMED = ("model", "variant", "resolution", "weights", "mixer")
+from harness.records.spelled import digest
+
+NAMED = ("model", "variant", "resolution", "weights", "mixer", "config", "processor")
 """Fields of a case that stand for themselves wherever it is shown; all others are its settings."""
 
 
@@ -57,8 +57,9 @@ class Case:
     """Model, variant, resolution, and every setting that changes a result.
 
     `weights` names the weights in force: a fingerprint of the model's files and of the student's, `shapes` where a
-    cost is taken on the configuration alone. `mixer` spells out the variant: what makes its mixers, with all settings;
-    a record from before it was kept has none, and its key is without.
+    cost is taken on the configuration alone. `mixer` spells out the variant: what makes its mixers, with all settings.
+    `config` is a digest of the model's class and configuration, `processor` the name of what computes. A record from
+    before one of these was kept has none, and its key is without.
     `metrics` is what to measure; it is not part of the identity, so a record can be extended by a metric that it lacks.
     """
 
@@ -76,24 +77,30 @@ class Case:
     device: str
     weights: str
     mixer: str = ""
+    config: str = ""
+    processor: str = ""
 
     def identity(self) -> dict[str, Any]:
-        """The fields that change a result, as JSON values."""
+        """The fields that change a result, as JSON values: of a device its kind, which of several is no matter."""
         fields = asdict(self) | {"resolution": str(self.resolution), "seeds": list(self.seeds)}
-        del fields["metrics"]
-        if not self.mixer:
-            del fields["mixer"]
-        return fields
+        fields["device"] = self.device.partition(":")[0]
+        unknown = [name for name in ("mixer", "config", "processor") if not fields[name]]
+        return {name: value for name, value in fields.items() if name not in ("metrics", *unknown)}
 
     @property
     def key(self) -> str:
         """Sixteen hex digits that name this case on disk."""
-        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:16]
+        return digest(self.identity())
 
     @property
     def pixels(self) -> int:
         """Pixels of one image."""
         return self.resolution.pixels
+
+    @property
+    def made(self) -> tuple[str, str]:
+        """What the variant is made of here: its mixers with their settings, and the model's configuration."""
+        return self.mixer, self.config
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@ Nothing here tells one host from another of the same make, and no path is kept, 
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,19 @@ import psutil
 
 PACKAGES = ("torch", "diffusers", "transformers", "timm", "open_clip_torch", "natten")
 IDENTITY = ("cpu", "threads", "gpu")
+VERSIONS = ("torch", "diffusers")
 
 
 def describe(device: str = "cpu") -> dict[str, Any]:
     """What must be known beside a timing, as JSON values; what cannot be found out is None.
 
-    `memory` is in bytes. `threads` are those that this process may use; `load` is the average of the last minute, at
+    `memory` is in bytes. `threads` are those that torch computes with; `load` is the average of the last minute, at
     the moment of the call, and a load near `threads` means that others were at work.
     """
     return {
         "cpu": _cpu_name(),
         "cores": psutil.cpu_count(logical=False),
-        "threads": _usable_threads(),
+        "threads": threads(),
         "memory": psutil.virtual_memory().total,
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
@@ -36,9 +39,34 @@ def describe(device: str = "cpu") -> dict[str, Any]:
     }
 
 
+def threads() -> int | None:
+    """Threads that torch computes with: as it says itself once it is loaded."""
+    torch = sys.modules.get("torch")
+    return int(torch.get_num_threads()) if torch else _usable_threads()
+
+
+def processor(device: str) -> str:
+    """The name of what computes: the accelerator's, or the processor's."""
+    return str(_accelerator(device)["gpu"] or _cpu_name())
+
+
 def same_make(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether timings taken on the two may be expected to agree."""
     return all(one.get(name) == other.get(name) for name in IDENTITY)
+
+
+def differences(origin: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """In what, in words, a number's origin is not this run's: source, hardware, threads, torch and diffusers."""
+    if not origin:
+        return ["it is not known where"]
+    said = [f"{name} {origin.get(name)}" for name in IDENTITY if origin.get(name) != here.get(name)]
+    versions = [dict(side.get("packages") or {}) for side in (origin, here)]
+    said += [f"{name} {versions[0].get(name)}" for name in VERSIONS if versions[0].get(name) != versions[1].get(name)]
+    if origin.get("commit") != here.get("commit"):
+        said.append(f"commit {str(origin.get('commit'))[:8]}")
+    elif origin.get("dirty") or here.get("dirty"):
+        said.append("source with changes that are not committed")
+    return said
 
 
 def room(machine: dict[str, Any]) -> int | None:
@@ -56,9 +84,11 @@ def _cpu_name() -> str | None:
 
 
 def _usable_threads() -> int | None:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return psutil.cpu_count()
+    """As OMP_NUM_THREADS says, or those that the process may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count()
 
 
 def _version(package: str) -> str | None:

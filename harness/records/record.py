@@ -13,6 +13,8 @@ from harness.records.typed import check_sound, parsed, reader
 from harness.records.units import is_cost
 
 SCHEMA = 1
+TRACEBACK = "traceback"
+"""Among the artifacts of a record: where its case broke. The next try leaves it behind."""
 
 
 class Unreadable(ValueError):
@@ -30,6 +32,8 @@ class Reading:
     metric: the catalogue's metric that took it (`flops`); name: what it is (`flops_mixers`). unit: FLOP, byte, ms,
     parameter, x (a ratio of costs), share, or 1 for scores. low, high: a 95 % interval. samples: raw values (per image,
     per repetition). details: whatever belongs beside the number (a noise floor, a break-down), as JSON values.
+    heals: a dash that may be a number another time, and is tried again. origin: the machine, commit and versions that
+    it was taken with, and when.
     """
 
     metric: str
@@ -44,6 +48,8 @@ class Reading:
     reason: str = ""
     samples: tuple[float, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    heals: bool = False
+    origin: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise ValueError for what is no reading, so that no metric can make one and no file can hold one."""
@@ -77,7 +83,10 @@ class SiteAccount:
 
 @dataclass(frozen=True)
 class Record:
-    """Everything that is known of one case. `artifacts` are paths relative to the store's folder."""
+    """Everything that is known of one case. `artifacts` are paths relative to the store's folder.
+
+    identities: of each metric that was asked for, a digest of all that can change its readings.
+    """
 
     case: Case
     status: Status
@@ -89,6 +98,7 @@ class Record:
     machine: dict[str, Any] = field(default_factory=dict)
     started: str = ""
     elapsed_s: float = 0.0
+    identities: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise ValueError for a beginning that is no time, a negative duration, a path that leads out of the store."""
@@ -105,25 +115,39 @@ class Record:
         """The reading of that name, if it was taken."""
         return next((r for r in self.readings if r.name == name), None)
 
+    def origins(self) -> list[dict[str, Any]]:
+        """Machines, commits and versions of its readings, each once; those of its last run where it has none."""
+        of_each = (reading.origin for reading in self.readings if reading.origin)
+        found = [{name: value for name, value in origin.items() if name != "started"} for origin in of_each]
+        return [one for place, one in enumerate(found) if one not in found[:place]] or [self.machine]
+
     def merged(self, later: "Record") -> "Record":
-        """This record with what a later run of the same case added or took again."""
+        """This record with what a later run of the same case added or took again; each reading keeps its origin."""
         fresh = set(later.case.metrics)
         kept = tuple(r for r in self.readings if r.metric not in fresh)
         metrics = tuple(dict.fromkeys(self.case.metrics + later.case.metrics))
+        still = {name: path for name, path in self.artifacts.items() if name != TRACEBACK}
         return replace(
             later,
             case=replace(later.case, metrics=metrics),
             readings=kept + later.readings,
             sites=later.sites or self.sites,
-            artifacts=self.artifacts | later.artifacts,
+            notes=tuple(dict.fromkeys(self.notes + later.notes)),
+            artifacts=still | later.artifacts,
             elapsed_s=self.elapsed_s + later.elapsed_s,
+            identities=self.identities | later.identities,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values only."""
+        """JSON values only; each origin once, and of a reading its place among them."""
         data = asdict(self)
         data["case"] = self.case.identity() | {"metrics": list(self.case.metrics), "key": self.case.key}
-        return {"schema": SCHEMA, **data}
+        origins: list[dict[str, Any]] = []
+        for reading in data["readings"]:
+            if reading["origin"] not in origins:
+                origins.append(reading["origin"])
+            reading["origin"] = origins.index(reading["origin"])
+        return {"schema": SCHEMA, **data, "origins": origins}
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
@@ -132,9 +156,10 @@ class Record:
             raise ValueError("not a JSON object")
         if data.get("schema") != SCHEMA:
             raise ValueError(f"schema {data.get('schema')!r:.40}, this version reads {SCHEMA}")
-        fields = {name: value for name, value in data.items() if name != "schema"}
+        fields = {name: value for name, value in data.items() if name not in ("schema", "origins")}
         if isinstance(case := fields.get("case"), dict):
             fields["case"] = {name: value for name, value in case.items() if name != "key"}
+        fields["readings"] = _with_origins(fields.get("readings"), data.get("origins"))
         made: Any = cls
         record: Self = reader(made)(fields, "")
         return record
@@ -155,3 +180,16 @@ class Record:
         if record.case.key != path.stem:
             raise Unreadable(f"its case has the key {record.case.key}")
         return record
+
+
+def _with_origins(readings: Any, origins: Any) -> Any:
+    """Readings with what stands at their origin's place in the list, as they were before `to_json`."""
+    if not isinstance(readings, list) or not isinstance(origins, list):
+        return readings
+    known = dict(enumerate(origins))
+
+    def restored(reading: Any) -> Any:
+        place = reading.get("origin") if isinstance(reading, dict) else None
+        return reading | {"origin": known[place]} if type(place) is int and place in known else reading
+
+    return [restored(reading) for reading in readings]

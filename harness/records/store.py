@@ -1,6 +1,7 @@
 """The store: a folder of records, one JSON file a case, each written whole or not at all.
 
     records/<key>.json     the record of the case with that key
+    records/<key>.txt      the traceback of a case that failed
     images/<key>/<i>.png   the images of a case, i the index of the prompt; prompts.json lists the prompts
 
 A record file appears under its name by a rename, after its bytes have reached the disk: a run that is killed at any
@@ -10,7 +11,7 @@ moment leaves the record from before or the record from after. What cannot be re
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
@@ -95,12 +96,6 @@ class Store(Archive):
             ) from error
         return kept
 
-    def images(self, case: Case) -> Path:
-        """The folder of that case's images, made on first use."""
-        folder = self.folder / "images" / case.key
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
     def _refuse(self, path: Path, why: str) -> None:
         taken = sum(1 for _ in path.parent.glob(f"{path.name}.corrupt*"))
         aside = path.with_name(f"{path.name}.corrupt{taken or ''}")
@@ -110,23 +105,27 @@ class Store(Archive):
         )
 
 
-def done(record: Record) -> set[str]:
-    """Names of the metrics that need not be taken again.
+def done(record: Record, identities: Mapping[str, str]) -> set[str]:
+    """Names of the metrics that need not be taken again: taken under the identity that is asked for.
 
-    In a record with status ok these are all metrics with readings, dashes included: a dash with its reason is an
-    answer. In any other record only those whose readings all have values.
+    In a record with status ok a dash that cannot heal is an answer too. In any other record only numbers are.
     """
-    dashes = set() if record.status == "ok" else {r.metric for r in record.readings if r.value is None}
-    return {r.metric for r in record.readings} - dashes
+    again = {r.metric for r in record.readings if r.value is None and (r.heals or record.status != "ok")}
+    return {r.metric for r in record.readings} - again - _changed(record, identities)
 
 
-def missing(case: Case, kept: Record | None) -> tuple[str, ...]:
+def missing(case: Case, kept: Record | None, identities: Mapping[str, str]) -> tuple[str, ...]:
     """The metrics of a case that its record lacks; none where trying them again here would end the same."""
     if kept is None:
         return case.metrics
-    if kept.status in FINAL and set(case.metrics) <= set(kept.case.metrics) and _here(kept):
-        return ()
-    return tuple(name for name in case.metrics if name not in done(kept))
+    final = kept.status in FINAL and set(case.metrics) <= set(kept.case.metrics) and _here(kept)
+    enough = set(case.metrics) - _changed(kept, identities) if final else done(kept, identities)
+    return tuple(name for name in case.metrics if name not in enough)
+
+
+def _changed(record: Record, identities: Mapping[str, str]) -> set[str]:
+    """The metrics whose readings would be others now."""
+    return {name for name, identity in identities.items() if record.identities.get(name, "") != identity}
 
 
 def _here(record: Record) -> bool:

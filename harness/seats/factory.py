@@ -1,35 +1,24 @@
-"""What makes a variant's mixers, spelled out: a function and its settings, of a factory and as a student's file says.
+"""What makes a variant's mixers: a factory with a model's presets for it, and what a student's file says of its own.
 
 A student that was trained here says them in its header (`ingredients`), one that was saved from a pipeline in the
 config.json beside it (`FORMAT`).
 """
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from functools import partial
-from inspect import signature
 from typing import Any
 
 from harness.records.case import BadInput
+from harness.records.spelled import ONLY_SPEED, path_of, spelled
 from harness.seats.mixer import Site, TokenMixer
 
 FORMAT = "deltabench student, version 1"
 """How a saved student's config.json is marked; other versions begin the same up to the comma."""
 
 
-def described(factory: partial[TokenMixer], but: Container[str] = ()) -> dict[str, Any]:
-    """Function and settings, without those in `but`; maps in their order, since the first pattern that fits decides."""
-    settings = {
-        name: list(value.items()) if isinstance(value, Mapping) else value
-        for name, value in factory.keywords.items()
-        if name not in but
-    }
-    return {"mixer": _path(factory), "parameters": settings}
-
-
-def plain(value: object, but: Container[str] = ()) -> Any:
-    """What JSON writes for a value that it does not know; a factory among the settings is described in its turn."""
-    return described(value, but) if isinstance(value, partial) else str(value)
+UNTOLD = {*ONLY_SPEED, "inherit"}
+"""Settings that a student's weights decide: what only changes speed, and where training begins."""
 
 
 def made_with(source: str, config: Mapping[str, Any], header: Mapping[str, str]) -> tuple[str, dict[str, Any]] | None:
@@ -46,8 +35,7 @@ def made_with(source: str, config: Mapping[str, Any], header: Mapping[str, str])
         if "ingredients" not in header:
             return None
         made_of = json.loads(header["ingredients"])
-        settings = {key: dict(value) if _is_map(value) else value for key, value in made_of["parameters"].items()}
-        return str(made_of["mixer"]).split(".")[-2], settings
+        return str(made_of["mixer"]).split(".")[-2], _maps(made_of["parameters"])
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{source} is a student that does not say its mixer and settings ({type(error).__name__}: {error}): "
@@ -57,7 +45,7 @@ def made_with(source: str, config: Mapping[str, Any], header: Mapping[str, str])
 
 def mixer_name(factory: partial[TokenMixer]) -> str:
     """The class that the factory makes mixers of, or the module where it chooses among several."""
-    return _path(factory).split(".")[-2]
+    return path_of(factory.func).split(".")[-2]
 
 
 def makers(factory: partial[TokenMixer]) -> list[partial[TokenMixer]]:
@@ -67,10 +55,35 @@ def makers(factory: partial[TokenMixer]) -> list[partial[TokenMixer]]:
 
 
 def differing(factory: partial[TokenMixer], settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Settings that decide a result, by name, where these and the factory's differ: both values, defaults included."""
-    theirs, ours = _settings(partial(factory.func, **settings)), _settings(factory)
+    """Settings of a file and of the factory that decide a result, by name, where they differ; defaults included."""
+    theirs, ours = _settings(partial(factory.func)) | _told(settings), _settings(factory)
     names = sorted(theirs.keys() | ours.keys())
     return {name: (theirs.get(name), ours.get(name)) for name in names if theirs.get(name) != ours.get(name)}
+
+
+def preset(factory: partial[TokenMixer], presets: Mapping[str, Any]) -> partial[TokenMixer]:
+    """The factory with a model's presets in the place of its settings."""
+    return partial(factory.func, *factory.args, **overlaid(factory.keywords, presets))
+
+
+def overlaid(settings: Mapping[str, Any], presets: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with presets in their place; of a factory among them (one of a hybrid's choices) those it is given."""
+    laid = dict(settings)
+    for name, value in presets.items():
+        own = settings.get(name)
+        if isinstance(own, partial):
+            laid[name] = preset(own, value)
+        elif isinstance(own, Mapping) and any(isinstance(each, partial) for each in own.values()):
+            laid[name] = overlaid(own, value)
+        else:
+            laid[name] = value
+    return laid
+
+
+def is_exact(factory: partial[TokenMixer]) -> bool:
+    """Whether the factory's mixer is the teacher's own attention, which has nothing to learn."""
+    mixer = getattr(factory.func, "__self__", None)
+    return isinstance(mixer, type) and issubclass(mixer, TokenMixer) and mixer.exact
 
 
 def at(site: Site, value: Any, name: str) -> Any:
@@ -80,17 +93,19 @@ def at(site: Site, value: Any, name: str) -> Any:
 
 
 def _settings(factory: partial[TokenMixer]) -> dict[str, Any]:
-    """All settings as JSON gives them back, but for a backend and for where training begins: weights decide these."""
-    parameters = signature(factory.func).parameters.values()
-    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
-    kept = {name: value for name, value in (defaults | factory.keywords).items() if name not in ("backend", "inherit")}
-    found: dict[str, Any] = json.loads(json.dumps(kept, default=partial(plain, but=("backend",))))
-    return found
+    return _maps(spelled(factory, UNTOLD)["parameters"])
 
 
-def _path(factory: partial[TokenMixer]) -> str:
-    maker: Any = factory.func
-    return f"{maker.__module__}.{maker.__qualname__}"
+def _told(value: Any) -> Any:
+    """What a file says, without what weights decide."""
+    if isinstance(value, Mapping):
+        return {name: _told(each) for name, each in value.items() if name not in UNTOLD}
+    return [_told(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _maps(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as spelled, with maps as maps again."""
+    return {name: dict(value) if _is_map(value) else value for name, value in settings.items()}
 
 
 def _is_map(value: object) -> bool:

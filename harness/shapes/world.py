@@ -53,6 +53,10 @@ class ShapesWorld:
         seeds = range(REFERENCE_SEED, REFERENCE_SEED + n)
         return draw(held_out_scenes(n), seeds, resolution.height, resolution.width)
 
+    def taught_on(self) -> str:
+        """Scenes of a seed."""
+        return f"shapes of seed {TRAINING_SEED}"
+
     def training(self, n: int, resolution: Resolution, device: str = "cpu") -> Iterator[tuple[Tensor, list[str]]]:
         """Images (B, 3, H, W) and captions to distil on, of which none is held out, a few at a time."""
         chosen = list(islice(scenes(TRAINING_SEED), n))

@@ -1,5 +1,6 @@
 """Every file of conf composes and instantiates, and the catalogue is what the folders hold."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from hydra.utils import instantiate
 
 import conf
 from harness.__main__ import GROUPS, catalog, give_way, names
-from harness.experiment import NEEDS, Experiment, runs
+from harness.experiment import Experiment
+from harness.job import NEEDS, runs
 
 ROOT = Path(conf.__path__[0])
 SWEEPS = sorted(path.stem for path in (ROOT / "sweep").glob("*.yaml"))
@@ -53,7 +55,7 @@ def test_every_entry_bears_the_name_of_its_file(composed, name):
 def test_every_sweep_composes_to_cases(composed, sweep):
     experiment = instantiate(composed(f"+sweep={sweep}"), _convert_="all")
     assert experiment.name == sweep
-    assert experiment.cases()
+    assert experiment.jobs()
 
 
 @pytest.mark.parametrize("lifted_by", ["cpu_limits=null", "device=cuda"])
@@ -61,8 +63,8 @@ def test_the_limits_that_spare_a_laptop_are_lifted_by_a_setting_and_by_another_d
     monkeypatch.setattr("harness.experiment._check_device", lambda device, dtype: None)
     chosen = ("+sweep=resolution", "models=[tiny_sd]", "resolutions=[1024]")
     spared, lifted = (instantiate(composed(*chosen, *more), _convert_="all") for more in ([], [lifted_by]))
-    assert "latency" not in spared.cases()[0].metrics
-    assert list(lifted.cases()[0].metrics) == list(lifted.metrics)
+    assert "latency" not in spared.jobs()[0].case.metrics
+    assert list(lifted.jobs()[0].case.metrics) == list(lifted.metrics)
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
@@ -77,42 +79,50 @@ def test_every_file_begins_by_saying_what_it_is_for(path):
     assert first.startswith("# ")
 
 
+def settings_by_row(experiment):
+    """What makes the mixers of every model and variant, presets laid over."""
+    models, variants = experiment.catalog.models, experiment.catalog.variants
+    everything = replace(experiment, models=list(models), variants=list(variants), metrics=["flops"], resolutions=[512])
+    return {(job.case.model, job.case.variant): job.factory.keywords for job in everything.jobs()}
+
+
 def test_a_setting_of_a_variant_on_the_command_line_beats_the_presets_of_models(composed):
     chosen = ["+sweep=smoke", "catalog.variants.deltaconv.kernel_size=3"]
     config = composed(*chosen)
     give_way(config, chosen)
-    experiment = instantiate(config, _convert_="all")
-    assert experiment.factory("tiny_sd", "deltaconv").keywords["kernel_size"] == 3
-    assert experiment.factory("sd15", "deltaconv").keywords["kernel_size"] == 3
-    assert experiment.factory("tiny_sd", "neighborhood").keywords["kernel_size"] == 5  # another variant's preset stays
-    assert experiment.factory("sd15", "deltaconv").keywords["gate"] == "scaled"
+    made = settings_by_row(instantiate(config, _convert_="all"))
+    assert made["tiny_sd", "deltaconv"]["kernel_size"] == 3
+    assert made["sd15", "deltaconv"]["kernel_size"] == 3
+    assert made["tiny_sd", "neighborhood"]["kernel_size"] == 5  # another variant's preset stays
+    assert made["sd15", "deltaconv"]["gate"] == "scaled"
 
 
 def test_a_hybrid_is_made_of_the_rows_that_it_stands_beside_on_every_model(composed):
     experiment = instantiate(composed(), _convert_="all")
+    made = settings_by_row(experiment)
     for model in experiment.catalog.models:
-        choices = experiment.factory(model, "hybrid").keywords["choices"]
+        choices = made[model, "hybrid"]["choices"]
         assert {"self_attention", "deltaconv"} <= choices.keys()
         for name, choice in choices.items():
-            row = experiment.factory(model, name)
-            assert (model, choice.func, choice.keywords) == (model, row.func, row.keywords)
+            assert choice.func == experiment.catalog.variants[name].func
+            assert choice.keywords == made[model, name]
 
 
 def test_a_setting_of_a_hybrids_choice_on_the_command_line_beats_the_presets_and_leaves_the_others(composed):
     chosen = ["catalog.variants.hybrid.choices.deltaconv.kernel_size=3"]
     config = composed(*chosen)
     give_way(config, chosen)
-    experiment = instantiate(config, _convert_="all")
-    choice = experiment.factory("pixart", "hybrid").keywords["choices"]["deltaconv"].keywords
+    made = settings_by_row(instantiate(config, _convert_="all"))
+    choice = made["pixart", "hybrid"]["choices"]["deltaconv"].keywords
     assert (choice["kernel_size"], choice["gate"]) == (3, "sigmoid")
-    assert experiment.factory("pixart", "deltaconv").keywords["kernel_size"] == 13
-    assert "down_blocks.1|up_blocks.1" in experiment.factory("sdxl", "hybrid").keywords["sites"]
+    assert made["pixart", "deltaconv"]["kernel_size"] == 13
+    assert "down_blocks.1|up_blocks.1" in made["sdxl", "hybrid"]["sites"]
 
 
 def test_costs_are_told_apart_by_the_settings_of_a_variant(composed):
     def case(*overrides):
         chosen = ["+sweep=cost", "models=[sd15]", "variants=[neighborhood]", "resolutions=[512]", *overrides]
-        return instantiate(composed(*chosen), _convert_="all").cases()[0]
+        return instantiate(composed(*chosen), _convert_="all").jobs()[0].case
 
     assert case().key == case().key
     assert case().key != case("catalog.variants.neighborhood.kernel_size=7").key

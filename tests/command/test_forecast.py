@@ -2,8 +2,8 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pytest
@@ -12,7 +12,8 @@ from baselines import LinFusionAttention, SelfAttention
 from harness import forecast
 from harness.console import Console
 from harness.experiment import Catalog, Experiment
-from harness.forecast import BUDGETS, COUNTING_S, SHARE, forecasts
+from harness.forecast import BUDGETS, COUNTING_S, SHARE, Forecast, forecasts
+from harness.job import Job
 from harness.models.unet import UNetModel
 from harness.records.case import Case
 from harness.records.machine import describe
@@ -23,6 +24,14 @@ from harness.run import run
 SIZES = [64, 128, 192, 256]
 RATE = 1e9
 WEIGHTS = 10**6
+
+
+def predicted(experiment: Experiment) -> list[Forecast]:
+    return forecasts(experiment, experiment.jobs())
+
+
+def cases(experiment: Experiment) -> list[Case]:
+    return [job.case for job in experiment.jobs()]
 
 
 def flops_of(case: Case) -> int:
@@ -40,7 +49,7 @@ class Counts:
 
     name: str
     law: Callable[[Case], int]
-    asked: list[Case]
+    asked: list[Case] = field(default_factory=list, compare=False)
     needs: str = "shapes"
 
     def __call__(self, trial) -> Iterator[Reading]:
@@ -99,8 +108,8 @@ def experiment(tmp_path, monkeypatch):
 
 
 def test_without_records_time_is_flops_over_a_rate_that_is_called_assumed(experiment):
-    found = forecasts(experiment)
-    assert [str(one.case) for one in found] == [str(case) for case in experiment.cases()]
+    found = predicted(experiment)
+    assert [str(one.case) for one in found] == [str(case) for case in cases(experiment)]
     for one in found:
         call_s = flops_of(one.case) / RATE
         assert one.seconds == pytest.approx(COUNTING_S + BUDGETS * max(3.0, call_s))
@@ -109,7 +118,7 @@ def test_without_records_time_is_flops_over_a_rate_that_is_called_assumed(experi
 
 
 def test_three_sizes_are_counted_and_the_others_follow_by_their_law(experiment):
-    forecasts(experiment)
+    predicted(experiment)
     for name, count in (("flops", 3), ("projected_memory", 2)):
         asked = experiment.catalog.metrics[name].asked
         assert len(asked) == len({str(case) for case in asked}) == count * len(experiment.variants)
@@ -117,19 +126,19 @@ def test_three_sizes_are_counted_and_the_others_follow_by_their_law(experiment):
 
 
 def test_images_cost_steps_and_guidance_and_their_batch_fills_memory(experiment):
-    plain, judged = (forecasts(replace(experiment, metrics=names))[3] for names in (["latency"], ["latency", "fdd"]))
+    plain, judged = (predicted(replace(experiment, metrics=names))[3] for names in (["latency"], ["latency", "fdd"]))
     call_s = flops_of(judged.case) / RATE
     assert judged.seconds - plain.seconds == pytest.approx(5 * 7 * 2 * call_s)
     assert judged.memory - WEIGHTS == pytest.approx(2 * 2 * (plain.memory - WEIGHTS), abs=4)
 
 
 def test_what_is_counted_on_shapes_runs_nowhere_and_needs_no_weights(experiment):
-    for one in forecasts(replace(experiment, metrics=["flops"])):
+    for one in predicted(replace(experiment, metrics=["flops"])):
         assert (one.seconds, one.memory, one.basis) == (COUNTING_S, None, "counted on shapes")
 
 
 def test_mixers_that_run_alone_take_their_budget_or_their_patience_and_no_denoiser_call(experiment):
-    found = forecasts(replace(experiment, metrics=["flops", "mixers"]))
+    found = predicted(replace(experiment, metrics=["flops", "mixers"]))
     for one in found:
         call_s = flops_of(one.case) / RATE
         assert one.seconds == pytest.approx(COUNTING_S + BUDGETS * min(20.0, max(3.0, call_s)))
@@ -137,20 +146,22 @@ def test_mixers_that_run_alone_take_their_budget_or_their_patience_and_no_denois
     assert found[0].seconds < found[3].seconds == COUNTING_S + BUDGETS * 20.0
 
 
-def kept(store: Store, case: Case, ms: float, batch: int = 1) -> None:
+def kept(store: Store, case: Case, ms: float, batch: int = 1, asked: Sequence[Job] = ()) -> None:
+    """Put what a run would have taken of a case; of one of the jobs that are asked for under its identities."""
     taken = (
         Reading("flops", "flops", 10**6, "FLOP", "lower", "flops/v1"),
         Reading("latency", "latency", ms, "ms", "lower", f"latency/v1: one denoiser call, batch {batch}, eager"),
     )
-    store.put(Record(case, "ok", readings=taken, machine=describe("cpu")))
+    known = next((job.identities for job in asked if job.case == case), {})
+    store.put(Record(case, "ok", readings=taken, machine=describe("cpu"), identities=dict(known)))
 
 
 def test_records_of_three_sizes_make_a_law_and_their_own_cases_are_kept(experiment, tmp_path):
     store = Store(tmp_path / "out")
-    cases = experiment.cases()
-    for case in cases[:3]:
-        kept(store, case, 1e4 + 2.0 * case.resolution.width**2)
-    found = forecasts(experiment)
+    asked = cases(experiment)
+    for case in asked[:3]:
+        kept(store, case, 1e4 + 2.0 * case.resolution.width**2, asked=experiment.jobs())
+    found = predicted(experiment)
     assert [(one.basis, one.seconds, one.case.metrics) for one in found[:3]] == [("kept", 0.0, ())] * 3
     call_s = 10 + 2e-3 * 256**2
     assert found[3].seconds == pytest.approx(COUNTING_S + BUDGETS * call_s)
@@ -159,27 +170,27 @@ def test_records_of_three_sizes_make_a_law_and_their_own_cases_are_kept(experime
 
 def test_the_rate_of_other_variants_in_the_store_is_better_than_an_assumption(experiment, tmp_path):
     store = Store(tmp_path / "out")
-    for case in experiment.cases()[:2]:
+    for case in cases(experiment)[:2]:
         kept(store, case, 500.0)
-    last = forecasts(experiment)[-1]
+    last = predicted(experiment)[-1]
     assert "median of 2 in the store" in last.basis
     assert last.seconds == pytest.approx(COUNTING_S + BUDGETS * max(3.0, flops_of(last.case) / 2e6))
 
 
 def test_a_latency_of_many_images_is_taken_as_one_of_each(experiment, tmp_path):
     store = Store(tmp_path / "out")
-    for case in experiment.cases()[:3]:
+    for case in cases(experiment)[:3]:
         pixels = case.resolution.width**2
         kept(store, replace(case, batch=16), 16 * (1e4 + 2.0 * pixels), 16)
         kept(store, replace(case, batch=64), 64 * (1e6 + 9.0 * pixels), 64)
-    found = forecasts(experiment)
+    found = predicted(experiment)
     call_s = 10 + 2e-3 * 64**2
     assert (found[0].seconds, found[0].basis) == (
         pytest.approx(COUNTING_S + BUDGETS * call_s),
         "its latency in the store",
     )
     assert found[3].seconds == pytest.approx(COUNTING_S + BUDGETS * (10 + 2e-3 * 256**2))
-    asked = forecasts(replace(experiment, batch=32, catalog=with_batch_of_the_case(experiment)))
+    asked = predicted(replace(experiment, batch=32, catalog=with_batch_of_the_case(experiment)))
     assert asked[0].seconds == pytest.approx(COUNTING_S + BUDGETS * 32 * call_s)
     rates = sorted(
         10**6 / ms * 1e3 for pixels in (64**2, 128**2, 192**2) for ms in (1e4 + 2 * pixels, 1e6 + 9 * pixels)
@@ -196,9 +207,9 @@ def with_batch_of_the_case(experiment: Experiment) -> Catalog:
 
 def test_records_of_other_settings_of_a_variant_say_nothing_of_its_time(experiment, tmp_path):
     store = Store(tmp_path / "out")
-    for case in experiment.cases()[-4:-1]:
+    for case in cases(experiment)[-4:-1]:
         kept(store, replace(case, mixer='{"mixer": "x", "parameters": {}}'), 500.0)
-    last = forecasts(experiment)[-1]
+    last = predicted(experiment)[-1]
     assert (last.case.variant, last.case.mixer == "") == ("linfusion", False)
     assert last.basis.endswith("(median of 3 in the store)")
 
@@ -221,8 +232,8 @@ def test_a_dry_run_downloads_no_published_weights_to_give_them_a_name(experiment
 
 def test_a_dry_run_leaves_a_store_as_it_is(experiment, tmp_path):
     store = Store(tmp_path / "out")
-    kept(store, experiment.cases()[0], 500.0)
-    broken = tmp_path / "out" / "records" / f"{experiment.cases()[1].key}.json"
+    kept(store, cases(experiment)[0], 500.0)
+    broken = tmp_path / "out" / "records" / f"{cases(experiment)[1].key}.json"
     broken.write_text("{")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     err = io.StringIO()
@@ -233,9 +244,9 @@ def test_a_dry_run_leaves_a_store_as_it_is(experiment, tmp_path):
 
 def test_records_of_another_machine_say_nothing_of_time(experiment, tmp_path, monkeypatch):
     store = Store(tmp_path / "out")
-    kept(store, experiment.cases()[0], 500.0)
+    kept(store, cases(experiment)[0], 500.0)
     monkeypatch.setattr(forecast, "describe", lambda device: {"cpu": "another"})
-    assert "assumed" in forecasts(experiment)[-1].basis
+    assert "assumed" in predicted(experiment)[-1].basis
 
 
 def test_a_call_that_cannot_be_counted_is_unknown_with_the_reason(experiment):
@@ -243,7 +254,7 @@ def test_a_call_that_cannot_be_counted_is_unknown_with_the_reason(experiment):
         raise RuntimeError("operator aten.mystery has no price")
 
     experiment.catalog.metrics["flops"] = Counts("flops", unpriced, [])
-    for one in forecasts(experiment):
+    for one in predicted(experiment):
         assert one.basis == "unknown: operator aten.mystery has no price"
         assert (one.seconds, one.memory) == (None, None)
 

@@ -71,6 +71,9 @@ class World:
     def prompts(self, n):
         return [f"prompt {i}" for i in range(n)]
 
+    def taught_on(self):
+        return "noise"
+
     def training(self, n, resolution, device):
         yield torch.rand(n, 3, resolution.height, resolution.width), self.prompts(n)
 
@@ -102,6 +105,8 @@ FAILURES = [
     (RuntimeError("the mixer broke"), "failed", 1),
     (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory", 0),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out_of_memory", 0),
+    (BadInput("this cannot be used"), "failed", 1),
+    (TypeError("this is of another type"), "failed", 1),
     (Unavailable("natten is not installed: pip install natten"), "unavailable", 0),
 ]
 
@@ -111,14 +116,40 @@ def test_a_failure_is_in_the_record_with_its_reason_and_the_sweep_goes_on(made, 
     console, out = streams()
     assert run(made({"fails": Fails(error)}), console) == left_by
     small, large = Store(tmp_path / "out").records()
-    assert (small.status, large.status, large.reason) == ("ok", status, str(error))
+    assert (small.status, large.status) == ("ok", status)
+    assert large.reason.endswith(str(error))
     assert json.loads(out.getvalue().splitlines()[-1])["statuses"] == {"ok": 1, status: 1}
 
 
-def test_bad_input_ends_the_run_and_keeps_what_was_finished(made, tmp_path):
-    with pytest.raises(BadInput, match="cannot be used"):
-        run(made({"fails": Fails(BadInput("this cannot be used"))}), streams()[0])
-    assert [record.status for record in Store(tmp_path / "out").records()] == ["ok"]
+def test_what_fails_is_told_with_its_traceback_in_a_file_until_it_succeeds(made, tmp_path):
+    class Breaks(Counts):
+        def __call__(self, trial) -> Iterator[Reading]:
+            if broken:
+                raise KeyError("no such thing")
+            yield from super().__call__(trial)
+
+    broken = True
+    assert run(made({"breaks": Breaks(), "counts": Counts()}, resolutions=[64]), streams()[0]) == 1
+    (record,) = Store(tmp_path / "out").records()
+    assert (record.status, record.reason) == ("failed", "KeyError 'no such thing'")
+    assert record.reading("counts").value == 64  # what does not depend on it is taken all the same
+    told = tmp_path / "out" / record.artifacts["traceback"]
+    assert "KeyError: 'no such thing'" in told.read_text()
+    broken = False
+    assert run(made({"breaks": Breaks(), "counts": Counts()}, resolutions=[64]), streams()[0]) == 0
+    (record,) = Store(tmp_path / "out").records()
+    assert (record.status, record.artifacts, told.exists()) == ("ok", {}, False)
+
+
+@pytest.mark.parametrize("details", [{"x": float("nan")}, {"x": object()}, {"x": {1, 2}}])
+def test_a_reading_that_json_cannot_hold_is_a_failure_of_its_case(made, tmp_path, details):
+    class Odd(Counts):
+        def __call__(self, trial) -> Iterator[Reading]:
+            yield Reading("odd", "odd", 1, "1", "lower", "odd/v1", details=details)
+
+    assert run(made({"odd": Odd()}, resolutions=[64]), streams()[0]) == 1
+    (record,) = Store(tmp_path / "out").records()
+    assert record.reason.startswith("reading odd holds what is no number or text")
 
 
 def test_a_size_that_is_too_large_for_memory_spares_the_larger_ones(made, tmp_path):
@@ -163,7 +194,7 @@ def test_what_memory_refused_is_not_tried_again_on_this_machine_but_on_a_larger_
             yield from super().__call__(trial)
 
     for gigabytes in (16, 16, 80):
-        for module in ("run", "records.store"):
+        for module in ("job", "run", "records.store"):
             monkeypatch.setattr(f"harness.{module}.describe", lambda device, size=gigabytes: machine(size))
         run(made({"fails": Grows(torch.OutOfMemoryError("full"))}, resolutions=[64, 96]), streams()[0])
         asked.append(gigabytes)
@@ -208,23 +239,23 @@ def test_an_image_does_not_depend_on_the_batch_that_it_was_made_in(made):
     images = []
     for batch in (1, 3):
         experiment = made({"brightness": Brightness()}, batch=batch)
-        images.append(experiment.trial(experiment.cases()[0]).images())
+        images.append(experiment.jobs()[0].trial().images())
     torch.testing.assert_close(images[0], images[1], atol=1e-4, rtol=0)
 
 
 def test_metrics_stop_at_the_limits_of_a_cpu_and_cases_without_metrics_are_left_out(made):
     metrics = {"brightness": Brightness(), "fails": Fails(RuntimeError())}
-    cases = made(metrics, cpu_limits={"tiny": {"brightness": 32, "fails": 32}}).cases()
-    assert [str(case.resolution) for case in cases] == ["32"]
-    cases = made(metrics, cpu_limits={"tiny": {"brightness": 32}}).cases()
-    assert [case.metrics for case in cases] == [("brightness", "fails"), ("fails",)]
+    jobs = made(metrics, cpu_limits={"tiny": {"brightness": 32, "fails": 32}}).jobs()
+    assert [str(job.case.resolution) for job in jobs] == ["32"]
+    jobs = made(metrics, cpu_limits={"tiny": {"brightness": 32}}).jobs()
+    assert [job.case.metrics for job in jobs] == [("brightness", "fails"), ("fails",)]
 
 
 def test_the_limits_of_a_cpu_are_none_of_another_device(made, monkeypatch):
     monkeypatch.setattr("harness.experiment._check_device", lambda device, dtype: None)
     metrics = {"brightness": Brightness(), "fails": Fails(RuntimeError())}
-    cases = made(metrics, cpu_limits={"tiny": {"brightness": 0, "fails": 0}}, device="cuda:0").cases()
-    assert [case.metrics for case in cases] == [("brightness", "fails")] * 2
+    jobs = made(metrics, cpu_limits={"tiny": {"brightness": 0, "fails": 0}}, device="cuda:0").jobs()
+    assert [job.case.metrics for job in jobs] == [("brightness", "fails")] * 2
 
 
 def test_random_weights_have_no_quality_and_teach_no_student(made):
@@ -234,8 +265,8 @@ def test_random_weights_have_no_quality_and_teach_no_student(made):
     experiment = made({"brightness": Brightness()}, variants=variants, resolutions=[32], train=recipe)
     model = UNetModel("tiny", source="random", config="sd15")
     random = replace(experiment, catalog=replace(experiment.catalog, models={"tiny": model}))
-    assert [random.trial(case).trained for case in experiment.cases()] == [False, False]
-    assert all(experiment.trial(case).trained == (case.variant == variants[0]) for case in experiment.cases())
+    assert [job.trial().trained for job in random.jobs()] == [False, False]
+    assert all(job.trial().trained == (job.case.variant == variants[0]) for job in experiment.jobs())
 
 
 @pytest.mark.parametrize(
@@ -253,8 +284,9 @@ def test_a_setting_that_lists_nothing_is_refused_in_one_sentence(made, setting, 
 
 def test_costs_on_shapes_alone_are_not_named_after_weights(made):
     metrics = {"fails": Fails(RuntimeError())}
-    assert {case.weights for case in made(metrics).cases()} == {"shapes"}
+    assert {job.case.weights for job in made(metrics).jobs()} == {"shapes"}
     metrics["brightness"] = Brightness()
-    named = {case.variant: case.weights for case in made(metrics, variants=["self_attention", "linfusion"]).cases()}
+    jobs = made(metrics, variants=["self_attention", "linfusion"]).jobs()
+    named = {job.case.variant: job.case.weights for job in jobs}
     assert "+" not in named["self_attention"]
     assert named["linfusion"].startswith(named["self_attention"] + "+")

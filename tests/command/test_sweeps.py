@@ -46,7 +46,8 @@ def sweep():
 
 
 def settings(experiment):
-    return [(case.dtype, case.variant, case.batch, case.steps) for case in experiment.cases()]
+    cases = [job.case for job in experiment.jobs()]
+    return [(case.dtype, case.variant, case.batch, case.steps) for case in cases]
 
 
 def test_single_values_make_one_case_a_variant(sweep):
@@ -61,7 +62,7 @@ def test_lists_are_multiplied_and_the_slow_things_change_last(sweep):
 
 
 def test_every_value_has_a_key_of_its_own_and_a_repeated_one_is_one_case(sweep):
-    cases = sweep(batch=[1, 2, 1], steps=[3, 3]).cases()
+    cases = [job.case for job in sweep(batch=[1, 2, 1], steps=[3, 3]).jobs()]
     assert len(cases) == len({case.key for case in cases}) == 4
 
 

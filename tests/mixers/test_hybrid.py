@@ -18,10 +18,10 @@ from baselines import NeighborhoodAttention, SelfAttention, hybrid
 from deltaconv import DeltaConvBlock
 from harness.counted.flops import bill, body_of
 from harness.distillation.student import Student, ingredients
-from harness.experiment import overlaid
 from harness.models.model import Model
 from harness.records.case import BadInput, Resolution
 from harness.seats.checkpoint import Weighted, read
+from harness.seats.factory import overlaid
 from harness.seats.mixer import Site
 from harness.seats.surgery import seated
 

@@ -52,6 +52,8 @@ CHANGES = {
     "device": "cuda",
     "weights": "other",
     "mixer": '{"mixer": "baselines.pooling", "parameters": {}}',
+    "config": "another",
+    "processor": "another",
 }
 
 
@@ -65,8 +67,12 @@ def test_every_field_but_the_metrics_changes_the_key(make_case):
 
 
 def test_a_case_without_a_mixer_keeps_the_key_that_it_had_before_mixers_were_told(make_case):
-    assert "mixer" not in make_case().identity()
+    assert not {"mixer", "config", "processor"} & make_case().identity().keys()
     assert make_case().key == "6d26277c3dce9188"
+
+
+def test_of_a_device_its_kind_counts_and_not_which_of_several_it_is(make_case):
+    assert make_case(device="cuda:0").key == make_case(device="cuda:1").key == make_case(device="cuda").key
 
 
 def test_width_and_height_are_not_exchangeable(make_case):
@@ -107,13 +113,25 @@ def test_a_dash_needs_its_reason():
 
 def test_a_later_run_replaces_the_metrics_that_it_took_and_keeps_the_others(make_record):
     flops, latency, clip = make_record().readings
+    flops, latency = (replace(reading, origin={"cpu": "the first"}) for reading in (flops, latency))
     earlier = replace(
-        make_record(metrics=("flops", "latency"), readings=(flops, latency)), artifacts={"a": "1", "b": "1"}
+        make_record(metrics=("flops", "latency"), readings=(flops, latency)),
+        artifacts={"a": "1", "b": "1"},
+        notes=("published weights, all of them",),
+        identities={"flops": "1", "latency": "1"},
     )
-    faster = replace(latency, value=9.0)
-    later = replace(make_record(metrics=("latency", "clip_score"), readings=(faster, clip)), artifacts={"b": "2"})
+    faster, clip = (replace(reading, origin={"cpu": "the second"}) for reading in (replace(latency, value=9.0), clip))
+    later = replace(
+        make_record(metrics=("latency", "clip_score"), readings=(faster, clip)),
+        artifacts={"b": "2"},
+        identities={"latency": "2", "clip_score": "2"},
+    )
     joined = earlier.merged(later)
     assert joined.readings == (flops, faster, clip)
+    assert [reading.origin["cpu"] for reading in joined.readings] == ["the first", "the second", "the second"]
+    assert joined.notes == earlier.notes
+    assert joined.identities == {"flops": "1", "latency": "2", "clip_score": "2"}
+    assert Record.from_json(json.loads(json.dumps(joined.to_json()))) == joined
     assert joined.case.metrics == ("flops", "latency", "clip_score")
     assert joined.case.key == earlier.case.key
     assert joined.artifacts == {"a": "1", "b": "2"}

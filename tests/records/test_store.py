@@ -16,6 +16,9 @@ from harness.records.machine import describe
 from harness.records.record import Reading
 from harness.records.store import Archive, Store, done, missing
 
+ASKED = {"flops": "asked", "latency": "asked", "clip_score": "asked"}
+"""The identities that the records of `make_record` bear."""
+
 
 def test_a_record_comes_back_unchanged(tmp_path, make_record):
     store, record = Store(tmp_path), make_record()
@@ -38,7 +41,7 @@ def test_a_later_run_adds_its_metrics_to_the_record(tmp_path, make_record):
     kept = store.put(make_record(metrics=("latency",), readings=make_record().readings[1:2]))
     assert [reading.name for reading in kept.readings] == ["flops", "latency"]
     assert store.get(kept.case) == kept
-    assert done(kept) == {"flops", "latency"}
+    assert done(kept, ASKED) == {"flops", "latency"}
 
 
 def test_a_dash_with_its_reason_is_done_in_an_ok_record_and_to_be_tried_again_in_a_failed_one(tmp_path, make_record):
@@ -46,13 +49,23 @@ def test_a_dash_with_its_reason_is_done_in_an_ok_record_and_to_be_tried_again_in
     flops = make_record().readings[0]
     dash = Reading("latency", "latency", None, "ms", "lower", "latency/v1", reason="no timer here")
     ok = store.put(make_record(readings=(flops, dash)))
-    assert done(ok) == {"flops", "latency"}
+    assert done(ok, ASKED) == {"flops", "latency"}
+    assert done(replace(ok, readings=(flops, replace(dash, heals=True))), ASKED) == {"flops"}
     failed = store.put(make_record(readings=(flops, dash), status="failed", reason="it broke", steps=11))
-    assert done(failed) == {"flops"}
+    assert done(failed, ASKED) == {"flops"}
 
 
 def test_an_unknown_case_lacks_everything(tmp_path, make_case):
-    assert missing(make_case(), Store(tmp_path).get(make_case())) == make_case().metrics
+    assert missing(make_case(), Store(tmp_path).get(make_case()), ASKED) == make_case().metrics
+
+
+def test_a_number_is_kept_under_its_own_identity_alone(tmp_path, make_record):
+    kept = Store(tmp_path).put(make_record())
+    assert missing(kept.case, kept, ASKED) == ()
+    assert missing(kept.case, kept, ASKED | {"latency": "another"}) == ("latency",)
+    full = replace(make_record((), "out_of_memory", "full"), machine=describe("cpu"))
+    assert missing(full.case, full, ASKED) == ()
+    assert missing(full.case, full, ASKED | {"latency": "another"}) == ("latency",)
 
 
 @pytest.mark.parametrize(
@@ -132,9 +145,9 @@ def test_leftovers_of_dead_processes_are_removed_and_those_of_living_ones_are_no
 def test_what_memory_refused_is_final_on_machines_of_the_same_make_and_memory(make_record, changed):
     full = replace(make_record((), "out_of_memory", "full"), machine=describe("cpu") | changed)
     final = changed.keys() <= {"load"}
-    assert missing(full.case, full) == (() if final else full.case.metrics)
+    assert missing(full.case, full, ASKED) == (() if final else full.case.metrics)
     more = replace(full.case, metrics=("flops", "fdd"))
-    assert missing(more, full) == more.metrics
+    assert missing(more, full, ASKED) == more.metrics
 
 
 def test_an_archive_writes_nothing_and_moves_nothing(tmp_path, make_record):
@@ -152,12 +165,6 @@ def test_an_archive_writes_nothing_and_moves_nothing(tmp_path, make_record):
     assert {path: path.read_bytes() for path in (tmp_path / "records").iterdir()} == before
     (sentence,) = said
     assert sentence.endswith("its case will be measured again")
-
-
-def test_images_of_a_case_have_a_folder_of_their_own(tmp_path, make_case):
-    folder = Store(tmp_path).images(make_case())
-    assert folder == tmp_path / "images" / make_case().key
-    assert folder.is_dir()
 
 
 WRITER = """

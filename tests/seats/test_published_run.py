@@ -59,18 +59,18 @@ def test_a_case_with_published_weights_has_images_and_the_account_in_its_record(
         f"published weights, {weights}: 56 tensors loaded at 7 sites; 14 missing biases are zero, the first "
         "down_blocks.0.attentions.0.transformer_blocks.0.attn1.gates.0.conv_spatial.bias",
     )
-    assert record.case.weights.endswith(experiment.student("tiny", "blocks").key)
+    assert record.case.weights.endswith(experiment.jobs()[0].student.key)
 
 
 def test_other_weights_are_another_case_and_a_models_preset_can_name_them(made: Any, weights: Path) -> None:
     block = partial(DeltaConvBlock.for_site, kernel_size=5)
     by_preset = made(block, presets={"published": str(weights)})
-    assert "published" not in by_preset.factory("tiny", "blocks").keywords
-    first = by_preset.cases()
-    assert first == made(partial(block, published=str(weights))).cases()
+    (first,) = by_preset.jobs()
+    assert "published" not in first.factory.keywords
+    assert first.case == made(partial(block, published=str(weights))).jobs()[0].case
     save_file(test_published.convfusion(tiny_pipelines.unet()), weights)
-    assert by_preset.cases() != first
-    assert made(block).cases() != first
+    assert by_preset.jobs()[0].case != first.case
+    assert made(block).jobs()[0].case != first.case
 
 
 def test_weights_that_do_not_fit_end_the_run_in_a_sentence(made: Any, weights: Path) -> None:
@@ -79,7 +79,7 @@ def test_weights_that_do_not_fit_end_the_run_in_a_sentence(made: Any, weights: P
     ):
         run(made(partial(DeltaConvBlock.for_site, kernel_size=3, published=str(weights))), streams()[0])
     with pytest.raises(BadInput, match=r"^blocks is the teacher's own attention and takes no weights: leave out publ"):
-        made(partial(SelfAttention.for_site, published=str(weights))).cases()
+        made(partial(SelfAttention.for_site, published=str(weights))).jobs()
 
 
 def test_a_student_of_another_mixer_or_setting_ends_the_run_in_a_sentence(made: Any, tmp_path: Path) -> None:
@@ -95,22 +95,23 @@ def test_a_student_of_another_mixer_or_setting_ends_the_run_in_a_sentence(made: 
 
 def test_a_dry_run_downloads_nothing(made: Any) -> None:
     blocks = partial(DeltaConvBlock.for_site, published="nobody/nothing")
-    (case,) = made(blocks, dry_run=True).cases()
-    assert case.weights == "not fetched"
+    (job,) = made(blocks, dry_run=True).jobs()
+    assert job.case.weights == "not fetched"
     with pytest.raises(BadInput, match=r"^nobody/nothing could not be fetched from the model hub"):
-        made(blocks).cases()
+        made(blocks).jobs()
 
 
 def test_the_command_line_names_published_weights() -> None:
     file = "pkg://harness.shapes/weights/students/tiny_sd-linfusion.safetensors"
     ConfigStore.instance().store(name="catalog", node=catalog([]), package="catalog")
     with initialize_config_module("conf", version_base="1.3"):
-        config = compose("config", overrides=[f"+catalog.variants.linfusion.published={file}"])
-    experiment = instantiate(config, _convert_="all")
-    student = experiment.student("tiny_sd", "linfusion")
+        named = f"+catalog.variants.linfusion.published={file}"
+        config = compose("config", overrides=["+sweep=smoke", "variants=[linfusion]", named])
+    (job,) = instantiate(config, _convert_="all").jobs()
+    student = job.student
     assert student.published == file
     assert student.available
-    model = experiment.catalog.models["tiny_sd"].load("meta")
-    found = student.checkpoint().names(experiment.factory("tiny_sd", "linfusion").func.__self__)
+    model = job.model.load("meta")
+    found = student.checkpoint().names(job.factory.func.__self__)  # type: ignore[attr-defined]
     assert set(found) == {site.path for site in model.sites()}
     assert all(torch.is_tensor(value) for value in student.checkpoint().tensors.values())

@@ -36,8 +36,8 @@ def quality(composed):
     def take(metric, model, variant, **settings):
         given = [f"{name}={value}" for name, value in settings.items()]
         experiment = composed("+sweep=quality", f"models=[{model}]", f"variants=[{variant}]", "n=64", *given)
-        (case,) = experiment.cases()
-        return next(iter(experiment.catalog.metrics[metric](experiment.trial(case))))
+        (job,) = experiment.jobs()
+        return next(iter(job.metrics[metric](job.trial())))
 
     return take
 
@@ -64,8 +64,8 @@ def test_a_teacher_obeys_captions_that_it_never_saw(quality, model):
 @pytest.mark.parametrize("variant", STUDENTS)
 @pytest.mark.parametrize("model", TEACHERS)
 def test_every_student_is_shipped_under_the_key_of_its_recipe(composed, model, variant):
-    student = composed(f"models=[{model}]").student(model, variant)
-    assert student.path == SHIPPED / f"{model}-{variant}.safetensors"
+    (job,) = composed("+sweep=quality", f"models=[{model}]", f"variants=[{variant}]").jobs()
+    assert job.student.path == SHIPPED / f"{model}-{variant}.safetensors"
 
 
 def test_an_untrained_student_is_visibly_worse(quality):

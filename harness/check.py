@@ -1,0 +1,96 @@
+"""What can be known to be wrong before the first case is measured: a variant's settings, weights, images of a world."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from harness.job import ON_SHAPES, Job
+from harness.models import weights
+from harness.records.case import BadInput
+from harness.seats.checkpoint import Weighted
+from harness.seats.mixer import Unavailable
+from harness.seats.surgery import Factory, seated, seating_of
+
+Look = Callable[[], None]
+
+
+def check(jobs: Iterable[Job]) -> None:
+    """Raise BadInput for what no case can end well with. Each model, variant and world is looked at once."""
+    looked: set[object] = set()
+    for job in jobs:
+        for what, look in _looks(job):
+            if what not in looked:
+                looked.add(what)
+                look()
+
+
+def _looks(job: Job) -> Iterator[tuple[object, Look]]:
+    """What to look at, and how."""
+    case = job.case
+    if any(job.metrics[name].needs != ON_SHAPES for name in case.metrics):
+        yield (case.model, "files"), lambda: _check_files(job)
+    yield (case.model, case.mixer, case.weights), lambda: _check_mixers(job)
+    if job.judged:
+        yield case.world, lambda: _check_world(job)
+        if job.trains:
+            yield (case.world, "training"), lambda: _check_training(job)
+
+
+def _check_files(job: Job) -> None:
+    """The headers of the model's files of weights."""
+    source = job.model.source
+    if source is not None and source != weights.RANDOM:
+        weights.check(weights.fetch(source, job.model.name))
+
+
+def _check_mixers(job: Job) -> None:
+    """A mixer for every site, on the meta device, with the published weights if there are any."""
+    twin = job.model.on_meta(job.case.dtype)
+    if seating := seating_of(twin.denoiser):
+        seating.undo()
+    try:
+        with seated(twin.denoiser, _filled(job)):
+            pass
+    except Unavailable:
+        return  # the record of each case says it
+    except (BadInput, TypeError, ValueError) as error:
+        raise BadInput(f"{error}{_preset(job)}" if isinstance(error, BadInput) else _unmade(job, error)) from error
+
+
+def _filled(job: Job) -> Factory:
+    """The factory, with published weights where there are any: their shapes, since the meta device holds no values."""
+    if job.student.published is None:
+        return job.factory
+    found = job.student.checkpoint()
+    return Weighted(
+        job.factory, replace(found, tensors={name: value.to("meta") for name, value in found.tensors.items()})
+    )
+
+
+def _unmade(job: Job, error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return f"{job.case.variant} cannot be made on {job.case.model} ({type(error).__name__}: {said}){_preset(job)}"
+
+
+def _preset(job: Job) -> str:
+    """Whose settings these are, where the model presets some of them, and what changes them."""
+    variant, model = job.case.variant, job.case.model
+    preset = job.model.presets.get(variant)
+    if not preset:
+        return ""
+    names = ", ".join(preset)
+    return (
+        f" ({model} presets {names} of {variant}: catalog.variants.{variant}.{next(iter(preset))}=... changes it on "
+        f"every model, catalog.models.{model}.presets.{variant}={{}} drops them)"
+    )
+
+
+def _check_world(job: Job) -> None:
+    """As many entries as are asked for; a world reads their pictures and captions when it is first asked."""
+    job.world.prompts(-(-job.case.n // len(job.case.seeds)))
+
+
+def _check_training(job: Job) -> None:
+    """The same for what students learn from, where a world can lack it."""
+    look = getattr(job.world, "require_training", None)
+    if look and job.recipe:
+        look(job.recipe.samples)
