@@ -139,10 +139,10 @@ def _dotted(fits: Mapping[Series, Fit], largest: int, colours: Palette) -> list[
     """The laws as dotted lines, from the first size that they hold at; one that was checked goes on to `largest`."""
     lines = []
     for series, fit in fits.items():
-        if fit.law is None:
+        if fit.law is None or (fit.held_out is not None and fit.doubt):
             continue
-        first = fit.points[0].record.case.pixels
-        last = fit.points[-1].record.case.pixels if fit.held_out is None else largest
+        first = fit.points[0].case.pixels
+        last = fit.points[-1].case.pixels if fit.held_out is None else min(largest, fit.furthest)
         pixels = [first * (last / first) ** (step / LAW_STEPS) for step in range(LAW_STEPS + 1)]
         lines.append(
             {

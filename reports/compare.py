@@ -118,8 +118,15 @@ class Group:
 
     def at(self, resolution: Resolution) -> dict[Series, Point]:
         """The points of one resolution by series."""
-        pairs = ((s, p) for s, points in self.series.items() for p in points)
-        return {s: p for s, p in pairs if p.case.resolution == resolution}
+        return self._by_size.get(resolution, {})
+
+    @cached_property
+    def _by_size(self) -> dict[Resolution, dict[Series, Point]]:
+        found: dict[Resolution, dict[Series, Point]] = {}
+        for series, points in self.series.items():
+            for point in points:
+                found.setdefault(point.case.resolution, {})[series] = point
+        return found
 
 
 def variant_order(name: str) -> tuple[int, str]:

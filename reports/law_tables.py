@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from harness.records.units import DASH, human, spoken
 from reports.compare import REFERENCE, Group, GroupKey, Series, distinction
-from reports.laws import EXACT, NEEDED, TARGET, Comparison, Crossing, Fit, compared
+from reports.crossings import Comparison, Crossing, compared
+from reports.laws import EXACT, FURTHEST, TARGET, Fit
 from reports.tables import Cell
 
 MEGAPIXEL = 1e6
-UNCHECKED = f"{NEEDED} sizes always lie on a law: to check it, to project and to compare takes {NEEDED + 1}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,9 @@ def _row(fit: Fit, reference: Fit | None, unit: str) -> tuple[Cell, ...]:
     """Three coefficients, the sizes, two errors, the projection, and where it is cheaper than the reference."""
     if fit.law is None:
         return (Cell(DASH, reason=fit.reason),) * 8
+    if not fit.counted and fit.held_out is not None and fit.doubt:
+        dash = Cell(DASH, reason=fit.doubt)
+        return (dash, dash, dash, _sizes(fit), _error(fit), _held_out(fit), dash, dash)
     values = (fit.law.fixed, fit.law.linear * MEGAPIXEL, fit.law.quadratic * MEGAPIXEL**2)
     coefficients = (Cell(human(value, unit) if value else "0", raw=value) for value in values)
     return (*coefficients, _sizes(fit), _error(fit), _held_out(fit), _target(fit, unit), _versus(fit, reference))
@@ -64,26 +67,29 @@ def _sizes(fit: Fit) -> Cell:
 
 def _error(fit: Fit) -> Cell:
     if fit.held_out is None:
-        return Cell(DASH, reason=UNCHECKED)
+        return Cell(DASH, reason=fit.doubt)
     return Cell("exact" if fit.error < EXACT else f"{fit.error:.2%}", raw=fit.error)
 
 
 def _held_out(fit: Fit) -> Cell:
     if fit.held_out is None:
-        return Cell(DASH, reason=UNCHECKED)
+        return Cell(DASH, reason=fit.doubt)
     text = "exact" if abs(fit.held_out) < EXACT else f"{fit.held_out:+.2%}".replace("-", "−")
     return Cell(text, (f"at {fit.points[-1].record.case.resolution} px",), fit.held_out)
 
 
 def _target(fit: Fit, unit: str) -> Cell:
+    """The cost at the target, or where the law ends if that is nearer."""
     taken = next((p.reading.value for p in fit.points if p.case.pixels == TARGET), None)
     if taken is not None:
         return Cell(human(taken, unit), ("taken, not projected",), taken)
-    seen = fit.projected(TARGET)
+    pixels = min(TARGET, fit.furthest)
+    seen = fit.projected(pixels)
     if seen is None:
-        return Cell(DASH, reason=UNCHECKED)
+        return Cell(DASH, reason=fit.doubt)
+    said = "projected" if pixels == TARGET else f"projected to {side(pixels)} px, {FURTHEST} times the pixels taken"
     ends = "" if seen.high - seen.low <= EXACT * seen.value else f"{human(seen.low, unit)} to {human(seen.high, unit)}"
-    return Cell(human(seen.value, unit), tuple(line for line in ("projected", ends) if line), seen.value)
+    return Cell(human(seen.value, unit), tuple(line for line in (said, ends) if line), seen.value)
 
 
 def _versus(fit: Fit, reference: Fit | None) -> Cell:
@@ -91,17 +97,18 @@ def _versus(fit: Fit, reference: Fit | None) -> Cell:
         return Cell("", raw=0)
     seen = compared(fit, reference)
     if seen is None:
-        return Cell(DASH, reason=f"{REFERENCE}: {reference.reason}" if reference.reason else UNCHECKED)
-    return Cell(_where(seen), tuple(filter(None, map(_interval, seen.crossings))), 0)
+        return Cell(DASH, reason=fit.doubt or f"{REFERENCE}: {reference.doubt}")
+    return Cell(_where(seen, fit.counted), tuple(filter(None, map(_interval, seen.crossings))), 0)
 
 
-def _where(seen: Comparison) -> str:
+def _where(seen: Comparison, counted: bool = True) -> str:
     """`from 412 px`: the sizes at which one is cheaper than the other."""
     if seen.equal:
         return "same cost"
     sides = [f"{side(crossing.pixels)} px" for crossing in seen.crossings]
     if not sides:
-        return f"at {'every' if seen.cheaper_at_first else 'no'} size"
+        ends = "" if counted else f" from {side(seen.smallest)} to {side(seen.largest)} px"
+        return f"at {'every' if seen.cheaper_at_first else 'no'} size{ends}"
     if len(sides) == 1:
         return f"{'up to' if seen.cheaper_at_first else 'from'} {sides[0]}"
     return f"up to {sides[0]}, from {sides[1]}" if seen.cheaper_at_first else f"from {sides[0]} to {sides[1]}"
@@ -126,7 +133,9 @@ def _pairs(fits: Mapping[Series, Fit]) -> list[str]:
             if seen is None:
                 continue
             ends = "; ".join(filter(None, map(_interval, seen.crossings)))
-            phrase = "the same cost as" if seen.equal else f"cheaper than {other.label} {_where(seen)}"
+            phrase = (
+                "the same cost as" if seen.equal else f"cheaper than {other.label} {_where(seen, fits[one].counted)}"
+            )
             phrase = f"{phrase} {other.label}" if seen.equal else phrase
             said.append(f"{one.label} {'has' if seen.equal else 'is'} {phrase}{f' ({ends})' if ends else ''}")
     return said

@@ -1,14 +1,16 @@
 """Laws of cost: a + bN + cN² through the readings of a variant, N pixels, checked on a size that they did not see.
 
 The fit is least squares on relative errors, sum over sizes of (law(N) / cost - 1)², with no coefficient below zero
-(Lawson and Hanson, Solving Least Squares Problems, chapter 23; of three unknowns all seven supports are tried, so the
-best is found). What is counted (FLOPs) lies on such a law to the last digit once every mixer is what it says: where a
-window is clamped at the smallest sizes, the law begins above them and says so.
+(Lawson and Hanson, Solving Least Squares Problems, chapter 23; of few unknowns all supports are tried, so the best is
+found). What is counted (FLOPs) lies on such a law to the last digit once every mixer is what it says: where a window is
+clamped at the smallest sizes, the law begins above them and says so. What is measured takes its shape from what was
+counted, where there is such a law: a call's time is p + q times its FLOPs, its peak p + q times the projected one.
 
 How far a law may be trusted is shown twice: by the error of its prediction for the largest size, fitted without it, and
 by refits that leave one size out each, of what was measured on draws: medians of resampled raw samples where they were
-kept, or else from a log-normal law with the reading's own interval. All intervals come from those.
-Shapes: D draws (refits), N sizes, 3 coefficients, K of them in a support.
+kept, or else from a log-normal law with the reading's own interval. All intervals come from those. Where the unseen
+error is above a quarter a measured law says nothing, and it never says anything beyond four times the pixels taken.
+Shapes: D draws (refits), N sizes, C columns (unknowns), K of them in a support.
 """
 
 import hashlib
@@ -18,21 +20,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from harness.records.record import Reading
-from harness.records.statistics import NORMAL_975, middle, resampled
-from reports.compare import Group, GroupKey, Point, Series
+from harness.records.statistics import NORMAL_975, Floats, middle, resampled
+from reports.compare import REFERENCE, Group, GroupKey, Point, Series
+from reports.ratios import Ratios, disturbance, is_counted
 
-Floats = NDArray[np.float64]
-SUPPORTS = tuple(s for size in (1, 2, 3) for s in itertools.combinations(range(3), size))
-"""Which coefficients may differ from zero, the fewest first."""
 NEEDED = 3
 """Sizes that three coefficients need; one more, and the law can be checked."""
+NEEDED_OF_A_SHAPE = 2
 TARGET = 16384**2
 EXACT = 1e-9
+TRUSTED = 0.25
+"""Largest error at an unseen size of a law that is believed."""
+FURTHEST = 4
+"""Times the pixels of the largest size that a measured law is carried beyond it."""
 DRAWS = 400
 UNITS = ("FLOP", "byte", "ms")
+SHAPES = {
+    "latency": "flops",
+    "image_latency": "flops_image",
+    "mixers_latency": "flops_mixers",
+    "peak_memory": "projected_memory",
+}
+"""What is measured, and what is counted that it follows."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,7 @@ class Fit:
     error: float = 0.0
     held_out: float | None = None
     reason: str = ""
+    needed: int = NEEDED
     refits_D3: Floats = field(default_factory=lambda: np.zeros((0, 3)), compare=False, repr=False)
 
     @property
@@ -79,91 +90,139 @@ class Fit:
         """Whether it meets its points, and the largest unseen, up to rounding."""
         return self.held_out is not None and max(self.error, abs(self.held_out)) < EXACT
 
+    @property
+    def counted(self) -> bool:
+        """Whether what it goes through was computed and not measured."""
+        return all(is_counted(point.reading) for point in self.points)
+
+    @property
+    def doubt(self) -> str:
+        """Why nothing is concluded from it; empty where something is."""
+        if self.law is None:
+            return self.reason
+        if self.held_out is None:
+            return (
+                f"{self.needed} sizes always lie on a law: to check it, to project and to compare takes "
+                f"{self.needed + 1}"
+            )
+        if not self.counted and abs(self.held_out) > TRUSTED:
+            return f"its prediction for a size that it had not seen was {abs(self.held_out):.0%} off: it is not trusted"
+        return ""
+
+    @property
+    def furthest(self) -> float:
+        """The most pixels that it says anything of."""
+        return math.inf if self.counted else FURTHEST * self.points[-1].case.pixels
+
     def projected(self, pixels: float) -> Estimate | None:
-        """The cost at a size that was not taken; None where the law could not be checked."""
-        if self.law is None or self.held_out is None:
+        """The cost at a size that was not taken; None where the law is in doubt or that is too far."""
+        if self.law is None or self.doubt or pixels > self.furthest:
             return None
         low, high = middle(self.refits_D3 @ np.array([1.0, pixels, pixels**2]))
         value = self.law.at(pixels)
         return Estimate(value, min(low, value), max(high, value))
 
 
-@dataclass(frozen=True)
-class Crossing:
-    """The size from which on one variant is cheaper (or dearer) than another; low may be 0, high infinite."""
-
-    cheaper: bool
-    pixels: float
-    low: float
-    high: float
-    projected: bool
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One cost against another, from `smallest` pixels to TARGET: equal; or cheaper at first, or not, and crossings."""
-
-    smallest: int
-    equal: bool
-    cheaper_at_first: bool
-    crossings: tuple[Crossing, ...]
-
-
 def laws(found: Sequence[Group]) -> dict[GroupKey, dict[Series, Fit]]:
-    """A fit for every variant of every group of costs."""
+    """A fit for every variant of every group of costs of one model."""
     costs = [group for group in found if group.is_cost and group.unit in UNITS]
-    return {group.key: {series: fit(series, points) for series, points in group.series.items()} for group in costs}
+    counted = [group for group in costs if group.name not in SHAPES]
+    ratios = Ratios(found)
+    made = {group.key: {series: fit(series, points) for series, points in group.series.items()} for group in counted}
+    for group in (group for group in costs if group.name in SHAPES):
+        shapes = [made[other.key] for other in counted if other.name == SHAPES[group.name]]
+        largest: dict[Series, Fit] = max(shapes, key=len, default={})
+        made[group.key] = {
+            series: fit(series, [_beside(group, p, series, ratios) for p in points], largest.get(series))
+            for series, points in group.series.items()
+        }
+    return made
 
 
-def fit(series: Series, points: Sequence[Point]) -> Fit:
-    """The law of one variant's points, in order of pixels."""
-    taken = [p for p in points if p.reading.value is not None and p.reading.value > 0]
+def _beside(group: Group, point: Point, series: Series, ratios: Ratios) -> Point:
+    """A timing as the teacher's times the ratio that was taken in alternation, so that laws cross where ratios do."""
+    ratio = ratios.of(group, series, point.case.resolution)
+    reference = group.at(point.case.resolution).get(Series(REFERENCE))
+    if ratio is None or ratio.basis != "alternation" or reference is None or not reference.reading.value:
+        return point
+    unit = reference.reading.value
+    low, high = (None if end is None else unit * end for end in (ratio.low, ratio.high))
+    details = {"noisy": ratio.disturbed or disturbance(reference.reading)}
+    cost = replace(point.reading, value=unit * ratio.value, low=low, high=high, samples=(), details=details)
+    return replace(point, reading=cost)
+
+
+def fit(series: Series, points: Sequence[Point], shape: Fit | None = None) -> Fit:
+    """The law of one variant's points, in order of pixels; `shape`: the exact law of what they follow."""
+    all_taken = [p for p in points if p.reading.value is not None and p.reading.value > 0]
+    taken = [p for p in all_taken if not disturbance(p.reading)]
+    shape = shape if shape is not None and shape.exact else None
+    if shape is not None:
+        taken = [p for p in taken if p.case.pixels >= shape.points[0].case.pixels]
+    needed = NEEDED if shape is None else NEEDED_OF_A_SHAPE
     sizes = sorted({p.case.pixels for p in taken})
-    if len(sizes) < NEEDED:
+    if len(sizes) < needed:
         have = f"{len(sizes)} {'has' if len(sizes) == 1 else 'have'}"
-        return Fit(series, tuple(taken), reason=f"a law needs numbers at {NEEDED} sizes, {have} one")
-    whole = _fit(series, taken)
-    if not all(_is_counted(p.reading) for p in taken):
+        quiet = " that nothing disturbed" if len(taken) < len(all_taken) else ""
+        reason = f"a law needs numbers at {needed} sizes, {have} one{quiet}"
+        return Fit(series, tuple(taken), reason=reason, needed=needed)
+    whole = _fit(series, taken, shape)
+    if not all(is_counted(p.reading) for p in taken):
         return whole
-    later = (_fit(series, [p for p in taken if p.case.pixels >= size]) for size in sizes[:-NEEDED])
+    later = (_fit(series, [p for p in taken if p.case.pixels >= size], None) for size in sizes[:-NEEDED])
     best = next((one for one in later if one.exact), whole)
     return replace(best, before=tuple(p for p in taken if p not in best.points))
 
 
-def _is_counted(reading: Reading) -> bool:
-    return reading.unit == "FLOP" or reading.name.startswith("projected_")
-
-
-def _fit(series: Series, points: Sequence[Point]) -> Fit:
+def _fit(series: Series, points: Sequence[Point], shape: Fit | None) -> Fit:
     pixels_N = np.array([p.case.pixels for p in points], dtype=np.float64)
     costs_N = np.array([p.reading.value for p in points], dtype=np.float64)
-    found_3 = coefficients(pixels_N, costs_N[None])[0]
+    of = None if shape is None else shape.law
+    needed = NEEDED if of is None else NEEDED_OF_A_SHAPE
+    found_3 = coefficients(pixels_N, costs_N[None], of)[0]
     law = Law(*(float(value) for value in found_3))
-    off_N = _costs(found_3[None], pixels_N)[0] / costs_N - 1
+    off_N = costs_of(found_3[None], pixels_N)[0] / costs_N - 1
     smaller_N = pixels_N < pixels_N.max()
     held_out: float | None = None
-    if len(set(pixels_N[smaller_N])) >= NEEDED:
-        unseen_3 = coefficients(pixels_N[smaller_N], costs_N[None, smaller_N])
-        off = _costs(unseen_3, pixels_N[~smaller_N])[0] / costs_N[~smaller_N] - 1
+    if len(set(pixels_N[smaller_N])) >= needed:
+        unseen_3 = coefficients(pixels_N[smaller_N], costs_N[None, smaller_N], of)
+        off = costs_of(unseen_3, pixels_N[~smaller_N])[0] / costs_N[~smaller_N] - 1
         held_out = float(off[np.abs(off).argmax()])
-    refits_D3 = _refits(series, points, pixels_N, costs_N)
-    return Fit(series, tuple(points), (), law, float(np.abs(off_N).max()), held_out, refits_D3=refits_D3)
+    refits_D3 = _refits(series, points, pixels_N, costs_N, of)
+    error = float(np.abs(off_N).max())
+    return Fit(series, tuple(points), (), law, error, held_out, needed=needed, refits_D3=refits_D3)
 
 
-def coefficients(pixels_N: Floats, costs_DN: Floats) -> Floats:
-    """The best non-negative (a, b, c) of every row of costs (D, 3); the sparser of two that are equally good."""
-    scale = pixels_N.max()
-    powers_N3 = (pixels_N[:, None] / scale) ** np.arange(3)
-    best_D3 = np.zeros((len(costs_DN), 3))
-    least_D = np.full(len(costs_DN), np.inf)
-    for support in SUPPORTS:
-        solved_DK, loss_D = _solved(powers_N3[None, :, support] / costs_DN[:, :, None])
-        better_D = (solved_DK >= 0).all(axis=1) & (loss_D < least_D * (1 - 1e-6) - (EXACT / 100) ** 2)
-        solved_D3 = np.zeros_like(best_D3)
-        solved_D3[:, support] = solved_DK
-        best_D3[better_D], least_D[better_D] = solved_D3[better_D], loss_D[better_D]
-    found_D3: Floats = best_D3 / scale ** np.arange(3)
+def coefficients(pixels_N: Floats, costs_DN: Floats, shape: Law | None = None) -> Floats:
+    """The best non-negative (a, b, c) of every row of costs (D, 3); the sparser of two that are equally good.
+
+    With a shape s(N) it is the best p + q s(N), with p and q not negative.
+    """
+    if shape is None:
+        scale = pixels_N.max()
+        free_D3: Floats = _best(costs_DN, (pixels_N[:, None] / scale) ** np.arange(3)) / scale ** np.arange(3)
+        return free_D3
+    shape_3 = np.array([shape.fixed, shape.linear, shape.quadratic])
+    shape_N = costs_of(shape_3[None], pixels_N)[0]
+    found_D2 = _best(costs_DN, np.stack([np.ones_like(shape_N), shape_N / shape_N.max()], axis=1))
+    found_D3: Floats = found_D2[:, 1:] * shape_3 / shape_N.max()
+    found_D3[:, 0] += found_D2[:, 0]
     return found_D3
+
+
+def _best(costs_DN: Floats, columns_NC: Floats) -> Floats:
+    """The non-negative weights of the columns with the least relative error."""
+    count = columns_NC.shape[1]
+    best_DC = np.zeros((len(costs_DN), count))
+    least_D = np.full(len(costs_DN), np.inf)
+    for size in range(1, count + 1):
+        for support in itertools.combinations(range(count), size):
+            solved_DK, loss_D = _solved(columns_NC[None, :, support] / costs_DN[:, :, None])
+            better_D = (solved_DK >= 0).all(axis=1) & (loss_D < least_D * (1 - 1e-6) - (EXACT / 100) ** 2)
+            solved_DC = np.zeros_like(best_DC)
+            solved_DC[:, support] = solved_DK
+            best_DC[better_D], least_D[better_D] = solved_DC[better_D], loss_D[better_D]
+    return best_DC
 
 
 def _solved(design_DNK: Floats) -> tuple[Floats, Floats]:
@@ -175,10 +234,11 @@ def _solved(design_DNK: Floats) -> tuple[Floats, Floats]:
     return solved_DK / length_DK, (off_DN**2).sum(axis=1)
 
 
-def _refits(series: Series, points: Sequence[Point], pixels_N: Floats, costs_N: Floats) -> Floats:
+def _refits(series: Series, points: Sequence[Point], pixels_N: Floats, costs_N: Floats, shape: Law | None) -> Floats:
     """Coefficients fitted anew without each size in turn (where enough are left), on draws of what was measured."""
     sizes = sorted(set(pixels_N))
-    kept = [pixels_N != size for size in sizes] if len(sizes) > NEEDED else [pixels_N > 0]
+    needed = NEEDED if shape is None else NEEDED_OF_A_SHAPE
+    kept = [pixels_N != size for size in sizes] if len(sizes) > needed else [pixels_N > 0]
     varying = any(len(p.reading.samples) > 1 or _spread(p) for p in points)
     each = max(1, DRAWS // len(kept)) if varying else 1
     seed = int.from_bytes(hashlib.sha256(series.label.encode()).digest()[:4])
@@ -186,7 +246,7 @@ def _refits(series: Series, points: Sequence[Point], pixels_N: Floats, costs_N: 
     found = []
     for kept_N in kept:
         columns = [_drawn(p, cost, each, source) for p, cost in zip(points, costs_N, strict=True)]
-        found.append(coefficients(pixels_N[kept_N], np.stack(columns, axis=1)[:, kept_N]))
+        found.append(coefficients(pixels_N[kept_N], np.stack(columns, axis=1)[:, kept_N], shape))
     return np.concatenate(found)
 
 
@@ -207,56 +267,8 @@ def _spread(point: Point) -> float:
     return math.log(high / low) / (2 * NORMAL_975) if low and high and 0 < low < high else 0.0
 
 
-def compared(mine: Fit, other: Fit) -> Comparison | None:
-    """Where `mine` is cheaper than `other`; None where one of them has no law that could be checked."""
-    if mine.law is None or other.law is None or mine.held_out is None or other.held_out is None:
-        return None
-    smallest = max(mine.points[0].record.case.pixels, other.points[0].record.case.pixels)
-    largest = min(mine.points[-1].record.case.pixels, other.points[-1].record.case.pixels)
-    gap_3 = np.array([vars(mine.law)[name] - vars(other.law)[name] for name in ("fixed", "linear", "quadratic")])
-    ends = [abs(_costs(gap_3[None], np.array([n]))[0, 0]) / other.law.at(n) for n in (float(smallest), float(TARGET))]
-    if max(ends) < EXACT:
-        return Comparison(smallest, True, False, ())
-    gaps_D3 = _gaps(mine, other)
-    found = []
-    for cheaper in (True, False):
-        pixels = float(_root(gap_3[None], cheaper)[0])
-        if smallest < pixels <= TARGET:
-            low, high = middle(_roots_near(gaps_D3, pixels, cheaper))
-            found.append(Crossing(cheaper, pixels, min(low, pixels), max(high, pixels), pixels > largest))
-    found.sort(key=lambda crossing: crossing.pixels)
-    first = not found[0].cheaper if found else bool(_costs(gap_3[None], np.array([float(TARGET)]))[0, 0] < 0)
-    return Comparison(smallest, False, first, tuple(found))
-
-
-def _gaps(mine: Fit, other: Fit) -> Floats:
-    """Differences of the refits, one by one; the shorter list is gone through again."""
-    count = max(len(mine.refits_D3), len(other.refits_D3))
-    rows = np.arange(count)
-    gaps_D3: Floats = mine.refits_D3[rows % len(mine.refits_D3)] - other.refits_D3[rows % len(other.refits_D3)]
-    return gaps_D3
-
-
-def _root(gap_D3: Floats, cheaper: bool) -> Floats:
-    """The positive N where a + bN + cN² changes sign, downward for `cheaper`; NaN where it never does."""
-    a_D, b_D, c_D = gap_D3.T
-    with np.errstate(all="ignore"):
-        q_D = -(b_D + np.copysign(np.sqrt(b_D**2 - 4 * a_D * c_D), b_D)) / 2
-        roots_D2 = np.stack([q_D / c_D, a_D / q_D], axis=1)
-        slope_D2 = b_D[:, None] + 2 * c_D[:, None] * roots_D2
-        fits_D2 = (slope_D2 < 0 if cheaper else slope_D2 > 0) & np.isfinite(roots_D2) & (roots_D2 > 0)
-    found_D: Floats = np.where(fits_D2.any(axis=1), np.where(fits_D2, roots_D2, 0).max(axis=1), np.nan)
-    return found_D
-
-
-def _roots_near(gaps_D3: Floats, pixels: float, cheaper: bool) -> Floats:
-    """The same for every draw; where one never crosses, 0 or infinity: it has crossed already, or will not."""
-    roots_D = _root(gaps_D3, cheaper)
-    crossed_D = (_costs(gaps_D3, np.array([pixels]))[:, 0] < 0) == cheaper
-    return np.where(np.isnan(roots_D), np.where(crossed_D, 0.0, math.inf), roots_D)
-
-
-def _costs(coefficients_D3: Floats, pixels_N: Floats) -> Floats:
+def costs_of(coefficients_D3: Floats, pixels_N: Floats) -> Floats:
+    """What each of several laws says of each size."""
     costs_DN: Floats = coefficients_D3 @ pixels_N[None] ** np.arange(3)[:, None]
     return costs_DN
 

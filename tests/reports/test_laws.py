@@ -11,7 +11,7 @@ import pytest
 
 from harness.records.case import Resolution
 from harness.records.record import Reading, Record
-from reports import charts, compare, laws, load
+from reports import charts, compare, crossings, laws, load
 from reports.compare import Point, Series
 from reports.law_tables import law_table
 
@@ -118,7 +118,7 @@ def test_a_noisy_law_is_found_near_and_its_ranges_hold_the_truth(fitted):
     assert seen.low < truth < seen.high
     assert abs(fits["self_attention"].held_out) < 0.1
     assert fits["self_attention"].held_out != 0
-    (crossing,) = laws.compared(fits["linfusion"], fits["self_attention"]).crossings
+    (crossing,) = crossings.compared(fits["linfusion"], fits["self_attention"]).crossings
     root = (1e-4 + np.sqrt(1e-8 + 4 * 2e-9)) / (2 * 2e-9)  # 1 + 1e-4 N - 2e-9 N² = 0
     assert crossing.cheaper
     assert crossing.low < root < crossing.high
@@ -127,7 +127,8 @@ def test_a_noisy_law_is_found_near_and_its_ranges_hold_the_truth(fitted):
     assert not crossing.projected
     row = dict(law_table(found, laws.laws(found)).parts[0].rows)[Series("linfusion")]
     assert row[7].text == f"from {crossing.pixels**0.5:.0f} px"
-    assert "projected" in row[6].small
+    assert row[6].small[0] == "projected to 1024 px, 4 times the pixels taken"
+    assert fits["self_attention"].projected(1025**2) is None
 
 
 def without_samples(value_ms: float, spread: float = 1.0) -> Reading:
