@@ -9,6 +9,7 @@ from typing import Any
 from harness.records.record import Record
 from harness.records.units import scale, tick, with_interval
 from reports.compare import Group, Point
+from reports.ratios import disturbance
 
 Axis = dict[str, Any]
 FONT = "system-ui, sans-serif"
@@ -65,6 +66,16 @@ def cost_axis(values: Sequence[float | int], unit: str) -> Axis:
     }
 
 
+def ratio_axis(values: Sequence[float]) -> Axis:
+    """A cost as a multiple of the reference's, log, with a tick at the reference itself."""
+    bounds = _padded([*values, 1.0], 0.12)
+    steps = [factor * 10.0**power for power in range(-4, 5) for factor in (1, 2, 5)]
+    if bounds[1] - bounds[0] < 0.7:
+        steps = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0]
+    ticks = [step for step in steps if bounds[0] <= math.log10(step) <= bounds[1]]
+    return _line() | {"type": "log", "range": bounds, "tickvals": ticks, "ticktext": [f"{t:.4g}×" for t in ticks]}
+
+
 def score_axis(group: Group) -> Axis:
     """A score, linear, with room for the whiskers."""
     percent = {"tickformat": ".0%"} if group.unit == "share" else {}
@@ -84,7 +95,9 @@ def hover(point: Point, name: str = "") -> str:
     """`<b>deltaconv</b> 1.23 GFLOPs (1.20 to 1.26)`."""
     reading = point.reading
     text, interval = with_interval(reading.value, reading.low, reading.high, reading.unit)
-    return f"<b>{plain(name or point.case.variant)}</b>  {text}{f' ({interval})' if interval else ''}"
+    disturbed = disturbance(reading)
+    warning = f"<br>disturbed: {plain(textwrap.shorten(disturbed, 60))}" if disturbed else ""
+    return f"<b>{plain(name or point.case.variant)}</b>  {text}{f' ({interval})' if interval else ''}{warning}"
 
 
 def hover_lost(variant: str, reason: str) -> str:

@@ -17,6 +17,7 @@ from harness.records.units import human, spoken
 from reports.axes import cost_axis, error_bars, hover, hover_lost, layout, plain, score_axis, size_axis
 from reports.compare import REFERENCE, Group, GroupKey, Point, Series, distinction, lost, variant_order
 from reports.laws import Fit
+from reports.ratios import disturbance
 
 FIXED = {REFERENCE: 0, "neighborhood": 1, "linfusion": 2, "deltaconv": 3}
 COLOURS = 10
@@ -51,6 +52,8 @@ class Chart:
     protocols: tuple[str, ...]
     figure: dict[str, Any]
     choice: str = ""
+    name: str = ""
+    size: str = ""
     low: bool = False
     growth: tuple[tuple[str, str], ...] = ()
 
@@ -75,12 +78,13 @@ def cost_charts(
 ) -> list[Chart]:
     """Cost against resolution, log-log, one chart a comparable group; the laws, where given, are dotted lines."""
     charts = []
+    unwell = [record for record in records if record.status != "ok"]
     for group in found:
         if not group.is_cost or group.unit == "parameter":
             continue
         rivals = [g for g in found if (g.model, g.name) == (group.model, group.name)]
         fits = (laws or {}).get(group.key, {})
-        charts.append(_cost_chart(group, lost(group, records), colours, distinction(group, rivals), fits))
+        charts.append(_cost_chart(group, lost(group, unwell), colours, distinction(group, rivals), fits))
     return charts
 
 
@@ -111,7 +115,7 @@ def _cost_chart(
                 "line": {"color": f"--series-{number}", "width": 2},
                 "marker": {
                     "color": f"--series-{number}",
-                    "symbol": SYMBOLS[number] + ("-open" if again else ""),
+                    "symbol": [SYMBOLS[number] + ("-open" if again or disturbance(p.reading) else "") for p in taken],
                     "size": 8,
                 },
             }

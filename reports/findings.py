@@ -1,50 +1,140 @@
 """In short: what every variant saves and what it loses against self-attention, said as far as intervals carry.
 
-Scores of the same prompts and seeds are compared in pairs. A score is lost, or gained, where the whole 95 % interval of
-the difference lies on one side; everything else is open, and more images may tell.
+Scores of the same prompts and seeds are compared in pairs. A score is lost, or gained, where the difference from the
+teacher is real after Holm's correction for all differences of the model; everything else is open, and more images may
+tell. Where the teacher itself does not work at a size, there is no verdict: nothing is lost by leaving what is broken.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from harness.records.case import Resolution
 from harness.records.comparison import difference
+from harness.records.record import Reading
+from harness.records.statistics import Estimate, holm
 from harness.records.units import human, ratio, spoken
 from reports.compare import REFERENCE, Group, Point, Series
-from reports.tables import against
+from reports.ratios import CostRatio, Ratios
 
-COSTS = (("latency_ratio", "latency"), ("flops",), ("peak_memory", "projected_memory"))
-"""What is told of the price: the first of each that was taken of both."""
+COSTS = (("latency", "image_latency"), ("flops", "flops_image"), ("peak_memory", "projected_memory"))
+"""What is told of the price: the first of each that has a ratio."""
 ENOUGH = 512
+NEAR_REAL = 0.75
+"""Share of the real images' score that a working teacher reaches; where only chance is known, half the way from it."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A score less that of the reference; `real`: told apart from nothing, after correction for their number."""
+
+    name: str
+    unit: str
+    better: str
+    n: int
+    estimate: Estimate
+    real: bool = False
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether the variant is worse."""
+        return self.real and (self.estimate.value < 0) == (self.better == "higher")
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether the variant is better."""
+        return self.real and not self.is_loss
+
+    @property
+    def text(self) -> str:
+        """`CLIP score −1.2 (−1.4 to −1.0)`."""
+        ends = (_signed(end, self.unit).removesuffix(" points") for end in (self.estimate.low, self.estimate.high))
+        return f"{spoken(self.name)} {_signed(self.estimate.value, self.unit)} ({' to '.join(ends)})"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One variant at one size: the verdict on its scores, their differences, the ratios of its costs."""
+    """One variant at one size: how its scores differ, and the ratios of its costs by reading."""
 
     series: Series
-    verdict: str
-    tone: str
-    scores: tuple[str, ...]
-    costs: tuple[str, ...]
+    differences: tuple[Difference, ...]
+    ratios: Mapping[str, CostRatio]
+    refused: str = ""
+
+    @property
+    def lost(self) -> list[str]:
+        """Scores that are worse."""
+        return [spoken(one.name) for one in self.differences if one.is_loss and not self.refused]
+
+    @property
+    def gained(self) -> list[str]:
+        """Scores that are better."""
+        return [spoken(one.name) for one in self.differences if one.is_gain and not self.refused]
+
+    @property
+    def verdict(self) -> str:
+        """`loses CLIP score and gains FDD`."""
+        if self.refused and self.differences:
+            return "no verdict"
+        told = [f"{verb} {', '.join(names)}" for verb, names in (("loses", self.lost), ("gains", self.gained)) if names]
+        return " and ".join(told) or ("not told apart" if self.differences else "no scores taken")
+
+    @property
+    def tone(self) -> str:
+        """How the verdict is coloured."""
+        return "worse" if self.lost else "better" if self.gained else ""
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The differences in words."""
+        return tuple(one.text for one in self.differences)
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """The ratios in words."""
+        return tuple(f"{spoken(name)} {said(one)}" for name, one in self.ratios.items())
 
 
 @dataclass(frozen=True)
 class Brief:
-    """A model at one size; `advice` says what would tell more, where something is open."""
+    """A model at one size. refused: why there is no verdict; n: images of its scores; open: more images may tell."""
 
     model: str
     resolution: Resolution
     rows: tuple[Finding, ...]
-    advice: str
+    refused: str
+    n: int
+    open: bool
+
+
+def said(one: CostRatio) -> str:
+    """`0.75× (0.70 to 0.81, of separate runs)`."""
+    ends = "" if one.low is None or one.high is None else f"{ratio(one.low)} to {ratio(one.high)}"
+    notes = [ends, "of separate runs" if one.basis == "separate runs" else "", "disturbed" if one.disturbed else ""]
+    told = ", ".join(note for note in notes if note)
+    return f"{ratio(one.value)}{f' ({told})' if told else ''}"
 
 
 def briefs(own: Sequence[Group]) -> list[Brief]:
     """Of one model's groups: every size with scores, or else the largest with costs."""
     scored = [group for group in own if not group.is_cost and group.better != "neither"]
     sizes = _sizes(scored) or _sizes(own)[-1:]
-    made = [_brief(own, scored, size) for size in sizes]
-    return [brief for brief in made if brief.rows]
+    ratios = Ratios(own)
+    made = [_brief(own, scored, size, ratios) for size in sizes]
+    return [brief for brief in _corrected(made) if brief.rows]
+
+
+def teacher_fails(scored: Iterable[Group], size: Resolution) -> str:
+    """Why the teacher's images say nothing at a size; empty where they do, or where nothing tells."""
+    for group in scored:
+        reading = _reference(group, size)
+        if reading is None or reading.value is None:
+            continue
+        real, chance = _number(reading, "real"), _number(reading, "chance")
+        least = NEAR_REAL * real if real is not None else None if chance is None else (1 + chance) / 2
+        if least is not None and reading.value < least:
+            shown = f"{spoken(group.name)} {human(reading.value, group.unit, 3)}"
+            return f"the teacher itself fails at {size} px: {shown}, and {human(least, group.unit, 3)} is what works"
+    return ""
 
 
 def _sizes(found: Sequence[Group]) -> list[Resolution]:
@@ -52,60 +142,58 @@ def _sizes(found: Sequence[Group]) -> list[Resolution]:
     return sorted({record.case.resolution for record in taken})
 
 
-def _brief(own: Sequence[Group], scored: Sequence[Group], size: Resolution) -> Brief:
+def _brief(own: Sequence[Group], scored: Sequence[Group], size: Resolution, ratios: Ratios) -> Brief:
     order = dict.fromkeys(series for group in scored or own for series in group.at(size))
-    rows = tuple(_finding(own, scored, series, size) for series in order if series.variant != REFERENCE)
-    n = min((point.reading.n for group in scored for point in group.at(size).values()), default=ENOUGH)
-    is_open = any(row.scores and not row.tone for row in rows) and n < ENOUGH
-    again = f"take them again with n={ENOUGH} models=[{own[0].model}] resolutions=[{size}]"
-    advice = f"What {n} images leave open, {ENOUGH} may tell: {again}" if is_open else ""
-    return Brief(own[0].model, size, rows, advice)
+    refused = teacher_fails(scored, size)
+    rows = tuple(
+        Finding(series, _differences(scored, series, size), _costs(own, series, size, ratios), refused)
+        for series in order
+        if series.variant != REFERENCE
+    )
+    n = min((point.reading.n for group in scored for point in group.at(size).values()), default=0)
+    return Brief(own[0].model, size, rows, refused, n, open=False)
 
 
-def _finding(own: Sequence[Group], scored: Sequence[Group], series: Series, size: Resolution) -> Finding:
-    lost: list[str] = []
-    gained: list[str] = []
-    told: list[str] = []
+def _differences(scored: Sequence[Group], series: Series, size: Resolution) -> tuple[Difference, ...]:
+    found = []
     for name in dict.fromkeys(group.name for group in scored):
         pair = _pair([group for group in scored if group.name == name], series, size)
-        if pair is None:
-            continue
-        group, mine, other = pair
-        between = difference(mine.reading, other.reading)
-        if between is None:
-            continue
-        low, value, high = between.low, between.value, between.high
-        ends = (_signed(end, group.unit).removesuffix(" points") for end in (low, high))
-        told.append(f"{spoken(name)} {_signed(value, group.unit)} ({' to '.join(ends)})")
-        if low > 0 or high < 0:
-            (gained if (low > 0) == (group.better == "higher") else lost).append(spoken(name))
-    verdict = " and ".join(
-        f"{verb} {', '.join(names)}" for verb, names in (("loses", lost), ("gains", gained)) if names
-    )
-    silent = "not told apart" if told else "no scores taken"
-    tone = "worse" if lost else "better" if gained else ""
-    return Finding(series, verdict or silent, tone, tuple(told), _costs(own, series, size))
+        estimate = difference(pair[1].reading, pair[2].reading) if pair else None
+        if pair and estimate:
+            found.append(Difference(name, pair[0].unit, pair[0].better, pair[1].reading.n, estimate))
+    return tuple(found)
 
 
-def _costs(own: Sequence[Group], series: Series, size: Resolution) -> tuple[str, ...]:
-    told = []
+def _corrected(made: Sequence[Brief]) -> list[Brief]:
+    """All differences of a model, told apart from nothing by Holm's rule over those where the teacher works."""
+    tested = [one for brief in made if not brief.refused for row in brief.rows for one in row.differences]
+    shares = [min(one.estimate.above(0), _mirrored(one.estimate).above(0)) for one in tested]
+    real = dict(zip(map(id, tested), holm([min(1.0, 2 * share) for share in shares]), strict=True))
+    corrected = []
+    for brief in made:
+        rows = tuple(
+            replace(row, differences=tuple(replace(one, real=real.get(id(one), False)) for one in row.differences))
+            for row in brief.rows
+        )
+        is_open = any(row.differences and not row.tone for row in rows) and not brief.refused and brief.n < ENOUGH
+        corrected.append(replace(brief, rows=rows, open=is_open))
+    return corrected
+
+
+def _mirrored(estimate: Estimate) -> Estimate:
+    return Estimate(-estimate.value, estimate.error, estimate.freedom)
+
+
+def _costs(own: Sequence[Group], series: Series, size: Resolution, ratios: Ratios) -> dict[str, CostRatio]:
+    told = {}
     for names in COSTS:
-        pairs = (_pair([group for group in own if group.name == name], series, size) for name in names)
-        pair = next((pair for pair in pairs if pair is not None), None)
-        if pair is None:
-            continue
-        group, mine, other = pair
-        low, value, high = _itself(mine) if group.name == "latency_ratio" else against(mine, other)
-        ends = f" ({ratio(low)} to {ratio(high)})" if low < high else ""
-        told.append(f"{spoken(group.name.removesuffix('_ratio'))} {ratio(value)}{ends}")
-    return tuple(told)
-
-
-def _itself(point: Point) -> tuple[float, float, float]:
-    """Of a reading that is a ratio to the reference already."""
-    value = float(point.reading.value or 0)
-    low, high = point.reading.low, point.reading.high
-    return (value, value, value) if low is None or high is None else (low, value, high)
+        ranked = sorted((group for group in own if group.name in names), key=lambda group: names.index(group.name))
+        for group in ranked:
+            found = ratios.of(group, series.at_any_weights, size)
+            if found is not None:
+                told[group.name] = found
+                break
+    return told
 
 
 def _pair(same: Sequence[Group], series: Series, size: Resolution) -> tuple[Group, Point, Point] | None:
@@ -114,14 +202,18 @@ def _pair(same: Sequence[Group], series: Series, size: Resolution) -> tuple[Grou
         points = group.at(size)
         mine = points.get(series) or points.get(series.at_any_weights)
         other = next((point for each, point in points.items() if each.variant == REFERENCE), None)
-        if (
-            mine is not None
-            and other is not None
-            and mine.reading.value is not None
-            and other.reading.value is not None
-        ):
+        if mine and other and mine.reading.value is not None and other.reading.value is not None:
             return group, mine, other
     return None
+
+
+def _reference(group: Group, size: Resolution) -> Reading | None:
+    return next((point.reading for series, point in group.at(size).items() if series.variant == REFERENCE), None)
+
+
+def _number(reading: Reading, name: str) -> float | None:
+    found = reading.details.get(name)
+    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
 def _signed(value: float, unit: str) -> str:

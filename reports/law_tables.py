@@ -98,10 +98,10 @@ def _versus(fit: Fit, reference: Fit | None) -> Cell:
     seen = compared(fit, reference)
     if seen is None:
         return Cell(DASH, reason=fit.doubt or f"{REFERENCE}: {reference.doubt}")
-    return Cell(_where(seen, fit.counted), tuple(filter(None, map(_interval, seen.crossings))), 0)
+    return Cell(where(seen, fit.counted), tuple(filter(None, map(_interval, seen.crossings))), 0)
 
 
-def _where(seen: Comparison, counted: bool = True) -> str:
+def where(seen: Comparison, counted: bool) -> str:
     """`from 412 px`: the sizes at which one is cheaper than the other."""
     if seen.equal:
         return "same cost"
@@ -126,19 +126,19 @@ def _interval(crossing: Crossing) -> str:
 def _pairs(fits: Mapping[Series, Fit]) -> list[str]:
     """`deltaconv is cheaper than linfusion from 730 px (600 to 900)`, for every pair without the reference."""
     names = [series for series in fits if series.variant != REFERENCE]
-    said = []
-    for index, one in enumerate(names):
-        for other in names[index + 1 :]:
-            seen = compared(fits[one], fits[other])
-            if seen is None:
-                continue
-            ends = "; ".join(filter(None, map(_interval, seen.crossings)))
-            phrase = (
-                "the same cost as" if seen.equal else f"cheaper than {other.label} {_where(seen, fits[one].counted)}"
-            )
-            phrase = f"{phrase} {other.label}" if seen.equal else phrase
-            said.append(f"{one.label} {'has' if seen.equal else 'is'} {phrase}{f' ({ends})' if ends else ''}")
-    return said
+    pairs = ((one, other) for index, one in enumerate(names) for other in names[index + 1 :])
+    return [said for one, other in pairs if (said := _pair(fits, one, other))]
+
+
+def _pair(fits: Mapping[Series, Fit], one: Series, other: Series) -> str:
+    seen = compared(fits[one], fits[other])
+    if seen is None:
+        return ""
+    if seen.equal:
+        return f"{one.label} has the same cost as {other.label}"
+    ends = "; ".join(filter(None, map(_interval, seen.crossings)))
+    said = f"{one.label} is cheaper than {other.label} {where(seen, fits[one].counted)}"
+    return f"{said} ({ends})" if ends else said
 
 
 def side(pixels: float) -> str:

@@ -166,12 +166,13 @@ def fit(series: Series, points: Sequence[Point], shape: Fit | None = None) -> Fi
         quiet = " that nothing disturbed" if len(taken) < len(all_taken) else ""
         reason = f"a law needs numbers at {needed} sizes, {have} one{quiet}"
         return Fit(series, tuple(taken), reason=reason, needed=needed)
-    whole = _fit(series, taken, shape)
-    if not all(is_counted(p.reading) for p in taken):
-        return whole
-    later = (_fit(series, [p for p in taken if p.case.pixels >= size], None) for size in sizes[:-NEEDED])
-    best = next((one for one in later if one.exact), whole)
-    return replace(best, before=tuple(p for p in taken if p not in best.points))
+    best = _fit(series, taken, shape)
+    if all(is_counted(p.reading) for p in taken):
+        later = (_fit(series, [p for p in taken if p.case.pixels >= size], None) for size in sizes[1:-NEEDED])
+        best = best if best.exact else next((one for one in later if one.exact), best)
+        first = best.points[0].case.pixels
+        best = replace(best, before=tuple(p for p in taken if p.case.pixels < first))
+    return replace(best, refits_D3=_refits(best, shape.law if shape else None))
 
 
 def _fit(series: Series, points: Sequence[Point], shape: Fit | None) -> Fit:
@@ -188,9 +189,7 @@ def _fit(series: Series, points: Sequence[Point], shape: Fit | None) -> Fit:
         unseen_3 = coefficients(pixels_N[smaller_N], costs_N[None, smaller_N], of)
         off = costs_of(unseen_3, pixels_N[~smaller_N])[0] / costs_N[~smaller_N] - 1
         held_out = float(off[np.abs(off).argmax()])
-    refits_D3 = _refits(series, points, pixels_N, costs_N, of)
-    error = float(np.abs(off_N).max())
-    return Fit(series, tuple(points), (), law, error, held_out, needed=needed, refits_D3=refits_D3)
+    return Fit(series, tuple(points), (), law, float(np.abs(off_N).max()), held_out, needed=needed)
 
 
 def coefficients(pixels_N: Floats, costs_DN: Floats, shape: Law | None = None) -> Floats:
@@ -234,14 +233,19 @@ def _solved(design_DNK: Floats) -> tuple[Floats, Floats]:
     return solved_DK / length_DK, (off_DN**2).sum(axis=1)
 
 
-def _refits(series: Series, points: Sequence[Point], pixels_N: Floats, costs_N: Floats, shape: Law | None) -> Floats:
+def _refits(fitted: Fit, shape: Law | None) -> Floats:
     """Coefficients fitted anew without each size in turn (where enough are left), on draws of what was measured."""
+    points, law = fitted.points, fitted.law
+    if law is not None and fitted.exact:
+        return np.array([[law.fixed, law.linear, law.quadratic]])
+    pixels_N = np.array([p.case.pixels for p in points], dtype=np.float64)
+    costs_N = np.array([p.reading.value for p in points], dtype=np.float64)
     sizes = sorted(set(pixels_N))
     needed = NEEDED if shape is None else NEEDED_OF_A_SHAPE
     kept = [pixels_N != size for size in sizes] if len(sizes) > needed else [pixels_N > 0]
     varying = any(len(p.reading.samples) > 1 or _spread(p) for p in points)
     each = max(1, DRAWS // len(kept)) if varying else 1
-    seed = int.from_bytes(hashlib.sha256(series.label.encode()).digest()[:4])
+    seed = int.from_bytes(hashlib.sha256(fitted.series.label.encode()).digest()[:4])
     source = np.random.default_rng(seed)
     found = []
     for kept_N in kept:

@@ -2,51 +2,62 @@
 
 import datetime
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.records import units
 from harness.records.record import Record
-from reports import (
-    charts,
-    largest_size,
-    locality,
-    pareto,
-    pictures,
-    provenance,
-    read,
-    roofline,
-    sensitivity,
-    sites,
-    tables,
-)
+from harness.records.store import write_whole
+from reports import charts, files, glossary, pictures, provenance, read, roofline, sites
 from reports.compare import REFERENCE, Group, groups, name_order, variant_order
-from reports.findings import briefs
-from reports.law_tables import law_table
-from reports.laws import laws
+from reports.model_section import ModelSection, model_section
+from reports.paper import paper_rows
+from reports.payload import Payload, packed, zipped
+from reports.ratios import disturbance
+from reports.summary import summary_text
 
 if TYPE_CHECKING:
     import jinja2
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "template"
+MOST_SHEETS = 400
 
 
-def render(folder: str | Path) -> Path:
-    """Write report.html, readings.csv and summary.md into a store's folder; raise BadStore if that cannot be done."""
+def render(folder: str | Path, asked: Collection[str] = ()) -> Path:
+    """Write report.html, readings.csv and summary.md into a store's folder; raise BadStore if that cannot be done.
+
+    asked: keys of the cases that a run asked for; their models come first, and the page says which they are.
+    """
     store = read.load(folder)
-    blocks = tables.summary(store.records)
+    everything = groups(store.records)
+    names = _models(store.records, asked)
+    sections = _sections(names, store, everything)
+    text = _environment().get_template("report.html").render(**_context(store, sections, everything, asked))
     path = store.folder / "report.html"
-    text = _environment().get_template("report.html").render(**_context(store, blocks))
     try:
-        tables.export(store, blocks)
+        files.export(store, summary_text(sections, _headline(store, names), _asked_words(store.records, asked)))
         sensitivity.export(store.folder, store.records)
-        tables.write_whole(path, text)
+        write_whole(path, text)
     except OSError as error:
         raise read.BadStore(
             f"{str(folder)!r} cannot be written ({error.strerror}): the report goes beside its records"
         ) from error
     return path
+
+
+def _sections(names: Sequence[str], store: read.Store, everything: Sequence[Group]) -> list[ModelSection]:
+    """What there is to say of each model, in the order of the page."""
+    held: dict[str, list[Record]] = {}
+    own: dict[str, list[Group]] = {}
+    for record in store.records:
+        held.setdefault(record.case.model, []).append(record)
+    for group in everything:
+        own.setdefault(group.model, []).append(group)
+    colours = charts.palette(r.case.variant for r in store.records)
+    room = pictures.Room()
+    return [model_section(name, held[name], own.get(name, []), colours, store.folder, room) for name in names]
 
 
 def _environment() -> "jinja2.Environment":
@@ -63,30 +74,34 @@ def _environment() -> "jinja2.Environment":
     return found
 
 
-def _context(store: read.Store, blocks: Sequence[tables.Block]) -> dict[str, Any]:
+def _context(
+    store: read.Store, sections: Sequence[ModelSection], everything: Sequence[Group], asked: Collection[str]
+) -> dict[str, Any]:
     records = store.records
-    found = groups(records)
-    colours = charts.palette(r.case.variant for r in records)
+    names = [section.name for section in sections]
     marks = provenance.protocols(records)
-    models = [_model(name, records, blocks, found, colours) for name in _models(records)]
-    choices = list(dict.fromkeys(chart.choice for model in models for chart in model["tradeoffs"]))
+    colours = charts.palette(r.case.variant for r in records)
+    choices = list(dict.fromkeys(chart.choice for section in sections for chart in section.tradeoffs))
+    sheets = [sheet for section in sections for sheet in section.sheets][:MOST_SHEETS]
     return {
-        "head": _headline(store),
+        "head": _headline(store, names),
+        "asked": _asked_words(records, asked),
         "colours": colours,
         "glyphs": charts.GLYPHS,
-        "models": models,
+        "glossary": _glossary(records, names),
+        "models": sections,
         "choices": choices,
         "chosen": next((name for name in choices if name.endswith("latency")), choices[0] if choices else ""),
-        "sheets": _of_models(pictures.sheets(store.folder, records), records),
-        "sites": [table for _, mine in _of_models(sites.site_tables(records), records) for table in mine],
+        "sites": _sites(names, records),
         "locality": locality.parts(records, colours),
         "locality_heads": locality.HEADS,
         "sensitivity": sensitivity.parts(records),
         "sensitivity_heads": sensitivity.HEADS,
-        "long": _long(records),
+        "paper": paper_rows(records),
         "failures": provenance.failures(records),
         "dashes": provenance.dashes(records),
         "remarks": provenance.remarks(records),
+        "disturbed": provenance.disturbed(records),
         "protocols": marks,
         "marks": {p.text: p.mark for p in marks},
         "devices": roofline.devices(),
@@ -94,24 +109,48 @@ def _context(store: read.Store, blocks: Sequence[tables.Block]) -> dict[str, Any
         "commands": provenance.commands(store.folder.resolve().name, records),
         "notices": store.notices,
         "reference": REFERENCE,
-        "repeats": sum(len(r.readings) for r in records) - sum(len(g.points) for g in found),
+        "repeats": sum(len(r.readings) for r in records) - sum(len(g.points) for g in everything),
+        "payload": Payload(),
+        "sheets": [_sheet_data(sheet, colours) for sheet in sheets],
+        "readings": packed(_long(records, {p.text: p.mark for p in marks}, colours)),
+        "total_readings": sum(len(r.readings) for r in records),
         **_inlined(),
     }
 
 
+def _sites(names: Sequence[str], records: Sequence[Record]) -> list[tuple[str, list[sites.SiteTable]]]:
+    found = sites.site_tables(records)
+    return [(name, mine) for name in names if (mine := [table for table in found if table.model == name])]
+
+
+@cache
 def _inlined() -> dict[str, Any]:
     """Our own style and script, and plotly.js: the only text that goes into the page unescaped."""
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
+    scripts = ("payload.js", "charts.js", "tables.js", "images.js")
     return {
         "style": Markup((HERE / "report.css").read_text(encoding="utf-8")),
-        "script": Markup((HERE / "report.js").read_text(encoding="utf-8")),
-        "plotly": Markup(get_plotlyjs()),
+        "script": Markup("\n".join((HERE / name).read_text(encoding="utf-8") for name in scripts)),
+        "plotly": zipped(get_plotlyjs()),
     }
 
 
-def _headline(store: read.Store) -> dict[str, Any]:
+def _glossary(records: Sequence[Record], names: Sequence[str]) -> list[tuple[str, list[tuple[str, str]]]]:
+    variants = sorted({r.case.variant for r in records}, key=variant_order)
+    taken = sorted({reading.name for r in records for reading in r.readings}, key=name_order)
+    readings = [(units.spoken(name), line) for name, line in glossary.known(taken, glossary.READINGS)]
+    found = [
+        ("models", glossary.known(names, glossary.MODELS)),
+        ("variants", glossary.known(variants, glossary.VARIANTS)),
+        ("metrics", readings),
+        ("world", [("shapes", glossary.EMBEDDED)] if any(r.case.world == "shapes" for r in records) else []),
+    ]
+    return [(title, lines) for title, lines in found if lines]
+
+
+def _headline(store: read.Store, names: Sequence[str]) -> dict[str, Any]:
     records = store.records
     started = sorted(r.started for r in records if r.started)
     counts = Counter(r.status for r in records)
@@ -120,7 +159,7 @@ def _headline(store: read.Store) -> dict[str, Any]:
         "name": store.folder.resolve().name,
         "folder": str(store.folder),
         "variants": sorted({r.case.variant for r in records} - {REFERENCE}, key=variant_order),
-        "models": _models(records),
+        "models": names,
         "smallest": sizes[0],
         "largest": sizes[-1],
         "machines": [m.name for m in provenance.machines(records)],
@@ -132,63 +171,53 @@ def _headline(store: read.Store) -> dict[str, Any]:
     }
 
 
-def _day(started: str) -> str:
-    try:
-        return datetime.datetime.fromisoformat(started).strftime("%Y-%m-%d %H:%M %Z").strip()
-    except ValueError:
-        return started
-
-
-def _model(
-    name: str,
-    records: Sequence[Record],
-    blocks: Sequence[tables.Block],
-    found: Sequence[Group],
-    colours: charts.Palette,
-) -> dict[str, Any]:
-    """What the page shows of a model: its summary tables (the fullest and the largest first) and its charts."""
-    mine = [b for b in blocks if b.model == name and b.columns]
-    fullest = max(mine, key=lambda b: (b.layer == 0, len(b.columns), b.resolution), default=None)
-    largest = max(mine, key=lambda b: (b.layer == 0, b.filled > 0, b.resolution), default=None)
-    first = [b for b in dict.fromkeys((fullest, largest)) if b is not None]
-    own = [g for g in found if g.model == name]
-    held = [r for r in records if r.case.model == name]
-    fitted = laws(own)
-    return {
-        "name": name,
-        "briefs": briefs(own),
-        "blocks": first,
-        "other_blocks": [b for b in mine if b not in first],
-        "costs": charts.cost_charts(own, records, colours, fitted),
-        "largest_sizes": largest_size.largest_sizes(held),
-        "laws": law_table(own, fitted),
-        "on_devices": roofline.device_tables(held),
-        "scores": charts.score_charts(own, colours),
-        "tradeoffs": pareto.tradeoff_charts(own, colours),
-    }
-
-
-def _models(records: Sequence[Record]) -> list[str]:
-    """Models with scores first: theirs is the fuller story."""
-    scored = {r.case.model for r in records if any(not units.is_cost(x.unit, x.better) for x in r.readings)}
-    return sorted({r.case.model for r in records}, key=lambda model: (model not in scored, model))
-
-
-def _of_models(found: Sequence[Any], records: Sequence[Record]) -> list[tuple[str, list[Any]]]:
-    """Things that belong to a model, by model in the order of the page."""
-    ordered = [(model, [one for one in found if one.model == model]) for model in _models(records)]
-    return [(model, mine) for model, mine in ordered if mine]
-
-
-def _long(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Every reading as a row, in order of model, size, variant and name."""
-    ordered = sorted(
-        records,
-        key=lambda r: (r.case.model, r.case.resolution, variant_order(r.case.variant), r.started),
+def _asked_words(records: Sequence[Record], asked: Collection[str]) -> str:
+    """Which of the folder's records the last run asked for, where these are not all."""
+    mine = [record for record in records if record.case.key in asked]
+    if not asked or len(mine) == len(records):
+        return ""
+    models = ", ".join(dict.fromkeys(record.case.model for record in mine)) or "none that could be kept"
+    return (
+        f"The last run in this folder asked for {len(mine)} of these {len(records)} records ({models}), which come "
+        "first; the others are of earlier runs."
     )
+
+
+def _day(started: str) -> str:
+    return datetime.datetime.fromisoformat(started).strftime("%Y-%m-%d %H:%M %Z").strip()
+
+
+def _models(records: Sequence[Record], asked: Collection[str]) -> list[str]:
+    """Models that were asked for first, then those with scores: theirs is the fuller story."""
+    scored = {r.case.model for r in records if any(not units.is_cost(x.unit, x.better) for x in r.readings)}
+    wanted = {r.case.model for r in records if r.case.key in asked}
+    return sorted({r.case.model for r in records}, key=lambda name: (name not in wanted, name not in scored, name))
+
+
+def _sheet_data(sheet: pictures.Sheet, colours: charts.Palette) -> dict[str, Any]:
+    """A sheet as the script of the page reads it."""
+    series = [
+        {"label": s.label, "variant": s.variant, "colour": colours.get(s.variant, -1)}
+        | {"glyph": charts.GLYPHS[colours[s.variant]] if s.variant in colours else "○"}
+        for s in sheet.series
+    ]
+    rows = [
+        {"prompt": words, "cells": [{k: v for k, v in vars(one).items() if v not in ("", None, {})} for one in cells]}
+        for words, cells in sheet.rows
+    ]
+    size = {"width": sheet.resolution.width, "height": sheet.resolution.height, "size": str(sheet.resolution)}
+    return {"model": sheet.model, **size, "settings": ", ".join(sheet.settings), "series": series, "rows": rows}
+
+
+def _long(records: Sequence[Record], marks: dict[str, str], colours: charts.Palette) -> list[list[Any]]:
+    """Every reading as a row, in order of model, size, variant and name."""
+    ordered = sorted(records, key=lambda r: (r.case.model, r.case.resolution, variant_order(r.case.variant), r.started))
     rows = []
     for record in ordered:
+        case = record.case
+        head = [case.key, case.model, str(case.resolution), case.variant, colours[case.variant], case.weights]
         for r in sorted(record.readings, key=lambda reading: name_order(reading.name)):
             text, interval = units.with_interval(r.value, r.low, r.high, r.unit)
-            rows.append({"record": record, "reading": r, "text": text, "interval": interval})
+            body = [r.name, units.spoken(r.name), r.value, text, interval, r.n, marks[r.protocol], r.reason]
+            rows.append([*head, *body, disturbance(r)])
     return rows

@@ -1,40 +1,78 @@
-"""Quality against cost: what a score costs, with intervals and the frontier of what nothing beats on both."""
+"""Quality against cost: what a score costs, with intervals and the front of what nothing beats on both.
+
+Costs are ratios to the teacher's, the same as everywhere; without a teacher at that size they are absolute.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from harness.records.units import spoken, with_interval
-from reports.axes import cost_axis, error_bars, layout, plain, score_axis
+from harness.records.case import Resolution
+from harness.records.units import ratio, spoken, with_interval
+from reports.axes import cost_axis, error_bars, layout, plain, ratio_axis, score_axis
 from reports.charts import SYMBOLS, Chart, Palette
-from reports.compare import Group, Point, Series, distinction, relevant_settings
+from reports.compare import REFERENCE, Group, Point, Series, distinction, relevant_settings
+from reports.findings import said
+from reports.ratios import CostRatio, Ratios, disturbance
 
-Pair = tuple[Series, Point, Point]
-"""A series, its cost and its score."""
+
+@dataclass(frozen=True)
+class Pair:
+    """A series' score and its cost; `ratio` is None for the reference, and where there is none."""
+
+    series: Series
+    cost: Point
+    score: Point
+    ratio: CostRatio | None
+
+    @property
+    def disturbed(self) -> str:
+        """Why it is no part of a front; empty if it is."""
+        own = disturbance(self.cost.reading)
+        return self.ratio.disturbed if self.ratio else "" if self.series.variant == REFERENCE else own
+
+    def place(self, relative: bool) -> float:
+        """Where it stands on the axis of costs."""
+        if not relative:
+            return float(self.cost.reading.value or 0)
+        return 1.0 if self.ratio is None else self.ratio.value
 
 
 def tradeoff_charts(found: Sequence[Group], colours: Palette) -> list[Chart]:
-    """One chart for each score, resolution and cost of a model, where two points have both; `choice` names the cost."""
-    charts = []
+    """One chart for each score, size and cost of a model, where two points have both; `choice` names the cost."""
+    return [chart(score, cost, size, here, colours, found) for score, cost, size, here in _choices(found)]
+
+
+def _choices(found: Sequence[Group]) -> Iterator[tuple[Group, Group, Resolution, list[Pair]]]:
+    costs = [g for g in found if g.is_cost and g.unit != "parameter" and not g.name.endswith("_ratio")]
+    ratios = Ratios(found)
     for score in (g for g in found if not g.is_cost and g.better != "neither"):
-        for cost in (g for g in found if g.is_cost and g.model == score.model and g.unit != "parameter"):
-            pairs = _pairs(score, cost)
-            for size in sorted({p.case.resolution for _, _, p in pairs}):
-                here = [pair for pair in pairs if pair[2].case.resolution == size]
-                if len({series for series, _, _ in here}) > 1:
-                    charts.append(_chart(score, cost, here, colours, found))
-    return charts
+        for cost in (g for g in costs if _may_agree(score, g)):
+            pairs = pairs_of(score, cost, ratios)
+            for size in sorted({pair.score.case.resolution for pair in pairs}):
+                here = [pair for pair in pairs if pair.score.case.resolution == size]
+                if len({pair.series for pair in here}) > 1:
+                    yield score, cost, size, here
 
 
-def _pairs(score: Group, cost: Group) -> list[Pair]:
-    """Scores with the cost of the same mixer and resolution, where no setting that both know speaks against it."""
+def _may_agree(score: Group, cost: Group) -> bool:
+    """Whether no setting of the two groups speaks against it."""
+    known = dict(phrase.split(" ", 1) for phrase in score.settings)
+    paid = dict(phrase.split(" ", 1) for phrase in cost.settings)
+    return score.model == cost.model and all(known.get(name, value) == value for name, value in paid.items())
+
+
+def pairs_of(score: Group, cost: Group, ratios: Ratios) -> list[Pair]:
+    """Scores with the cost of the same mixer and size, where no setting that both know speaks against it."""
     costs = {(p.case.variant, p.case.made, p.case.resolution): p for p in cost.points if p.reading.value}
     pairs = []
     for series, points in score.series.items():
         for point in points:
             paid = costs.get((series.variant, point.case.made, point.case.resolution))
             if paid is not None and point.reading.value is not None and _agree(point, paid):
-                pairs.append((series, paid, point))
+                relative = ratios.of(cost, series.at_any_weights, point.case.resolution)
+                pairs.append(Pair(series, paid, point, relative))
     return pairs
 
 
@@ -45,60 +83,83 @@ def _agree(score: Point, cost: Point) -> bool:
     return all(mine[name] == value for name, value in settings.items() if name in mine)
 
 
-def _chart(score: Group, cost: Group, pairs: Sequence[Pair], colours: Palette, found: Sequence[Group]) -> Chart:
-    frontier = _frontier(pairs, score)
+def chart(
+    score: Group, cost: Group, size: Resolution, pairs: Sequence[Pair], colours: Palette, found: Sequence[Group]
+) -> Chart:
+    """Both axes with intervals, the front dotted."""
+    relative = all(pair.ratio is not None or pair.series.variant == REFERENCE for pair in pairs)
+    frontier = _front(pairs, score, relative)
     traces = [frontier] if frontier else []
-    traces += [_trace(pair, pairs, colours) for pair in pairs]
-    paid = [c.reading.value for _, c, _ in pairs if c.reading.value]
+    traces += [_trace(pair, pairs, colours, relative) for pair in pairs]
+    places = [pair.place(relative) for pair in pairs]
+    title = f"{spoken(cost.name)}, times that of {REFERENCE}" if relative else spoken(cost.name)
+    axis = ratio_axis(places) if relative else cost_axis(places, cost.unit)
     frame = layout() | {
-        "xaxis": cost_axis(paid, cost.unit)
-        | {"title": {"text": spoken(cost.name), "font": {"size": 12}, "standoff": 8}},
+        "xaxis": axis | {"title": {"text": title, "font": {"size": 12}, "standoff": 8}},
         "yaxis": score_axis(score),
         "hovermode": "closest",
     }
-    where = f"at {pairs[0][2].record.case.resolution} px, better {'↖' if score.better == 'higher' else '↙'}"
+    where = f"at {size} px, better {'↖' if score.better == 'higher' else '↙'}"
     notes = [distinction(g, [r for r in found if (r.model, r.name) == (g.model, g.name)]) for g in (score, cost)]
-    subtitle = "; ".join([where, *(note for note in notes if note)])
+    doubt = "open: disturbed, or of separate runs" if any(_is_open(pair) for pair in pairs) else ""
+    subtitle = "; ".join([where, *(note for note in (*notes, doubt) if note)])
     protocols = tuple(dict.fromkeys((score.protocol, cost.protocol)))
     figure = {"data": traces, "layout": frame}
-    return Chart(spoken(score.name), subtitle, protocols, figure, choice=cost.name)
+    return Chart(spoken(score.name), subtitle, protocols, figure, choice=cost.name, name=score.name, size=str(size))
 
 
-def _trace(pair: Pair, pairs: Sequence[Pair], colours: Palette) -> dict[str, Any]:
-    series, cost, score = pair
-    number = colours[series.variant]
+def _is_open(pair: Pair) -> bool:
+    return bool(pair.disturbed) or (pair.ratio is not None and not pair.ratio.firm)
+
+
+def _trace(pair: Pair, pairs: Sequence[Pair], colours: Palette, relative: bool) -> dict[str, Any]:
+    number = colours[pair.series.variant]
     colour = f"--series-{number}"
-    first = next(other for other, _, _ in pairs if other.variant == series.variant)
+    first = next(other.series for other in pairs if other.series.variant == pair.series.variant)
+    open_ = "-open" if pair.series != first or _is_open(pair) else ""
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": plain(series.label),
-        "meta": series.variant,
-        "x": [cost.reading.value],
-        "y": [score.reading.value],
-        "error_x": error_bars([cost], colour),
-        "error_y": error_bars([score], colour),
+        "name": plain(pair.series.label),
+        "meta": pair.series.variant,
+        "x": [pair.place(relative)],
+        "y": [pair.score.reading.value],
+        "error_x": _bars(pair, relative, colour),
+        "error_y": error_bars([pair.score], colour),
         "cliponaxis": False,
         "customdata": [_hover(pair)],
         "hovertemplate": "%{customdata}<extra></extra>",
-        "marker": {"color": colour, "symbol": SYMBOLS[number] + ("" if series == first else "-open"), "size": 11},
+        "marker": {"color": colour, "symbol": SYMBOLS[number] + open_, "size": 11},
     }
 
 
+def _bars(pair: Pair, relative: bool, colour: str) -> dict[str, Any]:
+    if not relative:
+        return error_bars([pair.cost], colour)
+    found = pair.ratio
+    if found is None or found.low is None or found.high is None:
+        return {"visible": False}
+    up, down = max(0.0, found.high - found.value), max(0.0, found.value - found.low)
+    shape = {"type": "data", "symmetric": False, "thickness": 1.4, "width": 4, "color": colour}
+    return shape | {"visible": True, "array": [up], "arrayminus": [down]}
+
+
 def _hover(pair: Pair) -> str:
-    series, cost, score = pair
-    lines = [f"<b>{plain(series.label)}</b> at {score.case.resolution} px"]
-    for point in (score, cost):
+    lines = [f"<b>{plain(pair.series.label)}</b> at {pair.score.case.resolution} px"]
+    for point in (pair.score, pair.cost):
         r = point.reading
         text, interval = with_interval(r.value, r.low, r.high, r.unit)
         lines.append(f"{plain(spoken(r.name))} {text}{f' ({interval})' if interval else ''}")
+    if pair.ratio:
+        lines.append(f"{said(pair.ratio)} that of {REFERENCE}" if pair.ratio else ratio(1.0))
     return "<br>".join(lines)
 
 
-def _frontier(pairs: Sequence[Pair], score: Group) -> dict[str, Any] | None:
-    """The points that no other beats on both cost and score, joined by a thin line."""
+def _front(pairs: Sequence[Pair], score: Group, relative: bool) -> dict[str, Any] | None:
+    """The points that no other beats on both cost and score, joined by a thin line; disturbed ones have no part."""
     sign = 1 if score.better == "higher" else -1
-    ranked = sorted((float(c.reading.value or 0), sign * float(s.reading.value or 0)) for _, c, s in pairs)
+    firm = [pair for pair in pairs if not _is_open(pair)]
+    ranked = [(pair.place(relative), sign * float(pair.score.reading.value or 0)) for pair in firm]
     best, kept = -math.inf, []
     for cost, value in sorted(ranked, key=lambda point: (point[0], -point[1])):
         if value > best:
@@ -109,7 +170,7 @@ def _frontier(pairs: Sequence[Pair], score: Group) -> dict[str, Any] | None:
     return {
         "type": "scatter",
         "mode": "lines",
-        "name": "frontier",
+        "name": "front",
         "x": [x for x, _ in kept],
         "y": [y for _, y in kept],
         "line": {"color": "--rule", "width": 1.5, "dash": "dot"},

@@ -1,33 +1,58 @@
-"""Image grids: the same prompt and seed in a row, one variant a column, one block for each model and resolution.
+"""Image sheets: the same prompt and seed in a row, one variant a column, one sheet for each model, size and settings.
 
-Images that differ in anything else (steps, guidance, seeds, ...) stand in blocks of their own. Small images travel in
-the page as they are; large ones as thumbnails, with a link to the file beside the page.
+Images travel inside the page as WebP as long as there is room for them, and are links to the files beside it
+after that. Beside each stand its own scores, and how far it is from the teacher's image of the same prompt and seed.
 """
 
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.records.case import Resolution
 from harness.records.record import Record
 from harness.records.store import PROMPTS
 from harness.records.typed import parsed
-from reports.compare import Series, in_words, variant_order
+from harness.records.units import spoken
+from reports.compare import REFERENCE, Series, in_words, variant_order
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 THUMBNAIL = 320
 """Longest side, in pixels, of an image inside the page."""
+LOSSLESS = 128
+REAL = Series("real images")
+
+
+@dataclass
+class Room:
+    """Bytes that images may still take in the page, and images that may still be opened for it."""
+
+    left: int = 3_500_000
+    images: int = 1500
+
+    def takes(self, size: int) -> bool:
+        """Whether so many bytes fit; then they are taken."""
+        fits = size <= self.left
+        self.left -= size if fits else 0
+        return fits
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image as a data URL, or the reason why there is none."""
+    """One image as a data URL or a link, or the reason why there is none.
 
-    data: str = ""
+    scores: of this image alone, by reading; apart: mean difference from the teacher's image, 0 to 1.
+    """
+
+    src: str = ""
     path: str = ""
     reason: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+    apart: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,50 +64,58 @@ class Sheet:
     settings: tuple[str, ...]
     series: tuple[Series, ...]
     rows: tuple[tuple[str, tuple[Picture, ...]], ...]
-    total: int
 
 
-def sheets(folder: Path, records: Sequence[Record]) -> list[Sheet]:
-    """All blocks, in order of model and size."""
+def sheets(folder: Path, records: Sequence[Record], room: Room) -> list[Sheet]:
+    """All sheets, in order of model and size."""
     blocks: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
         if _indices(record):
             settings = in_words({k: v for k, v in record.case.settings.items() if k not in ("batch", "n")})
-            key = (record.case.model, record.case.resolution, settings)
-            blocks.setdefault(key, []).append(record)
-    return [_sheet(folder, settings, block) for (_, _, settings), block in sorted(blocks.items(), key=lambda b: b[0])]
+            blocks.setdefault((record.case.model, record.case.resolution, settings), []).append(record)
+    return [_sheet(folder, block, settings, room) for (_, _, settings), block in sorted(blocks.items(), key=_key)]
 
 
-def _sheet(folder: Path, settings: tuple[str, ...], block: list[Record]) -> Sheet:
+def _key(item: tuple[tuple[Any, ...], list[Record]]) -> tuple[Any, ...]:
+    return item[0]
+
+
+def _sheet(folder: Path, block: list[Record], settings: tuple[str, ...], room: Room) -> Sheet:
     columns = {Series(r.case.variant, r.case.weights): r for r in block}
     often = [series.variant for series in columns]
     ordered = sorted(columns, key=lambda s: (variant_order(s.variant), s.weights))
     every = sorted({index for record in block for index in _indices(record)})
-    first = block[0]
     prompts = next((found for record in block if (found := _prompts(folder, record, every[0]))), [])
+    real = next((record for record in block if any(name.startswith("real/") for name in record.artifacts)), None)
     rows = []
-    for index in every[: _rows(first.case.pixels)]:
+    for index in every:
         words = prompts[index] if index < len(prompts) and prompts[index].strip() else f"prompt {index}"
-        rows.append((words, tuple(_picture(folder, columns[series], index) for series in ordered)))
+        rows.append((words, _row(folder, [columns[series] for series in ordered], real, index, room)))
     shown = tuple(s if often.count(s.variant) > 1 else Series(s.variant) for s in ordered)
-    return Sheet(
-        first.case.model,
-        first.case.resolution,
-        settings,
-        shown,
-        tuple(rows),
-        len(every),
-    )
+    head = (REAL, *shown) if real else shown
+    return Sheet(block[0].case.model, block[0].case.resolution, settings, head, tuple(rows))
 
 
-def _rows(pixels: int) -> int:
-    """Fewer rows of larger images: decoding them is most of the time that a page takes."""
-    return 8 if pixels <= 256**2 else 4 if pixels <= 1024**2 else 2
+def _row(folder: Path, records: Sequence[Record], real: Record | None, index: int, room: Room) -> tuple[Picture, ...]:
+    """Real image where there is one, teacher, variants."""
+    made, teacher = [], None
+    if real is not None:
+        made.append(_picture(folder, real, f"real/{index}", room, None, {})[0])
+    for record in records:
+        scores = {
+            spoken(r.name): r.samples[index]
+            for r in record.readings
+            if index < len(r.samples) == r.n and r.unit != "ms"
+        }
+        picture, image = _picture(folder, record, f"image/{index}", room, teacher, scores)
+        teacher = image if record.case.variant == REFERENCE else teacher
+        made.append(picture)
+    return tuple(made)
 
 
 def _indices(record: Record) -> list[int]:
     names = (name.split("/", 1) for name in record.artifacts if name.startswith("image/"))
-    return [int(index) for _, index in names if index.isdecimal()]
+    return [int(index) for _, index in names if index.isdecimal() and len(index) < 10]
 
 
 def _prompts(folder: Path, record: Record, index: int) -> list[str]:
@@ -98,7 +131,7 @@ def _prompts(folder: Path, record: Record, index: int) -> list[str]:
 
 
 def inside(folder: Path, name: str) -> Path | None:
-    """The file of that name under the folder; None where it is missing or leads outside."""
+    """The file of that name under the folder; None where it is missing or a link leads outside."""
     if not name:
         return None
     path = folder / name
@@ -108,27 +141,47 @@ def inside(folder: Path, name: str) -> Path | None:
         return None
 
 
-def _picture(folder: Path, record: Record, index: int) -> Picture:
-    name = record.artifacts.get(f"image/{index}", "")
-    path = inside(folder, name)
+def _picture(
+    folder: Path, record: Record, name: str, room: Room, teacher: "Image | None", scores: dict[str, float]
+) -> tuple[Picture, "Image | None"]:
+    """A picture, and the opened image where it was small enough to be compared with others."""
+    file = record.artifacts.get(name, "")
+    path = inside(folder, file)
     if path is None:
-        return Picture(reason=f"{name or 'this image'} is not in the folder")
+        return Picture(reason=f"{file or 'this image'} is not in the folder"), None
+    if room.images <= 0 or room.left <= 0:
+        return Picture(src=file, path=file, scores=scores), None
+    room.images -= 1
     from PIL import Image
 
     try:
-        raw = path.read_bytes()
-        with Image.open(io.BytesIO(raw), formats=("PNG", "JPEG", "WEBP")) as image:
-            if max(image.size) <= THUMBNAIL:
-                image.verify()
-                return Picture(_data_url(raw, (image.format or "PNG").lower()), name)
-            small = image.convert("RGB")
-            small.thumbnail((THUMBNAIL, THUMBNAIL))
+        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as opened:
+            image = opened.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return Picture(reason=f"{name} is not an image that can be read ({type(error).__name__})")
-    out = io.BytesIO()
-    small.save(out, "WEBP", quality=85, method=2)
-    return Picture(_data_url(out.getvalue(), "webp"), name)
+        return Picture(reason=f"{file} is not an image that can be read ({type(error).__name__})"), None
+    raw = _webp(image)
+    src = f"data:image/webp;base64,{base64.b64encode(raw).decode()}" if room.takes(4 * len(raw) // 3) else file
+    return Picture(src, file, scores=scores, apart=_apart(image, teacher)), image
 
 
-def _data_url(raw: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(raw).decode()}"
+def _webp(image: "Image") -> bytes:
+    """Without loss where it is small, else a thumbnail."""
+    out, small = io.BytesIO(), image
+    if max(image.size) > THUMBNAIL:
+        small = image.copy()
+        small.thumbnail((THUMBNAIL, THUMBNAIL))
+    if max(image.size) <= LOSSLESS:
+        small.save(out, "WEBP", lossless=True, quality=30, method=1)
+    else:
+        small.save(out, "WEBP", quality=85, method=2)
+    return out.getvalue()
+
+
+def _apart(image: "Image", teacher: "Image | None") -> float | None:
+    """Mean absolute difference of two images of one size, as a share of the whole range."""
+    if teacher is None or teacher.size != image.size:
+        return None
+    from PIL import ImageChops, ImageStat
+
+    means = ImageStat.Stat(ImageChops.difference(image, teacher)).mean
+    return float(sum(means) / len(means) / 255)

@@ -1,6 +1,7 @@
 """Where the numbers are from: protocols, machines, what could not be taken and why, and how to take it all again."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from harness.records.case import Resolution
 from harness.records.record import Record
 from harness.records.units import human, spoken
 from reports.compare import machine_name, name_order, variant_order
+from reports.ratios import disturbance
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,17 @@ def dashes(records: Sequence[Record]) -> list[Trouble]:
         for r in record.readings:
             if r.value is None:
                 found.setdefault((r.name, r.reason), []).append(record)
+    ordered = sorted(found, key=lambda key: (name_order(key[0]), key[1]))
+    return [Trouble(spoken(name), why, _cases(found[name, why]), len(found[name, why])) for name, why in ordered]
+
+
+def disturbed(records: Sequence[Record]) -> list[Trouble]:
+    """Numbers that are not to be relied upon, by reading and what disturbed them (without its figures)."""
+    found: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        for r in record.readings:
+            if why := disturbance(r):
+                found.setdefault((r.name, re.sub(r"[+-]?\d+(?:\.\d+)?", "…", why)), []).append(record)
     ordered = sorted(found, key=lambda key: (name_order(key[0]), key[1]))
     return [Trouble(spoken(name), why, _cases(found[name, why]), len(found[name, why])) for name, why in ordered]
 

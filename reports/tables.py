@@ -1,46 +1,39 @@
-"""Tables out of records: the long table of all readings, and the summary of every variant against self-attention.
+"""The summary of every variant against self-attention, one table a model and size."""
 
-A ratio's interval divides the ends of the two intervals (low by high, high by low): it is wider than a paired one, and
-needs nothing but what the records hold.
-"""
-
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.records.case import Resolution
 from harness.records.record import Record
 from harness.records.units import DASH, human, ratio, spoken, with_interval
 from reports.compare import (
-    REFERENCE,
     Group,
     Point,
     Series,
     distinction,
     groups,
-    machine_name,
     mixers,
     name_order,
     series_of,
     series_order,
 )
-from reports.read import Store
-
-if TYPE_CHECKING:
-    import pandas as pd
+from reports.ratios import CostRatio, Ratios, disturbance
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one cell says: the main text, a smaller one, the raw value, and the reason of a dash."""
+    """What one cell says: the main text, smaller lines, the raw value, and the reason of a dash.
+
+    disturbed: why the number is not to be relied upon; key: the record that it is from.
+    """
 
     text: str
     small: tuple[str, ...] = ()
     raw: float | int | None = None
     tone: str = ""
     reason: str = ""
+    disturbed: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,38 +66,58 @@ class Block:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why there are dashes, each reason once: the footnotes of the table."""
-        return tuple(dict.fromkeys(cell.reason for _, cells in self.rows for cell in cells if cell.reason))
+        """Why there are dashes, or numbers that were disturbed, each reason once: the footnotes of the table."""
+        cells = [cell for _, row in self.rows for cell in row]
+        return tuple(dict.fromkeys(said for cell in cells for said in (cell.reason, cell.disturbed) if said))
 
 
-def summary(records: Sequence[Record]) -> list[Block]:
+def summary(records: Sequence[Record], everything: Sequence[Group] | None = None) -> list[Block]:
     """Every model and resolution as one table, or several where a reading was taken under unlike protocols."""
+    words = mixers(records)
+    own: dict[str, list[Group]] = {}
+    for group in groups(records) if everything is None else everything:
+        own.setdefault(group.model, []).append(group)
+    ratios = {model: Ratios(mine) for model, mine in own.items()}
+    here: dict[tuple[str, Resolution], dict[Series, list[Record]]] = {}
+    for record in records:
+        place = here.setdefault((record.case.model, record.case.resolution), {})
+        place.setdefault(series_of(record, words), []).append(record)
+    return [
+        block
+        for model, size in sorted(here)
+        for block in _blocks(model, size, here[model, size], own.get(model, []), ratios.get(model, Ratios(())))
+    ]
+
+
+def _blocks(
+    model: str, size: Resolution, here: Mapping[Series, Sequence[Record]], own: Sequence[Group], ratios: Ratios
+) -> list[Block]:
+    """The tables of one model and size: the fullest group of every reading first."""
+    by_name: dict[str, list[Group]] = {}
+    rivals: dict[str, list[Group]] = {}
+    for group in own:
+        rivals.setdefault(group.name, []).append(group)
+        if group.at(size) and not _told_elsewhere(group, own, size):
+            by_name.setdefault(group.name, []).append(group)
+    for same in by_name.values():
+        same.sort(key=lambda g: -sum(p.reading.value is not None for p in g.at(size).values()))
+    by_name = dict(sorted(by_name.items(), key=lambda item: (item[1][0].unit == "parameter", name_order(item[0]))))
     blocks = []
-    everything, words = groups(records), mixers(records)
-    sizes = {(r.case.model, r.case.resolution) for r in records}
-    for model, resolution in sorted(sizes):
-        here: dict[Series, list[Record]] = {}
-        for r in records:
-            if (r.case.model, r.case.resolution) == (model, resolution):
-                here.setdefault(series_of(r, words), []).append(r)
-        mine = [g for g in everything if g.model == model]
-        by_name: dict[str, list[Group]] = {}
-        for group in mine:
-            if group.at(resolution):
-                by_name.setdefault(group.name, []).append(group)
-        for same in by_name.values():
-            same.sort(key=lambda g: -sum(p.reading.value is not None for p in g.at(resolution).values()))
-        by_name = dict(sorted(by_name.items(), key=lambda item: (item[1][0].unit == "parameter", name_order(item[0]))))
-        for layer in range(max((len(same) for same in by_name.values()), default=1)):
-            chosen = [same[layer] for same in by_name.values() if len(same) > layer]
-            rivals = [[g for g in mine if g.name == group.name] for group in chosen]
-            columns = tuple(_column(g, distinction(g, r)) for g, r in zip(chosen, rivals, strict=True))
-            rows = tuple(
-                (s, tuple(_cell(g, s, resolution, here[s.at_any_weights]) for g in chosen))
-                for s in _series(chosen, here, resolution)
-            )
-            blocks.append(Block(model, resolution, layer, columns, rows))
+    for layer in range(max((len(same) for same in by_name.values()), default=1)):
+        chosen = [same[layer] for same in by_name.values() if len(same) > layer]
+        columns = tuple(_column(group, distinction(group, rivals[group.name])) for group in chosen)
+        rows = tuple(
+            (series, tuple(_cell(g, series, size, here[series.at_any_weights], rivals[g.name], ratios) for g in chosen))
+            for series in _series(chosen, here, size)
+        )
+        blocks.append(Block(model, size, layer, columns, rows))
     return blocks
+
+
+def _told_elsewhere(group: Group, own: Sequence[Group], size: Resolution) -> bool:
+    """Whether it is the ratio of a cost that has a column of its own, which tells that ratio."""
+    base = group.name.removesuffix("_ratio")
+    return base != group.name and any(g.name == base and g.settings == group.settings and g.at(size) for g in own)
 
 
 def _column(group: Group, note: str) -> Column:
@@ -118,45 +131,49 @@ def _series(chosen: Sequence[Group], here: Iterable[Series], resolution: Resolut
     return sorted(found - split, key=series_order)
 
 
-def _cell(group: Group, series: Series, resolution: Resolution, mine: Sequence[Record]) -> Cell:
-    """`mine`: the variant's records of that size, with any weights."""
-    points = group.at(resolution)
-    point = points.get(series) or points.get(series.at_any_weights)
-    if point is not None and not group.is_cost and series.weights not in ("", point.case.weights):
-        point = None
+def _cell(
+    group: Group, series: Series, size: Resolution, mine: Sequence[Record], rivals: Sequence[Group], ratios: Ratios
+) -> Cell:
+    """`mine`: the variant's records of that size, with any weights; `rivals`: groups of the same reading."""
+    point = _point(group, series, size)
     if point is None:
-        return Cell(
-            DASH,
-            reason=_absence([r for r in mine if series.weights in ("", r.case.weights)]),
-        )
-    reading = point.reading
+        if any(_point(rival, series, size) for rival in rivals):
+            return Cell(DASH, reason="taken by another protocol or under other settings: see the table of those")
+        return Cell(DASH, reason=_absence([r for r in mine if series.weights in ("", r.case.weights)]))
+    reading, key = point.reading, point.case.key
     if reading.value is None:
-        return Cell(DASH, reason=reading.reason)
+        return Cell(DASH, reason=reading.reason, key=key)
     text, interval = with_interval(reading.value, reading.low, reading.high, reading.unit)
     if not group.is_cost:
         floor = reading.details.get("floor")
         known = isinstance(floor, int | float) and not isinstance(floor, bool)
         below = (interval, f"floor {human(floor, reading.unit, 3)}" if known else "")
-        return Cell(text, tuple(line for line in below if line), reading.value)
-    reference = points.get(Series(REFERENCE))
-    if series.variant == REFERENCE or reference is None or not reference.reading.value:
-        return Cell(text, (interval,) if interval else (), reading.value)
-    low, value, high = against(point, reference)
-    same = low <= 1 <= high or ratio(value) == "1.00×" or group.better == "neither"
-    tone = "" if same else ("better" if (value < 1) == (group.better == "lower") else "worse")
-    below = (f"{ratio(low)} to {ratio(high)}" if low < high else "", text)
-    return Cell(ratio(value), tuple(line for line in below if line), reading.value, tone)
+        return Cell(text, tuple(line for line in below if line), reading.value, key=key)
+    found = ratios.of(group, series.at_any_weights, size)
+    if found is None:
+        disturbed = disturbance(reading)
+        return Cell(text, (interval,) if interval else (), reading.value, disturbed=disturbed, key=key)
+    return _relative(found, group, text, reading.value, key)
 
 
-def against(point: Point, reference: Point) -> tuple[float, float, float]:
-    """Low end, value and high end of the ratio of two readings; all equal where one of them has no interval."""
-    mine, other = point.reading, reference.reading
-    if mine.value is None or not other.value:
-        raise ValueError(f"no ratio of {mine.value} to {other.value}: ask only where both were taken")
-    value = mine.value / other.value
-    if mine.low is None or mine.high is None or not other.low or not other.high:
-        return value, value, value
-    return mine.low / other.high, value, mine.high / other.low
+def _relative(found: CostRatio, group: Group, text: str, raw: float | int, key: str) -> Cell:
+    """A cost as a ratio to the reference; coloured where something may be concluded from it."""
+    tone = ""
+    if found.apart and group.better != "neither":
+        tone = "better" if (found.value < 1) == (group.better == "lower") else "worse"
+    ends = "" if found.low is None or found.high is None else f"{ratio(found.low)} to {ratio(found.high)}"
+    basis = {"alternation": "in alternation", "separate runs": "separate runs"}.get(found.basis, "")
+    below = tuple(line for line in (ends, basis, text if not group.name.endswith("_ratio") else "") if line)
+    return Cell(ratio(found.value), below, raw, tone, disturbed=found.disturbed, key=key)
+
+
+def _point(group: Group, series: Series, size: Resolution) -> Point | None:
+    """A variant's point, with the weights that are asked for."""
+    points = group.at(size)
+    point = points.get(series) or points.get(series.at_any_weights)
+    if point is not None and not group.is_cost and series.weights not in ("", point.case.weights):
+        return None
+    return point
 
 
 def _absence(mine: Sequence[Record]) -> str:
@@ -166,78 +183,3 @@ def _absence(mine: Sequence[Record]) -> str:
     if bad:
         return f"{bad[-1].status.replace('_', ' ')}: {bad[-1].reason}".rstrip(": ")
     return "not asked for in this case"
-
-
-def readings(store: Store) -> "pd.DataFrame":
-    """The long table: one row a reading, exact values; a case without readings has one row with its reason."""
-    import pandas as pd
-
-    rows = []
-    for record in store.records:
-        case = {
-            "model": record.case.model,
-            "variant": record.case.variant,
-            "resolution": str(record.case.resolution),
-            "width": record.case.resolution.width,
-            "height": record.case.resolution.height,
-            "status": record.status,
-        }
-        tail = {
-            name: v if isinstance(v, str | int | float) else json.dumps(v) for name, v in record.case.settings.items()
-        }
-        tail = {f"case_{name}": value for name, value in tail.items()}
-        tail |= {"weights": record.case.weights, "mixer": record.case.mixer, "machine": machine_name(record.machine)}
-        tail |= {"started": record.started, "key": record.case.key}
-        for r in record.readings:
-            number = {"metric": r.metric, "reading": r.name, "value": r.value, "unit": r.unit, "better": r.better}
-            number |= {"low": r.low, "high": r.high, "n": r.n, "samples": len(r.samples), "reason": r.reason}
-            rows.append(case | number | {"protocol": r.protocol, "details": json.dumps(r.details)} | tail)
-        if not record.readings:
-            rows.append(case | {"reason": record.reason} | tail)
-    return pd.DataFrame([{name: _inert(value) for name, value in row.items()} for row in rows], dtype=object)
-
-
-def _inert(value: object) -> object:
-    """Text that a spreadsheet would take for a formula (`=cmd|...`) gets an apostrophe, by which it stays text."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
-def markdown(blocks: Sequence[Block]) -> str:
-    """The summary as Markdown, one table a block, dashes with their reasons below."""
-    lines = []
-    for block in blocks:
-        suffix = " (other protocols or settings)" if block.layer else ""
-        lines += [f"## {block.model} at {block.resolution} px{suffix}", ""]
-        heads = ["variant", *(f"{c.title}{f' ({c.note})' if c.note else ''}" for c in block.columns)]
-        lines += [_row(heads), _row(["---"] + ["---:"] * len(block.columns))]
-        reasons = block.reasons
-        for series, cells in block.rows:
-            shown = [series.label]
-            for cell in cells:
-                mark = f" [{reasons.index(cell.reason) + 1}]" if cell.reason else ""
-                shown.append(cell.text + (f" ({', '.join(cell.small)})" if cell.small else "") + mark)
-            lines.append(_row(shown))
-        lines += ["", *(f"[{i}] {' '.join(reason.split())}  " for i, reason in enumerate(reasons, 1)), ""]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
-
-
-def export(store: Store, blocks: Sequence[Block]) -> tuple[Path, Path]:
-    """Write readings.csv and summary.md beside the page."""
-    table, text = store.folder / "readings.csv", store.folder / "summary.md"
-    write_whole(table, readings(store).to_csv(index=False))
-    write_whole(text, markdown(blocks))
-    return table, text
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that its name always stands for its old or its new content."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
 """A case: one point of the sweep's grid, as a picklable value whose key is a hash of what changes its result."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from harness.records.spelled import digest
@@ -82,12 +83,13 @@ class Case:
 
     def identity(self) -> dict[str, Any]:
         """The fields that change a result, as JSON values: of a device its kind, which of several is no matter."""
-        fields = asdict(self) | {"resolution": str(self.resolution), "seeds": list(self.seeds)}
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields |= {"resolution": str(self.resolution), "seeds": list(self.seeds)}
         fields["device"] = self.device.partition(":")[0]
         unknown = [name for name in ("mixer", "config", "processor") if not fields[name]]
         return {name: value for name, value in fields.items() if name not in ("metrics", *unknown)}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Sixteen hex digits that name this case on disk."""
         return digest(self.identity())
@@ -102,7 +104,7 @@ class Case:
         """What the variant is made of here: its mixers with their settings, and the model's configuration."""
         return self.mixer, self.config
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """The fields that change a result and have no place of their own in a record, as JSON values."""
         return {name: value for name, value in self.identity().items() if name not in NAMED}
