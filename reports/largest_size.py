@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from harness.records.record import Record
 from reports.compare import Series, in_words, machine_name, mixers, series_of, series_order
+from reports.ratios import is_counted
 
 ON_SHAPES = "shapes"
 """The weights of a case that was counted and never ran."""
@@ -46,7 +47,15 @@ def largest_sizes(records: Sequence[Record]) -> list[LargestSizes]:
 
 def _largest_size(series: Series, records: Sequence[Record]) -> LargestSize:
     ordered = sorted(records, key=lambda record: record.case.resolution)
-    ran = [record.case.resolution for record in ordered if record.status == "ok"]
+    ran = [record.case.resolution for record in ordered if record.status == "ok" and _ran(record)]
     refused = next((record for record in ordered if record.status != "ok"), None)
     reason = f"{refused.status.replace('_', ' ')}: {refused.reason}" if refused else ""
+    beyond = [str(size) for size in dict.fromkeys(r.case.resolution for r in ordered) if not ran or ran[-1] < size]
+    if refused is None and beyond:
+        reason = f"{', '.join(beyond)} px was counted and not run: not asked for, or left out by a limit"
     return LargestSize(series, str(ran[-1]) if ran else "", str(refused.case.resolution) if refused else "", reason)
+
+
+def _ran(record: Record) -> bool:
+    """Whether something of it was measured, and not only counted."""
+    return any(reading.value is not None and not is_counted(reading) for reading in record.readings)

@@ -236,7 +236,7 @@ def _solved(design_DNK: Floats) -> tuple[Floats, Floats]:
 def _refits(fitted: Fit, shape: Law | None) -> Floats:
     """Coefficients fitted anew without each size in turn (where enough are left), on draws of what was measured."""
     points, law = fitted.points, fitted.law
-    if law is not None and fitted.exact:
+    if law is not None and fitted.exact and fitted.counted:
         return np.array([[law.fixed, law.linear, law.quadratic]])
     pixels_N = np.array([p.case.pixels for p in points], dtype=np.float64)
     costs_N = np.array([p.reading.value for p in points], dtype=np.float64)

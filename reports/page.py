@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.records import units
 from harness.records.record import Record
 from harness.records.store import write_whole
-from reports import charts, files, glossary, pictures, provenance, read, roofline, sites
+from reports import charts, files, glossary, locality, pictures, provenance, read, roofline, sensitivity, sites
 from reports.compare import REFERENCE, Group, groups, name_order, variant_order
 from reports.model_section import ModelSection, model_section
 from reports.paper import paper_rows

@@ -68,16 +68,6 @@ def test_flops_are_compared_across_machines_and_settings(tmp_path: Path, make_re
     assert [row[0].text for _, row in block.rows] == ["1.00\u00a0MFLOPs", "0.25×"]
 
 
-def test_a_ratio_carries_an_interval_that_is_no_narrower_than_its_parts(tmp_path: Path, make_record: Make) -> None:
-    records = store(tmp_path, make_record((latency(10.0),)), make_record((latency(5.0),), variant="deltaconv")).records
-    (group,) = compare.groups(records)
-    points = group.at(Resolution(64, 64))
-    low, value, high = tables.against(points[compare.Series("deltaconv")], points[compare.Series("self_attention")])
-    assert (low, value, high) == pytest.approx((4.5 / 11, 0.5, 5.5 / 9))
-    cell = tables.summary(records)[0].rows[1][1][0]
-    assert (cell.text, cell.tone) == ("0.50×", "better")
-
-
 def test_a_ratio_whose_interval_holds_one_is_called_neither_better_nor_worse(tmp_path: Path, make_record: Make) -> None:
     records = store(tmp_path, make_record((latency(10.0),)), make_record((latency(9.5),), variant="deltaconv")).records
     assert tables.summary(records)[0].rows[1][1][0].tone == ""
@@ -138,7 +128,7 @@ def test_the_frontier_leaves_out_what_is_beaten_on_both(tmp_path: Path, make_rec
     records = store(tmp_path, *(make_record((price(c), score(s)), variant=v) for v, (c, s) in taken.items())).records
     (chart,) = pareto.tradeoff_charts(compare.groups(records), charts.palette(taken))
     frontier = chart.figure["data"][0]
-    assert (frontier["x"], frontier["y"]) == ([40.0, 100.0], [29.0, 30.0])
+    assert (frontier["x"], frontier["y"]) == ([0.4, 1.0], [29.0, 30.0])
 
 
 def test_a_variant_keeps_its_colour_whatever_else_is_shown() -> None:
@@ -161,16 +151,23 @@ def test_the_csv_holds_every_reading_exactly(tmp_path: Path, make_record: Make) 
     assert int(rows["deltaconv", "flops"]["value"]) == huge
     assert float(rows["deltaconv", "latency"]["value"]) == 1 / 3
     assert rows["linfusion", ""]["reason"] == 'a, "b"'
-    frame = tables.readings(load(tmp_path))
-    assert list(frame["value"].dropna()) == [huge, 1 / 3]
+
+
+def test_names_that_a_spreadsheet_would_run_stay_text(tmp_path: Path, make_record: Make) -> None:
+    store(tmp_path, make_record((price(-0),), variant="=cmd|' /C calc'!A0"), make_record((), "failed", "@SUM(1)"))
+    render(tmp_path)
+    with (tmp_path / "readings.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["variant"] for row in rows} == {"'=cmd|' /C calc'!A0", "self_attention"}
+    assert "'@SUM(1)" in {row["reason"] for row in rows}
 
 
 def test_the_markdown_has_one_table_a_model_and_resolution(tmp_path: Path, make_record: Make) -> None:
     store(tmp_path, make_record((latency(10.0),)), make_record((), "failed", "odd | reason", variant="deltaconv"))
     render(tmp_path)
     lines = (tmp_path / "summary.md").read_text().splitlines()
-    assert lines[0] == "## tiny_sd at 64 px"
-    assert lines[2:6] == [
+    start = lines.index("## tiny_sd at 64 px")
+    assert lines[start + 2 : start + 6] == [
         "| variant | Latency |",
         "| --- | ---: |",
         "| self_attention | 10.0 ms (9.0 to 11.0) |",
