@@ -141,7 +141,7 @@ def read_image(
 ) -> None:
     """Stream one image's maps of all times, block by block."""
     spread_Q = spread_queries(found.grid, HEAD_QUERIES)
-    blocks = list(heard[0].blocks(block_bytes))
+    blocks = list(heard[0].blocks(block_bytes, found.grid[1]))
     space = heard[0].space(blocks[0])
     for block in blocks:
         queries_Q = torch.arange(block.start, block.stop)

@@ -15,7 +15,7 @@ from harness.locality.mass import (
     uniform_mass,
     window_sizes,
 )
-from harness.locality.offsets import all_queries, offset_pairs, offset_sums, spread_queries
+from harness.locality.offsets import all_queries, offset_pairs, offset_sums, rows_at_once, spread_queries
 
 GRIDS = [(16, 16), (7, 13), (24, 9), (1, 11), (1, 1)]
 EXACT = 1e-9
@@ -99,6 +99,15 @@ def test_a_map_that_holds_nothing_has_no_receptive_field(value: float) -> None:
         effective_receptive_field(torch.full((9, 9), value), (3, 3))
     with pytest.raises(ValueError, match="there is no receptive field"):
         smallest_window(torch.tensor([0.0, 0.0]))
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_whole_rows_add_up_as_single_queries_do(grid: Grid) -> None:
+    maps_MQN = torch.rand(3, grid[0] * grid[1], grid[0] * grid[1], dtype=torch.float64)
+    for first in {0, grid[0] // 2}:
+        queries_Q = all_queries(grid)[grid[1] * first :]
+        at_once = rows_at_once(maps_MQN[:, queries_Q], first, grid)
+        assert torch.allclose(at_once, offset_sums(maps_MQN[:, queries_Q], queries_Q, grid), rtol=1e-12)
 
 
 def test_maps_of_other_queries_are_refused() -> None:
