@@ -1,6 +1,6 @@
-"""The ∆ConvBlock, the method under study, and its door for plain diffusers scripts: apply, save, remove."""
+"""The ∆ConvBlock, the method under study, and its door for plain diffusers scripts: apply, save, remove, locality."""
 
 from deltaconv.block import DeltaConvBlock
-from deltaconv.door import apply, remove, save
+from deltaconv.door import apply, locality, remove, save
 
-__all__ = ["DeltaConvBlock", "apply", "remove", "save"]
+__all__ = ["DeltaConvBlock", "apply", "locality", "remove", "save"]

@@ -1,13 +1,14 @@
-"""The ∆ConvBlock in any diffusers script, without the harness around it."""
+"""The ∆ConvBlock in any diffusers script, and what attention looks at there, without the harness around it."""
 
 from pathlib import Path
 from typing import Any
 
 from deltaconv.block import DeltaConvBlock
+from harness.locality.door import locality
 from harness.seats import door
 from harness.seats.door import Applied, remove
 
-__all__ = ["apply", "remove", "save"]
+__all__ = ["apply", "locality", "remove", "save"]
 
 
 def apply(pipe: Any, weights: str | Path | None = None, **settings: Any) -> Applied:

@@ -4,7 +4,8 @@ Attention changes with the noise, so it is looked at along a model's own traject
 guided call the half with the prompt is kept. A call can be made again as often as it is needed, by any variant.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,19 +75,28 @@ def moments(
     found: list[Moment] = []
     images = []
     for image, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-
-        def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], image: int = image) -> None:
-            time = int(_time(args, kwargs))
-            if time in wanted:
-                found.append(Moment(image, time, *_conditional(args, kwargs)))
-
-        hook = model.denoiser.register_forward_pre_hook(keep, with_kwargs=True)
-        try:
+        with kept_calls(model.denoiser, image, wanted) as calls:
             made = model.generate([prompt], [seed], sampling.resolution, sampling.steps, sampling.guidance, 1)
-        finally:
-            hook.remove()
+        found += calls
         images.append(made[0])
     return found, images
+
+
+@contextmanager
+def kept_calls(denoiser: nn.Module, image: int, wanted: Container[int] | None = None) -> Iterator[list[Moment]]:
+    """While open, every call of the denoiser at a wanted time (None: at any) is kept as a moment of that image."""
+    calls: list[Moment] = []
+
+    def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        time = int(_time(args, kwargs))
+        if wanted is None or time in wanted:
+            calls.append(Moment(image, time, *_conditional(args, kwargs)))
+
+    hook = denoiser.register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        yield calls
+    finally:
+        hook.remove()
 
 
 def seen_by(kept: dict[tuple[object, ...], Seen], trial: "Trial", times: Sequence[int], images: int) -> Seen:
