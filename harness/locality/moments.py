@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.model import Model
+from harness.models.sampler import times
 from harness.records.case import BadInput, Resolution
 
 if TYPE_CHECKING:
@@ -59,8 +60,12 @@ class Sampling:
             )
 
     def steps_near(self, model: Model) -> list[int]:
-        """The timesteps of the sampler that are nearest to the times that are wanted, each once, noise first."""
+        """The timesteps of the sampler that are nearest to the times that are wanted, each once, noise first.
+
+        BadInput where the sampler cannot take so many steps.
+        """
         scheduler = model.pipeline.scheduler
+        times(scheduler, self.steps)
         scheduler.set_timesteps(self.steps)
         taken = [int(time) for time in scheduler.timesteps]
         return sorted({min(taken, key=lambda step: abs(step - time)) for time in self.times}, reverse=True)
@@ -89,7 +94,8 @@ def kept_calls(denoiser: nn.Module, image: int, wanted: Container[int] | None = 
 
     def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         time = int(_time(args, kwargs))
-        if wanted is None or time in wanted:
+        fresh = all(call.time != time for call in calls)  # a sampler of a higher order calls twice at one time
+        if fresh and (wanted is None or time in wanted):
             calls.append(Moment(image, time, *_conditional(args, kwargs)))
 
     hook = denoiser.register_forward_pre_hook(keep, with_kwargs=True)
@@ -103,7 +109,7 @@ def seen_by(kept: dict[tuple[object, ...], Seen], trial: "Trial", times: Sequenc
     """The moments of the first images of a trial's world, by its teacher; kept for the model's other variants."""
     case = trial.case
     sampling = Sampling(case.resolution, case.steps, case.guidance, tuple(times))
-    model = (case.model, trial.model.fingerprint(), case.dtype, case.device)
+    model = (case.model, trial.model.fingerprint(), trial.model.sampler, case.dtype, case.device)
     key = (*model, case.seeds, sampling, case.world, images)
     for other in [other for other in kept if other[: len(model)] != model]:
         del kept[other]

@@ -1,5 +1,7 @@
 """Maps recomputed from what enters a site are the layer's own; they are streamed, and of the moments asked for."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,3 +143,13 @@ def test_small_blocks_and_little_memory_read_the_same(model: Model) -> None:
 @pytest.mark.parametrize("query", [(0.0, 0.0), (0.99, 0.99), (0.5, 0.0)])
 def test_a_place_is_the_token_that_covers_it(query: tuple[float, float]) -> None:
     assert position_of(query, (4, 6)) == int(query[0] * 4) * 6 + int(query[1] * 6)
+
+
+@pytest.mark.slow
+def test_16384_tokens_of_8_heads_take_less_than_a_gigabyte_and_four_attentions() -> None:
+    """One thread and the processor's own time: what else runs on the machine does not count."""
+    script = Path(__file__).with_name("stream_large.py")
+    said = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    ratio, peak_mb = map(float, said.split()[:2])
+    assert ratio <= 4
+    assert peak_mb < 1024
