@@ -7,7 +7,7 @@ therefore taken from the pretrained tag and written into the protocol. Shapes: N
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
@@ -25,13 +25,15 @@ class ClipExtractor(Inert):
 
     source: a folder with open_clip_config.json and open_clip_model.safetensors (and, for a tokenizer of its own,
     tokenizer.json), or an open_clip name, with `pretrained` as its tag. prefix: put before every text.
-    first: steps of resizing before the model's own preprocessing.
+    first: steps of resizing before the model's own preprocessing. texts_as: `mended` as open_clip does (curly quotes
+    and `&amp;` become plain), or `plain` as transformers does.
     """
 
     source: str | Path
     pretrained: str | None = None
     prefix: str = ""
     first: tuple[str, ...] = ()
+    texts_as: Literal["mended", "plain"] = "mended"
     batch: int = 64
     device: str = "cpu"
     cache: FeatureCache = field(default_factory=FeatureCache, repr=False, compare=False)
@@ -46,7 +48,8 @@ class ClipExtractor(Inert):
         name = f"{self.source}/{self.pretrained}" if folder_of(self.source) is None else "local"
         gelu = "quickgelu" if self._quick_gelu else "gelu"
         length = cast(Any, self._model).context_length
-        text = f"text={self.prefix!r}+prompt[:{length}]"
+        mended = f" {self.texts_as}" if _mends(self._tokenizer) else ""
+        text = f"text={self.prefix!r}+prompt[:{length}]{mended}"
         return f"open_clip:{name}@{fingerprint(self._model)} {gelu} pixels={self._pixels} {text} dtype=fp32"
 
     def images(self, images_N3HW: Tensor) -> Tensor:
@@ -77,7 +80,10 @@ class ClipExtractor(Inert):
 
         with readable(self.source):
             folder = folder_of(self.source)
-            return open_clip.get_tokenizer(str(self.source) if folder is None else f"local-dir:{folder}")
+            tokenizer = open_clip.get_tokenizer(str(self.source) if folder is None else f"local-dir:{folder}")
+        if _mends(tokenizer) and self.texts_as == "plain":
+            tokenizer.clean_fn = _plain
+        return tokenizer
 
     @property
     def _quick_gelu(self) -> bool:
@@ -98,6 +104,16 @@ class ClipExtractor(Inert):
             )
         mean, std = (cast(Triple, tuple(settings[key])) for key in ("mean", "std"))
         return Pixels((*self.first, *steps[settings["resize_mode"]]), mean, std)
+
+
+def _mends(tokenizer: Any) -> bool:
+    """Whether it is open_clip's own, which cleans texts; tokenizers of transformers do not."""
+    return hasattr(tokenizer, "clean_fn") and hasattr(tokenizer, "bpe")
+
+
+def _plain(text: str) -> str:
+    """White space and capitals alone, as transformers has it."""
+    return " ".join(text.split()).lower()
 
 
 def _loaded(source: str | Path, pretrained: str | None) -> nn.Module:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from harness.features.cache import FeatureCache
 from harness.features.pixels import Pixels, Triple
+from harness.features.positions import Rule, fit, known
 from harness.features.source import fingerprint, fingerprint_of, folder_of, hub_file, local_file, read_json, readable
 from harness.records.case import BadInput
 from harness.records.spelled import Inert
@@ -42,7 +43,8 @@ class DinoExtractor(Inert):
 
     source: a folder with config.json and model.safetensors (timm's hub format), or a timm name with its pretrained tag.
     side: image side in pixels (default: the configuration's). pixels: steps of resizing (default: squash, bicubic).
-    normalize: `config` for the configuration's mean and std, `none` for pixels in [0, 1].
+    normalize: `config` for the configuration's mean and std, `none` for pixels in [0, 1]. positions: how the position
+    embedding is brought to another side (`harness.features.positions`).
     head: a linear classifier over the class token and the mean patch token, from a safetensors file, a folder or hub
     repository with model.safetensors (keys `classifier.weight`, `classifier.bias`); without it the model's own head.
     """
@@ -52,6 +54,7 @@ class DinoExtractor(Inert):
     pixels: tuple[str, ...] | None = None
     normalize: Literal["config", "none"] = "config"
     head: str | Path | None = None
+    positions: Rule = "timm"
     batch: int = 64
     device: str = "cpu"
     cache: FeatureCache = field(default_factory=FeatureCache, repr=False, compare=False)
@@ -86,7 +89,8 @@ class DinoExtractor(Inert):
     @cached_property
     def _model(self) -> nn.Module:
         with readable(self.source):
-            return _loaded(self.source, self.side, bool(self.head)).to(self.device).eval().requires_grad_(False)
+            loaded = _loaded(self.source, self.side, bool(self.head), self.positions)
+            return loaded.to(self.device).eval().requires_grad_(False)
 
     @cached_property
     def _linear(self) -> tuple[Tensor, Tensor] | None:
@@ -95,7 +99,8 @@ class DinoExtractor(Inert):
     @cached_property
     def _encoder(self) -> str:
         name = cast(Any, self._model).pretrained_cfg["architecture"]
-        return f"timm:{name}@{fingerprint(self._model)} pixels={self._pixels}"
+        positions = f" positions={self.positions}" if self.side else ""
+        return f"timm:{name}@{fingerprint(self._model)}{positions} pixels={self._pixels}"
 
     @cached_property
     def _pixels(self) -> Pixels:
@@ -163,10 +168,15 @@ def exact_convolutions() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = allowed
 
 
-def _loaded(source: str | Path, side: int | None, headless: bool) -> nn.Module:
+def _loaded(source: str | Path, side: int | None, headless: bool, positions: Rule) -> nn.Module:
+    known(positions)
+    model = _at_its_own_size(source, {"num_classes": 0} if headless else {})
+    return fit(model, side, positions) if side else model
+
+
+def _at_its_own_size(source: str | Path, wanted: dict[str, int]) -> nn.Module:
     import timm
 
-    wanted: dict[str, int] = ({"img_size": side} if side else {}) | ({"num_classes": 0} if headless else {})
     folder = folder_of(source)
     if folder is not None:
         read_json(local_file(folder, "config.json"))
