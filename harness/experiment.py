@@ -14,11 +14,13 @@ from harness.executor import Executor, InProcess
 from harness.features.world import World, taught_on
 from harness.job import NEEDS, ON_DEVICE, ON_SHAPES, ON_WEIGHTS, Job, Metric, identity_of
 from harness.locality.profile import settled
+from harness.models import sampler
 from harness.models.model import DTYPES, Model
+from harness.models.sampler import DEFAULT
 from harness.models.weights import at_hand
 from harness.records.case import BadInput, Case, Resolution
 from harness.records.machine import processor
-from harness.records.spelled import digest, spelled
+from harness.records.spelled import digest, settings_of, spelled
 from harness.regression.gate import Gate, NoGate
 from harness.seats import checkpoint
 from harness.seats.factory import is_exact, preset
@@ -51,7 +53,7 @@ class Experiment:
     cpu_limits: model -> metric -> the longest image side in pixels at which the metric is taken on a CPU (0: never);
     None, no entry, or another device: taken everywhere. train: the recipe for missing students, or None to train
     nothing. untrained: let quality be taken of untrained students, which has to be said in so many words. again:
-    measure anew what the store has.
+    measure anew what the store has. sampler: of every model; None leaves each its own setting.
     """
 
     catalog: Catalog
@@ -66,6 +68,7 @@ class Experiment:
     n: int = 64
     steps: int | Sequence[int] = 20
     guidance: float = 4.0
+    sampler: str | None = None
     seeds: Sequence[int] = (0,)
     batch: int | Sequence[int] = 16
     dtype: str | Sequence[str] = "fp32"
@@ -95,6 +98,8 @@ class Experiment:
             for value in _each(setting, getattr(self, setting)):
                 if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                     raise BadInput(f"{setting}={value} is not possible: give a whole number of at least 1")
+        if self.sampler is not None:
+            sampler.known(self.sampler)
         _listed("seeds", self.seeds)
         if not self.seeds or any(
             isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in self.seeds
@@ -108,9 +113,7 @@ class Experiment:
     def jobs(self) -> list[Job]:
         """Every case with at least one metric to take, once; the slow things (model, dtype, variant) change last."""
         rows = {
-            (name, variant): _Row(
-                self.catalog.models[name], variant, self.catalog.variants[variant], self.train, self._world
-            )
+            (name, variant): _Row(self._models[name], variant, self.catalog.variants[variant], self.train, self._world)
             for name in self.models
             for variant in self.variants
         }
@@ -128,6 +131,14 @@ class Experiment:
     def anew(self) -> bool:
         """Whether what the store has is measured again: a gate judges the code as it is, and no kept number."""
         return self.again or isinstance(self.gate, Gate)
+
+    @cached_property
+    def _models(self) -> dict[str, Model]:
+        """The models that were chosen, with the sampler that was."""
+        found = {name: self.catalog.models[name] for name in self.models}
+        if self.sampler is None:
+            return found
+        return {name: type(model)(**(settings_of(model) | {"sampler": self.sampler})) for name, model in found.items()}
 
     @property
     def _world(self) -> World:
@@ -171,6 +182,7 @@ class Experiment:
             mixer=row.mixer,
             config=row.config,
             processor=processor(self.device),
+            sampler=row.model.sampler if row.model.sampler != DEFAULT else "",
         )
         here = needs != ON_SHAPES and case.weights != NOT_FETCHED
         world = self._spelled_world if needs == ON_WEIGHTS else None

@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.counted.flops import denoiser_calls
 from harness.experiment import NOT_FETCHED, Experiment
 from harness.job import ON_DEVICE, ON_WEIGHTS, Job, Metric
 from harness.measured.latency import ImageLatency
 from harness.models.model import DTYPES
+from harness.models.sampler import branches
 from harness.records.case import Case, Resolution
 from harness.records.machine import describe
 from harness.records.record import Record
@@ -94,10 +94,10 @@ class _Known:
         """Where something runs: its calls, budgets and images. Raises what counting a call raises."""
         case = job.case
         call_s, basis = self._call(job)
-        budgets_s = sum(_spent(metric, case, call_s) for metric in running if metric.needs != ON_WEIGHTS)
-        images_s = case.n * denoiser_calls(case.steps, case.guidance) * call_s if job.judged else 0.0
-        rows = [_rows(metric, case) for metric in running if metric.needs == ON_DEVICE]
-        rows += [case.batch * denoiser_calls(1, case.guidance)] if job.judged else []
+        budgets_s = sum(_spent(metric, job, call_s) for metric in running if metric.needs != ON_WEIGHTS)
+        images_s = case.n * job.model.calls(case.steps, case.guidance) * call_s if job.judged else 0.0
+        rows = [_rows(metric, job) for metric in running if metric.needs == ON_DEVICE]
+        rows += [case.batch * branches(job.model.layout, job.model.part, case.guidance)] if job.judged else []
         basis += _training(job)
         memory = self._memory(job, max(rows)) if rows else None
         return Forecast(case, counting_s + budgets_s + images_s, memory, basis)
@@ -192,17 +192,21 @@ def _kept(experiment: Experiment) -> tuple[Record, ...]:
         return ()
 
 
-def _spent(metric: Metric, case: Case, call_s: float) -> float:
+def _spent(metric: Metric, job: Job, call_s: float) -> float:
     """Seconds of a metric that is bounded by time, or by its patience where a call would take longer."""
-    calls = denoiser_calls(case.steps, case.guidance) if isinstance(metric, ImageLatency) else _rows(metric, case)
+    case = job.case
+    whole = isinstance(metric, ImageLatency)
+    calls = job.model.calls(case.steps, case.guidance) if whole else _rows(metric, job)
     longest_s = min(calls * call_s, float(getattr(metric, "patience", math.inf)))
     return BUDGETS * max(longest_s, float(getattr(metric, "seconds", 0.0)))
 
 
-def _rows(metric: Metric, case: Case) -> int:
+def _rows(metric: Metric, job: Job) -> int:
     """Images of the largest call that a metric makes: its own batch, or the case's where that is None."""
-    own = denoiser_calls(1, case.guidance) if isinstance(metric, ImageLatency) else getattr(metric, "batch", 1)
-    return case.batch if own is None else int(own)
+    if isinstance(metric, ImageLatency):
+        return branches(job.model.layout, job.model.part, job.case.guidance)
+    own = getattr(metric, "batch", 1)
+    return job.case.batch if own is None else int(own)
 
 
 def _weights(reading: Any) -> float:

@@ -177,7 +177,7 @@ class Flops:
             kinds = {kind: calls * flops for kind, flops in call.kinds.items()} | around
             value = sum(kinds.values())
             told |= {"macs": value // 2, "kinds": kinds}
-        protocol = IMAGE_PROTOCOL.format(steps=case.steps, how="with" if calls > case.steps else "without")
+        protocol = IMAGE_PROTOCOL.format(steps=case.steps, how="with" if case.guidance > 1 else "without")
         return Reading(self.name, "flops_image", value, "FLOP", "lower", protocol, reason=reason, details=told)
 
     def _around(self, trial: "Trial") -> dict[str, int]:
@@ -190,11 +190,6 @@ class Flops:
             self.components[pixels] = decoder_flops(model, size)
         texts = encodings(model.layout, trial.case.guidance)
         return {TEXT_ENCODER: texts * self.components[text], VAE: self.components[pixels]}
-
-
-def denoiser_calls(steps: int, guidance: float) -> int:
-    """Calls at batch 1 that an image takes: guidance above 1 needs an unconditional one beside each."""
-    return steps * (2 if guidance > 1 else 1)
 
 
 def parameters(module: nn.Module) -> int:

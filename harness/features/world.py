@@ -25,6 +25,7 @@ from harness.records.spelled import Inert, digest, spelled
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
+FITS, FILTERS = ("squash", "crop"), ("bilinear", "bicubic")
 READ = 32
 """Images that are read at a time."""
 
@@ -121,7 +122,8 @@ class FolderWorld(Inert):
     captions: the list inside the folder; without it one is looked for. Every picture and caption that a run may ask for
     is read before an image is generated; a bad one is named, and left out only with `skip_bad`.
     side: references come at this size whatever the resolution, so that an extractor of that size resizes nothing again.
-    fit: `squash` loses the aspect ratio as the field's FDD does, `crop` takes the centre.
+    fit: `squash` loses the aspect ratio as the field's FDD does, `crop` takes the centre. resize: PIL's antialiased
+    filter, bilinear as the paper's FDD or bicubic as dgm-eval's.
     training_folder: another such folder, to distil students on; what is judged is never trained on.
     """
 
@@ -134,6 +136,7 @@ class FolderWorld(Inert):
     fit: Literal["squash", "crop"] = "squash"
     training_folder: str | Path | None = None
     skip_bad: bool = False
+    resize: Literal["bilinear", "bicubic"] = "bilinear"
 
     @property
     def pictured(self) -> bool:
@@ -161,7 +164,7 @@ class FolderWorld(Inert):
     def references(self, n: int, resolution: Resolution) -> Tensor:
         """(n, 3, H, W) float32 in [0, 1]: the images that belong to the first n captions."""
         size = (self.side, self.side) if self.side else (resolution.width, resolution.height)
-        return torch.stack([_pixels(entry, size, self.fit) for entry in self._first(n)])
+        return torch.stack([_pixels(entry, size, self.fit, self.resize) for entry in self._first(n)])
 
     def training(self, n: int, resolution: Resolution, device: str = "cpu") -> Iterator[tuple[Tensor, list[str]]]:
         """Images (B, 3, H, W) at that size and their captions, from the training folder; the centre of each."""
@@ -169,7 +172,7 @@ class FolderWorld(Inert):
         size, chosen = (resolution.width, resolution.height), self._teaching._first(n)
         for first in range(0, n, READ):
             rows = chosen[first : first + READ]
-            images = torch.stack([_pixels(row, size, "crop") for row in rows])
+            images = torch.stack([_pixels(row, size, "crop", self.resize) for row in rows])
             yield images.to(device), [caption(row.caption) for row in rows]
 
     def fingerprints(self) -> dict[str, str]:
@@ -223,8 +226,8 @@ def _held(source: Source) -> Any:
     return [path.name, inside, status and status.st_size, status and status.st_mtime_ns]
 
 
-def _pixels(entry: Entry, size: tuple[int, int], fit: str) -> Tensor:
-    """(3, H, W) float32 in [0, 1], resized by PIL's antialiased bilinear filter as the paper's FDD does."""
+def _pixels(entry: Entry, size: tuple[int, int], fit: str, resize: str) -> Tensor:
+    """(3, H, W) float32 in [0, 1], resized by PIL."""
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -232,8 +235,10 @@ def _pixels(entry: Entry, size: tuple[int, int], fit: str) -> Tensor:
         image = _picture(entry)
     except Unreadable as error:
         raise BadInput(f"reference image {entry.name} {error}: mend it or drop it from the list") from error
-    bilinear = Image.Resampling.BILINEAR
-    image = ImageOps.fit(image, size, bilinear) if fit == "crop" else image.resize(size, bilinear)
+    if resize not in FILTERS or fit not in FITS:
+        raise BadInput(f"fit={fit} and resize={resize} are not known: give {' or '.join(FITS)}, {' or '.join(FILTERS)}")
+    way = Image.Resampling[resize.upper()]
+    image = ImageOps.fit(image, size, way) if fit == "crop" else image.resize(size, way)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 

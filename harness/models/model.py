@@ -15,11 +15,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from harness.models import sampler as samplers
 from harness.models import weights
 from harness.models.layout import Layout
 from harness.models.opening import built, compare, device_of, random_pipeline, read_pipeline
 from harness.models.quiet import quiet
-from harness.models.sampler import DEFAULT, calls, known, noise_schedule, scheduler, solver_seed, times
+from harness.models.sampler import DEFAULT
 from harness.models.text import States, TextCache, batched, drawn
 from harness.records.case import BadInput, Resolution
 from harness.records.spelled import Inert, settings_of
@@ -57,7 +58,7 @@ class Model(Inert, ABC):
         profile: str | None = None,
         sampler: str = DEFAULT,
     ) -> None:
-        known(sampler)
+        samplers.known(sampler)
         self.name, self.source, self.config, self.profile, self.sampler = name, source, config, profile, sampler
         self.resolutions = tuple(Resolution.parse(resolution) for resolution in resolutions)
         self.presets = presets or {}
@@ -183,7 +184,7 @@ class Model(Inert, ABC):
                 pipeline = read_pipeline(layout, dtype).to(device)
                 if layout != self.layout:
                     compare(getattr(pipeline, self.part), self.layout, self.part, self.source)
-            pipeline.scheduler = scheduler(self.sampler, pipeline.scheduler, layout.pipeline)
+            pipeline.scheduler = samplers.scheduler(self.sampler, pipeline.scheduler, layout.pipeline)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
@@ -247,11 +248,11 @@ class Model(Inert, ABC):
     @cached_property
     def noise_schedule(self) -> Any:
         """A DDPMScheduler on the pipeline's betas: add_noise, get_velocity, alphas_cumprod for training timesteps."""
-        return noise_schedule(self.pipeline.scheduler)
+        return samplers.noise_schedule(self.pipeline.scheduler)
 
     def calls(self, steps: int, guidance: float) -> int:
         """Calls of the denoiser at batch 1 that an image takes."""
-        return calls(self.sampler, self.layout, self.part, steps, guidance)
+        return samplers.branches(self.layout, self.part, guidance) * samplers.calls(self.sampler, self.layout, steps)
 
     def generate(
         self, prompts: list[str], seeds: list[int], resolution: Resolution, steps: int, guidance: float, batch: int = 8
@@ -265,7 +266,7 @@ class Model(Inert, ABC):
         if steps < self.least_steps or batch < 1:
             least = f"give at least {self.least_steps} and 1"
             raise BadInput(f"steps={steps} and batch={batch} make no image with {self.name}: {least}")
-        times(self.pipeline.scheduler, steps)
+        samplers.times(self.pipeline.scheduler, steps)
         made = [torch.empty(0, 3, resolution.height, resolution.width)]
         for start in range(0, len(prompts), batch):
             rows = slice(start, start + batch)
@@ -281,7 +282,7 @@ class Model(Inert, ABC):
         images: Tensor = self.pipeline(
             **self._call(self.text_states(prompts), self._placed(batched(unconditional)) if unconditional else None),
             latents=torch.cat([self.noise(seed, resolution) for seed in seeds]).to(next(self.denoiser.parameters())),
-            generator=[torch.Generator().manual_seed(solver_seed(seed)) for seed in seeds],
+            generator=[torch.Generator().manual_seed(samplers.solver_seed(seed)) for seed in seeds],
             height=resolution.height,
             width=resolution.width,
             num_inference_steps=steps,

@@ -117,14 +117,15 @@ def times(chosen: Any, steps: int) -> int:
     return len(trial.timesteps)
 
 
-def calls(name: str, layout: Layout, part: str, steps: int, guidance: float) -> int:
-    """Calls of the denoiser at batch 1 that an image takes: as often as the sampler asks, for each branch.
+def calls(name: str, layout: Layout, steps: int) -> int:
+    """How many times the sampler calls the denoiser of a checkpoint for an image."""
+    return times(scheduler(name, scheduler_of(layout), layout.pipeline), steps)
 
-    Guidance above 1 needs an unconditional branch beside each, but not where it is distilled into the weights.
-    """
+
+def branches(layout: Layout, part: str, guidance: float) -> int:
+    """Rows of a call for one image: guidance above 1 needs an unconditional one beside it, unless it is distilled."""
     distilled = layout.component(part).get("time_cond_proj_dim") is not None
-    branches = 2 if guidance > 1 and not distilled else 1
-    return branches * times(scheduler(name, scheduler_of(layout), layout.pipeline), steps)
+    return 2 if guidance > 1 and not distilled else 1
 
 
 def noise_schedule(chosen: Any) -> Any:

@@ -59,8 +59,9 @@ class Case:
 
     `weights` names the weights in force: a fingerprint of the model's files and of the student's, `shapes` where a
     cost is taken on the configuration alone. `mixer` spells out the variant: what makes its mixers, with all settings.
-    `config` is a digest of the model's class and configuration, `processor` the name of what computes. A record from
-    before one of these was kept has none, and its key is without.
+    `config` is a digest of the model's class and configuration, `processor` the name of what computes, `sampler` what
+    makes images where it is not multistep DPM-Solver. A record from before one of these was kept has none, and its key
+    is without.
     `metrics` is what to measure; it is not part of the identity, so a record can be extended by a metric that it lacks.
     """
 
@@ -80,13 +81,14 @@ class Case:
     mixer: str = ""
     config: str = ""
     processor: str = ""
+    sampler: str = ""
 
     def identity(self) -> dict[str, Any]:
         """The fields that change a result, as JSON values: of a device its kind, which of several is no matter."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields |= {"resolution": str(self.resolution), "seeds": list(self.seeds)}
         fields["device"] = self.device.partition(":")[0]
-        unknown = [name for name in ("mixer", "config", "processor") if not fields[name]]
+        unknown = [name for name in ("mixer", "config", "processor", "sampler") if not fields[name]]
         return {name: value for name, value in fields.items() if name not in ("metrics", *unknown)}
 
     @cached_property

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 import conf
@@ -41,7 +42,7 @@ def test_every_entry_of_the_catalogue_instantiates_without_loading_anything(comp
     assert all(model.pipeline is None for model in made.catalog.models.values())
     assert all(metric.needs in NEEDS for metric in made.catalog.metrics.values())
     counted = {name for name, metric in made.catalog.metrics.items() if not runs(metric)}
-    assert counted == {"flops", "layer_flops", "projected_memory"}
+    assert counted == {"flops", "layer_flops", "paper_quality", "projected_memory"}
 
 
 @pytest.mark.parametrize("name", [name for group in ("model", "metric", "worlds") for name in names(group, [])])
@@ -53,7 +54,7 @@ def test_every_entry_bears_the_name_of_its_file(composed, name):
 
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_every_sweep_composes_to_cases(composed, sweep):
-    experiment = instantiate(composed(f"+sweep={sweep}"), _convert_="all")
+    experiment = instantiate(composed(f"+sweep={sweep}", "dry_run=true"), _convert_="all")  # which fetches no weights
     assert experiment.name == sweep
     assert experiment.jobs()
 
@@ -65,6 +66,18 @@ def test_the_limits_that_spare_a_laptop_are_lifted_by_a_setting_and_by_another_d
     spared, lifted = (instantiate(composed(*chosen, *more), _convert_="all") for more in ([], [lifted_by]))
     assert "latency" not in spared.jobs()[0].case.metrics
     assert list(lifted.jobs()[0].case.metrics) == list(lifted.metrics)
+
+
+def test_a_sampler_is_of_every_model_and_part_of_what_a_case_is(composed):
+    plain, other = (
+        instantiate(composed("models=[tiny_sd]", *more), _convert_="all").jobs()[0] for more in ([], ["sampler=ddim"])
+    )
+    assert (plain.model.sampler, other.model.sampler) == ("dpm++", "ddim")
+    assert (plain.case.sampler, other.case.sampler) == ("", "ddim")
+    assert plain.case.config != other.case.config
+    assert plain.identities != other.identities
+    with pytest.raises(InstantiationException, match="sampler 'dmp' is not known: choose from own"):
+        instantiate(composed("sampler=dmp"), _convert_="all")
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)

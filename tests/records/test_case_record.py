@@ -54,6 +54,7 @@ CHANGES = {
     "mixer": '{"mixer": "baselines.pooling", "parameters": {}}',
     "config": "another",
     "processor": "another",
+    "sampler": "ddim",
 }
 
 
