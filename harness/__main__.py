@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,29 @@ def _config_dirs(arguments: list[str]) -> list[str]:
     return joined + [value for option, value in pairwise(arguments) if option in ("--config-dir", "-cd")]
 
 
-@hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
-def run(config: DictConfig) -> None:
-    """Do what the configuration describes; a status leaves by SystemExit, since Hydra drops what a job returns."""
-    status = status_of(lambda: _do(config))
-    if status:
-        raise SystemExit(status)
+def entrance(do: Callable[[DictConfig], int]) -> Callable[[], None]:
+    """What composes a configuration and does something with it; a status leaves by SystemExit, as Hydra drops it."""
+
+    @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
+    def run(config: DictConfig) -> None:
+        status = status_of(lambda: do(config))
+        if status:
+            raise SystemExit(status)
+
+    composed: Callable[[], None] = run
+    return composed
+
+
+def _gate(verb: str, config: DictConfig) -> int:
+    """A verb of the gate, told what was typed: the processes of other commits are given the same."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.utils import instantiate
+
+    from harness.regression.verbs import VERBS
+
+    give_way(config, HydraConfig.get().overrides.task)
+    remind(config)
+    return VERBS[verb](instantiate(config, _convert_="all"))
 
 
 def _do(config: DictConfig) -> int:
@@ -60,6 +78,7 @@ def _do(config: DictConfig) -> int:
     from harness.run import run as run_experiment
 
     give_way(config, HydraConfig.get().overrides.task)
+    remind(config)
     part = instantiate(config.train, _convert_="all")
     if isinstance(part, Trainable):
         part.train()
@@ -78,6 +97,23 @@ def give_way(config: DictConfig, overrides: Sequence[str]) -> None:
             if preset := OmegaConf.select(model, f"presets.{variant}"):
                 with open_dict(preset):
                     preset.pop(setting, None)
+
+
+def remind(config: DictConfig) -> None:
+    """Tell a gate that compares speeds what was typed: the processes of either commit are given the same."""
+    if OmegaConf.select(config, "gate.speed") is not None:
+        config.gate.speed.arguments = [argument.replace("${", "\\${") for argument in sys.argv[1:]]
+
+
+def verb_of(arguments: list[str]) -> Callable[[DictConfig], int]:
+    """What is to be done: `gate VERB ...` takes its words off the command line, which then is Hydra's."""
+    if arguments[1:2] != ["gate"]:
+        return _do
+    del arguments[1]
+    verb = arguments.pop(1) if arguments[1:] and arguments[1].isalpha() else "check"
+    if not any(argument.startswith("+sweep=") for argument in arguments):
+        arguments.append("+sweep=ci")
+    return _do if verb == "check" else partial(_gate, verb)
 
 
 def status_of(job: Callable[[], int | None]) -> int:
@@ -101,8 +137,9 @@ def _refused(error: BaseException) -> int:
 def main() -> int:
     """Compose and run."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    do = verb_of(sys.argv)
     ConfigStore.instance().store(name="catalog", node=catalog(sys.argv), package="catalog")
-    return status_of(run)
+    return status_of(entrance(do))
 
 
 if __name__ == "__main__":

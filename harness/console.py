@@ -109,7 +109,7 @@ class Console:
         """On stderr: each verdict that is not a pass, then how many there are of each."""
         for verdict in verdicts:
             if verdict.outcome != "pass":
-                self.notice(f"gate: {verdict.outcome}: {verdict.case}: {verdict.name}: {verdict.reason}")
+                self.notice(f"gate: {verdict.outcome}: {verdict.case}: {verdict.name}: {verdict.told}")
         outcomes = [verdict.outcome for verdict in verdicts]
         if outcomes:
             counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in dict.fromkeys(sorted(outcomes)))

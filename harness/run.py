@@ -38,6 +38,7 @@ def run(experiment: Experiment, console: Console) -> int:
             todo.append(job.taking(lacking))
         else:
             kept.append(earlier)
+    experiment.gate.check([job.case for job in jobs])
     check(todo)
     console.start(len(jobs), experiment.metrics, varied([job.case for job in jobs]))
     try:

@@ -1,10 +1,12 @@
 """A baseline: what the cases of one run read, as a text file that people review. One line a reading, sorted.
 
-    {"schema": 1, "machine": {...}, "cases": {"tiny_sd linfusion 64 fp32 cpu": {"settings", "status", "readings"}}}
+    {"schema": 2, "taken": {"who", "when", "commit", "dirty"}, "machine": {...}, "speed": {"CASE @ SITE": [...]},
+     "cases": {"tiny_sd linfusion 64 fp32 cpu": {"settings", "status", "readings"}}}
 
 A case goes by its name, not by its key: the key changes with the weights, and whether new weights are worse is what a
 gate is asked. Of the raw values only those stay that a paired comparison needs: per-image scores and the replicates of
-a jackknife.
+a jackknife. Costs that are counted have a text of their own (harness/regression/exact.py). `speed`: of each mixer at
+its site the logarithm of its time over the reference variant's there, one a process.
 """
 
 import json
@@ -19,9 +21,14 @@ from harness.records.record import Reading, Record
 from harness.records.store import write_whole
 from harness.seats.sources import PACKAGED, packaged
 
-SCHEMA = 1
+SCHEMA = 2
 SETTINGS = ("world", "n", "steps", "guidance", "seeds")
+COUNTED = "site_costs"
 SCORES = ("1", "share")
+PAIRED = ("replicates", "parts")
+"""Details of a score that two runs are compared by, where it has no value an image."""
+WHERE = (*IDENTITY, "memory", "os", "packages")
+"""What is kept of the machine; nothing of it names a host."""
 KEPT = ("metric", "value", "unit", "better", "protocol", "n", "low", "high")
 
 
@@ -38,42 +45,52 @@ class Entry:
     status: str
     readings: dict[str, Reading]
     dashes: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
 
     @classmethod
     def of(cls, record: Record) -> "Entry":
         """What of a record is compared."""
         identity = record.case.identity()
-        taken = {reading.name: reading for reading in record.readings if reading.value is not None}
-        dashes = {reading.name: reading.reason for reading in record.readings if reading.value is None}
-        return cls({name: identity[name] for name in SETTINGS}, record.status, taken, dashes)
+        readings = [reading for reading in record.readings if reading.metric != COUNTED]
+        taken = {reading.name: reading for reading in readings if reading.value is not None}
+        dashes = {reading.name: reading.reason for reading in readings if reading.value is None}
+        return cls({name: identity[name] for name in SETTINGS}, record.status, taken, dashes, record.reason)
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Cases by name, and the machine that their timings were taken on."""
+    """Cases by name, the machine that their timings were taken on, who took them and when, and speeds by unit."""
 
     machine: dict[str, Any]
     cases: dict[str, Entry]
+    taken: dict[str, Any] = field(default_factory=dict)
+    speed: dict[str, list[float]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, records: Sequence[Record]) -> "Baseline":
+    def of(cls, records: Sequence[Record], who: str = "") -> "Baseline":
         """One run as a baseline; BadInput where two records bear one name."""
         machine = records[0].machine if records else {}
+        when = max((record.started for record in records), default="")
+        taken = {"who": who, "when": when, "commit": machine.get("commit"), "dirty": machine.get("dirty")}
         cases = {name_of(record.case): Entry.of(record) for record in records}
         if len(cases) < len(records):
             raise BadInput("two records of one case differ only in settings: gate the records of one sweep at a time")
-        return cls({name: machine.get(name) for name in IDENTITY}, cases)
+        return cls({name: machine.get(name) for name in WHERE}, cases, taken)
 
     @classmethod
     def load(cls, path: Path) -> "Baseline":
-        """Read a file; an absent one is an empty baseline, another text is BadInput."""
+        """Read a file; BadInput for one that is absent, and for another text."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             if data["schema"] != SCHEMA:
                 raise ValueError(f"schema {data['schema']!r}")
-            return cls(data["machine"], {name: _entry(fields) for name, fields in data["cases"].items()})
-        except FileNotFoundError:
-            return cls({}, {})
+            cases = {name: _entry(fields) for name, fields in data["cases"].items()}
+            return cls(data["machine"], cases, data["taken"], data["speed"])
+        except FileNotFoundError as error:
+            raise BadInput(
+                f"there is no baseline at {str(path)!r}: write one with gate.update=true, or give another with "
+                "gate.baseline=FILE"
+            ) from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(
                 f"{str(path)!r} is not a baseline ({type(error).__name__}: {error}): give another with "
@@ -102,7 +119,9 @@ class Baseline:
                 f'   "readings": {{{chr(10).join(lines)}}}\n  }}'
             )
         body = ",\n".join(cases)
-        return f'{{\n "schema": {SCHEMA},\n "machine": {_line(self.machine)},\n "cases": {{\n{body}\n }}\n}}\n'
+        speeds = ",\n".join(f"  {json.dumps(unit)}: {_line(logs)}" for unit, logs in sorted(self.speed.items()))
+        head = f' "schema": {SCHEMA},\n "taken": {_line(self.taken)},\n "machine": {_line(self.machine)},'
+        return f'{{\n{head}\n "speed": {{\n{speeds}\n }},\n "cases": {{\n{body}\n }}\n}}\n'
 
 
 def locate(baseline: str) -> Path:
@@ -115,17 +134,16 @@ def _entry(fields: dict[str, Any]) -> Entry:
 
 
 def _reading(name: str, fields: dict[str, Any]) -> Reading:
-    raw = {key: fields[key] for key in fields if key not in ("samples", "replicates")}
-    details = {"replicates": fields["replicates"]} if "replicates" in fields else {}
-    return Reading(name=name, samples=tuple(fields.get("samples", ())), details=details, **raw)
+    return Reading(name=name, **(fields | {"samples": tuple(fields.get("samples", ()))}))
 
 
 def _kept(reading: Reading) -> dict[str, Any]:
     kept = {key: value for key in KEPT if (value := getattr(reading, key)) is not None}
     if reading.unit in SCORES and reading.samples:
         kept["samples"] = reading.samples
-    if reading.unit in SCORES and "replicates" in reading.details:
-        kept["replicates"] = reading.details["replicates"]
+    paired = [name for name in PAIRED if name in reading.details] if reading.unit in SCORES else []
+    if details := reading.details if reading.metric == "ingredients" else {n: reading.details[n] for n in paired}:
+        kept["details"] = details
     return kept
 
 

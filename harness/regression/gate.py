@@ -1,62 +1,44 @@
-"""The gate: a run against a committed baseline. Prices exactly, timings as ratios within a run, scores by intervals.
+"""The gate: is this code as good as what was written down, or as the commit that it is to replace? One verdict.
 
-- A price (FLOPs, parameters, projected bytes) passes if it is equal.
-- What was measured is judged as a ratio, because two runs of the same code differ by tens of percent. Where a metric
-  took the ratio itself (latency_ratio: variant and teacher in alternation), by that; otherwise (bytes, other
-  latencies) the value is divided by the reference variant of the same run, on either side. It passes if the ratio rose
-  by no more than `tolerance`; it is a regression if the 95 % interval of the rise lies beyond that, the machine was
-  quiet, and it is of the baseline's make.
-- A score is compared image by image (or jackknife group by group): it passes if the upper end of its loss is within
-  `margin` of the baseline, is a regression if the lower end is not, and is inconclusive between. A score that was kept
-  without raw values passes if its loss is within `margin`, and is a regression only if the whole interval is not.
+Three tiers. Exact: what each mixer costs, counted, against a text in git. Speed: against a base commit in the same job,
+or against a baseline of this machine. Quality: image by image against stored values, with a margin.
 
 Unlike protocols or settings are never compared, and what could not be compared is said: a gate that compares nothing
 must not be green.
 """
 
-import math
+import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
-from harness.records.case import BadInput
-from harness.records.comparison import paired_half_width
-from harness.records.machine import same_make
+from harness.records.case import BadInput, Case
+from harness.records.machine import describe, same_make
 from harness.records.record import Reading, Record
+from harness.regression import exact, quality
 from harness.regression.baseline import Baseline, Entry, locate, name_of
+from harness.regression.cells import weighed
+from harness.regression.ratios import Ratio, rise
+from harness.regression.speed import Speed
+from harness.regression.verdict import Verdict, exit_status
 
-Outcome = Literal["pass", "regression", "inconclusive"]
+__all__ = ["Gate", "NoGate", "Verdict", "exit_status"]
 
 PRICES = ("FLOP", "parameter")
 PROJECTED = ("projected_memory",)
 MEASURED = ("ms", "byte")
 RATIO = "x"
-RENEW = "if that is meant, gate.update=true writes it down"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What became of one reading of one case: what the run gave, what the baseline expects, and why so judged."""
-
-    name: str
-    case: str
-    outcome: Outcome
-    given: float | None
-    expected: float | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A ratio and the readings that it is made of: one that is a ratio itself, or two, the first over the second."""
-
-    value: float
-    of: tuple[Reading, ...]
+RENEW = quality.RENEW
+MAKE = ("cpu", "gpu")
+"""What speeds of two machines have to share; threads are set by the gate."""
 
 
 @dataclass(frozen=True)
 class NoGate:
     """Judges nothing."""
+
+    def check(self, cases: Sequence[Case]) -> None:
+        """Nothing can be wrong."""
 
     def __call__(self, records: Sequence[Record]) -> list[Verdict]:
         """No verdicts."""
@@ -67,38 +49,93 @@ class NoGate:
 class Gate:
     """Judges a run's records by the baseline file; with `update`, writes them down as the baseline instead.
 
-    tolerance: share by which a ratio of measured values may rise. margin: share of a score that may be lost.
-    reference: the variant that measured values are divided by.
+    exact: the text of counted costs; None leaves that tier out. speed: how speeds are compared; None leaves it out.
+    tolerance: share by which a time, or a ratio of measured values, may not rise. margin: share of a score that may be
+    lost. reference: the variant that measured values are divided by. force: write a baseline though the machine was
+    disturbed.
     """
 
     baseline: str
+    exact: str | None = None
     update: bool = False
-    tolerance: float = 0.25
+    force: bool = False
+    tolerance: float = 0.05
     margin: float = 0.02
     reference: str = "self_attention"
+    speed: Speed | None = None
+
+    def check(self, cases: Sequence[Case]) -> None:
+        """BadInput for whatever is wrong before anything is measured: settings, files, worlds, machines, commits."""
+        self._check_shares()
+        if self.speed:
+            self.speed.check()
+        if self.update:
+            return
+        baseline = Baseline.load(locate(self.baseline))
+        if self.exact:
+            exact.Exact.load(locate(self.exact))
+        for case in cases:
+            then = baseline.cases.get(name_of(case))
+            if then and then.settings["world"] != case.world:
+                raise BadInput(
+                    f"the baseline was taken in the world {then.settings['world']!r} and this run is in "
+                    f"{case.world!r}: give world=, another gate.baseline=FILE, or write it anew with gate.update=true"
+                )
+        here = describe(cases[0].device if cases else "cpu")
+        if self.speed and not self.speed.base and baseline.speed and not _same(here, baseline.machine):
+            raise BadInput(
+                f"the baseline's speeds are of {_make(baseline.machine)} and this is {_make(here)}: compare two "
+                "commits here with gate.speed.base=COMMIT, write a baseline of this machine with gate.update=true, or "
+                "leave speed out with gate.speed=null"
+            )
 
     def __call__(self, records: Sequence[Record]) -> list[Verdict]:
         """A verdict for each reading of run or baseline; BadInput for a baseline that cannot be read or written."""
-        if not (self.tolerance >= 0 and self.margin >= 0):
-            raise BadInput(
-                f"gate.tolerance={self.tolerance} and gate.margin={self.margin} are shares: give 0 or more, as in 0.25"
-            )
-        path = locate(self.baseline)
+        self._check_shares()
         if self.update:
-            Baseline.of(records).save(path)
-            return [Verdict("baseline", name_of(r.case), "pass", None, None, "written down") for r in records]
-        run, baseline = Baseline.of(records), Baseline.load(path)
+            return self._write(records)
+        run, baseline = Baseline.of(records), Baseline.load(locate(self.baseline))
         verdicts = []
         for name in sorted(run.cases.keys() | baseline.cases.keys()):
             verdicts += self._case(name, run, baseline)
-        return verdicts or [_unsure("baseline", "every case", "there is nothing to compare: give the sweep some cases")]
+        if not verdicts:
+            return [_unsure("baseline", "every case", "there is nothing to compare: give the sweep some cases")]
+        if self.exact:
+            verdicts += exact.judge(exact.Exact.of(records), exact.Exact.load(locate(self.exact)))
+        return weighed([*verdicts, *self._speed(baseline)])
+
+    def _speed(self, baseline: Baseline) -> list[Verdict]:
+        if self.speed is None:
+            return []
+        if self.speed.base:
+            return self.speed.against_base(self.tolerance)
+        if baseline.speed:
+            return self.speed.against_file(baseline.speed, self.reference, self.tolerance)
+        why = "speed was not compared: the baseline keeps none, and gate.speed.base=COMMIT was not given"
+        return [Verdict("speed", "speed", "pass", None, None, why, "speed")]
+
+    def _write(self, records: Sequence[Record]) -> list[Verdict]:
+        """Write the run down, unless the machine was disturbed while it was measured."""
+        noisy = [r.details["noisy"] for record in records for r in record.readings if r.details.get("noisy")]
+        if noisy and not self.force:
+            raise BadInput(
+                f"the machine was disturbed while {len(noisy)} readings were taken ({noisy[0]}), and a baseline would "
+                "carry that on: try again when it is quiet, or give gate.force=true"
+            )
+        baseline = Baseline.of(records, _committer())
+        if self.speed and not self.speed.base:
+            baseline = replace(baseline, speed=self.speed.speeds(self.reference))
+        baseline.save(locate(self.baseline))
+        if self.exact:
+            exact.Exact.of(records).save(locate(self.exact))
+        return [Verdict("baseline", name_of(r.case), "pass", None, None, "written down") for r in records]
 
     def _case(self, name: str, run: Baseline, baseline: Baseline) -> list[Verdict]:
         """Verdicts on one case, which run or baseline may lack."""
         if name not in baseline.cases:
-            return [_unsure("baseline", name, f"the baseline lacks this case: {RENEW}")]
+            return [_unsure("baseline", name, "the baseline lacks this case")]
         if name not in run.cases:
-            return [_unsure("baseline", name, f"the baseline has this case, the run does not: {RENEW}")]
+            return [_unsure("baseline", name, "the baseline has this case, the run does not")]
         now, then = run.cases[name], baseline.cases[name]
         verdicts = _status(name, now, then)
         for reading in sorted(now.readings.keys() | then.readings.keys()):
@@ -108,27 +145,31 @@ class Gate:
 
     def _reading(self, reading: str, name: str, run: Baseline, baseline: Baseline) -> list[Verdict]:
         """The verdict on one reading; none where it has no direction or is its own reference."""
-        now, then = run.cases[name].readings.get(reading), baseline.cases[name].readings.get(reading)
+        mine, theirs = run.cases[name], baseline.cases[name]
+        now, then = mine.readings.get(reading), theirs.readings.get(reading)
         if then is None:
-            return [_unsure(reading, name, f"the baseline lacks this reading: {RENEW}", now)]
+            return [_unsure(reading, name, "the baseline lacks this reading", now)]
         if now is None:
-            why = run.cases[name].dashes.get(reading, "it was not asked for")
-            return [
-                _unsure(reading, name, f"the baseline has this reading, the run does not ({why}): {RENEW}", then=then)
-            ]
+            why = mine.dashes.get(reading, "it was not asked for")
+            return [_unsure(reading, name, f"the baseline has this reading, the run does not ({why})", then=then)]
         if now.protocol != then.protocol:
-            told = f"it was taken as {now.protocol!r}, the baseline as {then.protocol!r}: {RENEW}"
+            told = f"it was taken as {now.protocol!r}, the baseline as {then.protocol!r}"
             return [_unsure(reading, name, told, now, then)]
         if now.unit in PRICES or now.metric in PROJECTED:
             return [_price(name, now, then)]
-        if differing := _differing(run.cases[name], baseline.cases[name]):
-            return [_unsure(reading, name, f"the settings differ ({differing}): {RENEW}", now, then)]
+        if differing := _differing(mine, theirs):
+            return [_unsure(reading, name, f"the settings differ ({differing})", now, then)]
+        if now.metric == "ingredients":
+            return quality.ingredients(name, now, then)
         if now.unit == RATIO:
             return [self._rise(name, Ratio(_value(now), (now,)), Ratio(_value(then), (then,)), run, baseline)]
         if now.unit in MEASURED:
-            taken = all(f"{now.name}_ratio" in side.cases[name].readings for side in (run, baseline))
+            taken = all(f"{now.name}_ratio" in side.readings for side in (mine, theirs))
             return [] if taken else self._measured(name, now, then, run, baseline)
-        return [] if now.better == "neither" else [_score(name, now, then, self.margin)]
+        if now.better == "neither":
+            return []
+        changed = quality.changes(mine.readings.get("ingredients"), theirs.readings.get("ingredients"))
+        return [quality.score(name, now, then, self.margin, changed)]
 
     def _measured(self, name: str, now: Reading, then: Reading, run: Baseline, baseline: Baseline) -> list[Verdict]:
         """Ratio to the reference variant now, over that ratio then."""
@@ -146,84 +187,36 @@ class Gate:
         return [self._rise(name, given, expected, run, baseline)]
 
     def _rise(self, name: str, now: Ratio, then: Ratio, run: Baseline, baseline: Baseline) -> Verdict:
-        """Judge how much a ratio rose."""
-        reading, given, expected = now.of[0].name, now.value, then.value
-        base = "its floor" if now.of[0].metric == "mixer_bench" else self.reference
-        rise = math.log(given / expected)
-        half = math.hypot(*(_log_half_width(one) for one in (*now.of, *then.of)))
-        limit = math.log1p(self.tolerance)
-        interval = f"{math.expm1(rise - half):+.1%} to {math.expm1(rise + half):+.1%}"
-        interval = interval if math.isfinite(half) else "too few samples for an interval"
-        told = (
-            f"{reading} is {given:.3g} x {base}, the baseline {expected:.3g} x: {math.expm1(rise):+.1%} "
-            f"({interval}), tolerance {self.tolerance:.0%}"
-        )
-        doubts = [one.details["noisy"] for one in now.of if one.details.get("noisy")]
-        if not same_make(run.machine, baseline.machine):
-            doubts.append("the baseline was taken on another machine")
-        if rise <= limit:
-            return Verdict(reading, name, "pass", given, expected, told)
-        if rise - half > limit and not doubts:
-            return Verdict(reading, name, "regression", given, expected, told)
-        return Verdict(reading, name, "inconclusive", given, expected, "; ".join([told, *doubts]))
+        return rise(name, now, then, self.reference, self.tolerance, same_make(run.machine, baseline.machine))
 
-
-def exit_status(verdicts: Sequence[Verdict]) -> int:
-    """0 if all pass, 1 if there is a regression, else 3."""
-    outcomes = {verdict.outcome for verdict in verdicts}
-    return 1 if "regression" in outcomes else 3 if "inconclusive" in outcomes else 0
+    def _check_shares(self) -> None:
+        if not (self.tolerance > 0 and self.margin > 0):
+            raise BadInput(
+                f"gate.tolerance={self.tolerance} and gate.margin={self.margin} are shares above zero: two runs of the "
+                "same code differ by some, so give one, as in 0.05"
+            )
 
 
 def _status(name: str, now: Entry, then: Entry) -> list[Verdict]:
     """A case that no longer ends as it did."""
     if now.status == then.status:
         return []
-    told = f"the case ended {now.status}, in the baseline {then.status}"
+    why = f" ({now.reason})" if now.reason else ""
+    told = f"the case ended {now.status}{why}, in the baseline {then.status}"
     worse = then.status == "ok" and now.status != "unavailable"
     return [Verdict("status", name, "regression" if worse else "inconclusive", None, None, told)]
 
 
 def _price(name: str, now: Reading, then: Reading) -> Verdict:
     if now.value == then.value:
-        return Verdict(now.name, name, "pass", now.value, then.value, "equal")
+        return Verdict(now.name, name, "pass", now.value, then.value, "equal", "exact")
     told = f"{now.name} is {now.value} {now.unit}, the baseline {then.value}, and prices must be equal: {RENEW}"
-    return Verdict(now.name, name, "regression", now.value, then.value, told)
-
-
-def _score(name: str, now: Reading, then: Reading, share: float) -> Verdict:
-    """Non-inferiority of a score: paired where the raw values allow it."""
-    given, expected = _value(now), _value(then)
-    sign = 1 if now.better == "lower" else -1
-    loss, margin = sign * (given - expected), share * abs(expected)
-    paired = paired_half_width(now, then)
-    half = math.hypot(_half_width(now), _half_width(then)) if paired is None else paired
-    told = (
-        f"{now.name} is {given:.4g}, the baseline {expected:.4g}: a loss of {loss:.3g} "
-        f"({loss - half:.3g} to {loss + half:.3g}), margin {margin:.3g}"
-    )
-    if loss - half > margin:
-        return Verdict(now.name, name, "regression", given, expected, told)
-    if (loss if paired is None else loss + half) <= margin:
-        return Verdict(now.name, name, "pass", given, expected, told)
-    if loss < margin:
-        told += f"; about n = {math.ceil(now.n * (half / (margin - loss)) ** 2)} images would tell"
-    return Verdict(now.name, name, "inconclusive", given, expected, told)
+    return Verdict(now.name, name, "regression", now.value, then.value, told, "exact")
 
 
 def _value(reading: Reading) -> float:
     assert reading.value is not None, "a baseline keeps no dashes"
     return reading.value
-
-
-def _log_half_width(reading: Reading) -> float:
-    """Half of the interval on a log scale; unbounded for a timing without one, nothing for bytes, which hardly vary."""
-    if reading.low is None or reading.high is None or reading.low <= 0:
-        return 0.0 if reading.unit == "byte" else math.inf
-    return math.log(reading.high / reading.low) / 2
-
-
-def _half_width(reading: Reading) -> float:
-    return 0.0 if reading.low is None or reading.high is None else (reading.high - reading.low) / 2
 
 
 def _differing(now: Entry, then: Entry) -> str:
@@ -232,4 +225,22 @@ def _differing(now: Entry, then: Entry) -> str:
 
 
 def _unsure(name: str, case: str, reason: str, now: Reading | None = None, then: Reading | None = None) -> Verdict:
-    return Verdict(name, case, "inconclusive", now.value if now else None, then.value if then else None, reason)
+    given, expected = now.value if now else None, then.value if then else None
+    return Verdict(name, case, "inconclusive", given, expected, f"{reason}: {RENEW}", decide=RENEW)
+
+
+def _same(here: dict[str, Any], there: dict[str, Any]) -> bool:
+    return all(here.get(name) == there.get(name) for name in MAKE)
+
+
+def _make(machine: dict[str, Any]) -> str:
+    return " with ".join(str(machine[name]) for name in MAKE if machine.get(name)) or "an unknown machine"
+
+
+def _committer() -> str:
+    """Who writes a baseline down, as git knows them."""
+    try:
+        told = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return told.stdout.strip()

@@ -42,7 +42,7 @@ def test_every_entry_of_the_catalogue_instantiates_without_loading_anything(comp
     assert all(model.pipeline is None for model in made.catalog.models.values())
     assert all(metric.needs in NEEDS for metric in made.catalog.metrics.values())
     counted = {name for name, metric in made.catalog.metrics.items() if not runs(metric)}
-    assert counted == {"flops", "layer_flops", "paper_quality", "projected_memory"}
+    assert counted == {"flops", "layer_flops", "paper_quality", "projected_memory", "site_costs"}
 
 
 @pytest.mark.parametrize("name", [name for group in ("model", "metric", "worlds") for name in names(group, [])])

@@ -9,7 +9,9 @@ from conftest import example_readings
 
 from harness.records.case import BadInput
 from harness.records.record import Reading
+from harness.regression.baseline import Baseline, locate
 from harness.regression.gate import Gate, NoGate, Verdict, exit_status
+from harness.regression.speed import Speed
 
 
 @pytest.fixture
@@ -29,8 +31,9 @@ def run(make_record):
 def gate(tmp_path, run):
     """A gate whose baseline is such a run."""
     path = tmp_path / "baseline.json"
-    Gate(str(path), update=True)(run())
-    return Gate(str(path))
+    gate = Gate(str(path), tolerance=0.25)
+    replace(gate, update=True)(run())
+    return gate
 
 
 def changed(verdicts):
@@ -230,12 +233,11 @@ def test_a_case_or_reading_that_only_one_side_has_is_inconclusive(gate, run, mak
     }
 
 
-def test_nothing_at_all_and_a_missing_file_are_never_green(tmp_path, run):
-    gate = Gate(str(tmp_path / "absent.json"))
+def test_nothing_at_all_is_not_green_and_a_missing_file_is_bad_input(tmp_path, gate, run):
+    replace(gate, update=True)([])
     assert exit_status(gate([])) == 3
-    verdicts = gate(run())
-    assert {v.outcome for v in verdicts} == {"inconclusive"}
-    assert all(v.reason.endswith("gate.update=true writes it down") for v in verdicts)
+    with pytest.raises(BadInput, match=r"there is no baseline at .*write one with gate.update=true"):
+        Gate(str(tmp_path / "absent.json")).check([])
 
 
 @pytest.mark.parametrize(
@@ -260,13 +262,15 @@ def test_updating_writes_the_same_bytes_in_any_order_with_one_line_a_reading(tmp
     assert path.read_bytes() == before
     assert {v.outcome for v in verdicts} == {"pass"}
     assert sum('"metric"' in line for line in before.decode().splitlines()) == 6
-    assert json.loads(before)["machine"] == {"cpu": "made up", "threads": 2, "gpu": None}
+    kept = json.loads(before)
+    assert {name: kept["machine"][name] for name in ("cpu", "threads", "gpu")} == run()[0].machine
+    assert kept["taken"]["when"] == run()[0].started
     assert b"samples" in before
 
 
 def test_bad_baselines_are_bad_input(tmp_path, gate, run):
     bad = tmp_path / "bad.json"
-    for text in ("{", "[]", '{"schema": 7}', '{"schema": 1, "machine": {}, "cases": {"x": {}}}'):
+    for text in ("{", "[]", '{"schema": 1}', '{"schema": 2, "machine": {}, "cases": {"x": {}}}'):
         bad.write_text(text)
         with pytest.raises(BadInput, match=r"is not a baseline .*or write it anew with gate.update=true"):
             Gate(str(bad))(run())
@@ -274,15 +278,73 @@ def test_bad_baselines_are_bad_input(tmp_path, gate, run):
         Gate(str(bad / "below.json"), update=True)(run())
     with pytest.raises(BadInput, match="names no package"):
         Gate("pkg://no_such_package/x.json")(run())
-    with pytest.raises(BadInput, match="are shares"):
-        replace(gate, margin=-1)(run())
+    for name in ("margin", "tolerance"):
+        for share in (0, -1):
+            with pytest.raises(BadInput, match="are shares above zero"):
+                replace(gate, **{name: share}).check([])
     with pytest.raises(BadInput, match="gate the records of one sweep at a time"):
         gate([*run(), replace(run()[0], case=replace(run()[0].case, n=9))])
 
 
-def test_a_baseline_may_lie_in_a_package():
-    from harness.regression.baseline import locate
+def test_a_baseline_of_another_world_or_with_speeds_of_another_machine_is_refused_before_anything_runs(gate, run):
+    elsewhere = [replace(record.case, world="laion") for record in run()]
+    with pytest.raises(BadInput, match=r"taken in the world 'shapes' and this run is in 'laion'.*give world="):
+        gate.check(elsewhere)
+    path = locate(gate.baseline)
+    replace(Baseline.load(path), speed={"x @ y": [0.1]}).save(path)
+    gate.check([record.case for record in run()])
+    with pytest.raises(BadInput, match=r"speeds are of made up and this is .*gate.speed.base=COMMIT"):
+        replace(gate, speed=Speed()).check([record.case for record in run()])
 
+
+def test_a_baseline_is_not_written_on_a_disturbed_machine_unless_forced(gate, run):
+    noisy = changing(run(), "latency", details={"noisy": "other work kept 2.0 cores busy"})
+    with pytest.raises(BadInput, match=r"disturbed while 1 readings were taken \(other work kept 2.0 cores busy\)"):
+        replace(gate, update=True)(noisy)
+    assert {v.outcome for v in replace(gate, update=True, force=True)(noisy)} == {"pass"}
+
+
+def made_of(**changed):
+    parts = {"the sampler": "DPM 1", "the mixers' weights": "abc"} | changed
+    return Reading("ingredients", "ingredients", len(parts), "1", "neither", "ingredients/v1", details=parts)
+
+
+def with_score(records, clip, **changed):
+    """A run whose linfusion scores that in every image, and what it is made of."""
+    shifted = changing(records, "clip_score", value=clip, samples=tuple(clip + d / 100 for d in range(-3, 4)))
+    return [replace(record, readings=(*record.readings, made_of(**changed))) for record in shifted]
+
+
+@pytest.mark.parametrize(
+    ("clip", "changed", "outcome", "why"),
+    [
+        (26.0, {}, "regression", "nothing changed, so it is the code"),
+        (26.0, {"the sampler": "DDIM 2"}, "regression", "the sampler changed (DPM 1 -> DDIM 2)"),
+        (28.0, {}, "inconclusive", "it is better by surprise"),
+        (28.0, {"the mixers' weights": "def"}, "pass", "the mixers' weights changed (abc -> def); no gain: costs"),
+        (27.0, {}, "pass", "a loss of 0"),
+    ],
+)
+def test_a_score_is_judged_on_both_sides_with_the_cause_that_is_known(gate, run, clip, changed, outcome, why):
+    replace(gate, update=True)(with_score(run(), 27.0))
+    without_prices = [
+        replace(r, readings=tuple(x for x in r.readings if x.unit == "1")) for r in with_score(run(), clip, **changed)
+    ]
+    verdicts = gate(without_prices)
+    (verdict,) = [v for v in verdicts if v.name == "clip_score" and "linfusion" in v.case]
+    assert verdict.outcome == outcome
+    assert why in verdict.reason
+
+
+def test_other_ingredients_are_asked_about_even_where_no_score_moved(gate, run):
+    replace(gate, update=True)(with_score(run(), 27.0))
+    asked = gate(with_score(run(), 27.0, **{"the sampler": "DDIM 2"}))
+    (verdict,) = [v for v in asked if "linfusion" in v.case and v.outcome != "pass"]
+    assert (verdict.name, verdict.outcome) == ("ingredients", "inconclusive")
+    assert verdict.reason == "the sampler changed (DPM 1 -> DDIM 2)"
+
+
+def test_a_baseline_may_lie_in_a_package():
     assert locate("pkg://conf/gate/ci.json") == resources.files("conf") / "gate" / "ci.json"
 
 

@@ -1,0 +1,91 @@
+"""What each mixer of one denoiser call costs, site by site, for the text that a gate compares without any tolerance.
+
+Counted on the meta device: FLOPs, parameters, bytes that one call of the mixer needs above its weights and tokens, and
+the operators that it runs (views cost nothing and are left out). Beside the sites stands the body around them.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness.counted.flops import Body, bill, body_of, parameters
+from harness.counted.live_bytes import Lived, footprint, lived_of, rise_of
+from harness.counted.meta_results import answered
+from harness.counted.operators import FusedAttention
+from harness.counted.site_calls import SiteCall, body_key, description, residents
+from harness.records.record import Reading
+
+if TYPE_CHECKING:
+    from harness.trial import Trial
+
+PROTOCOL = "site_costs/v1: one denoiser call, batch 1, FLOPs as flops/v1, bytes as projected_memory/v2"
+
+
+class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operators that run, by name; views are none."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if not func.is_view:
+            self.counts[func.overloadpacket.__name__] += 1
+        return answered(func, args, kwargs or {})
+
+
+def operators_of(mixer: nn.Module, site_call: SiteCall) -> dict[str, int]:
+    """What one call of a mixer runs, by name, sorted."""
+    with torch.no_grad(), FusedAttention(), Operators() as seen:
+        mixer(*site_call.arguments())
+    return dict(sorted(seen.counts.items()))
+
+
+@dataclass(frozen=True)
+class SiteCosts:
+    """One reading: how many sites there are; its details hold what each of them costs, and the body."""
+
+    name: str = "site_costs"
+    bodies: dict[object, tuple[Body, Lived]] = field(default_factory=dict, repr=False, compare=False)
+    needs: ClassVar[str] = "shapes"
+
+    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+        """details: `sites` by path, `body`, and the `torch` whose operators these are."""
+        with trial.meta_denoiser() as (denoiser, arguments):
+            key = body_key(trial)
+            if key not in self.bodies:
+                self.bodies[key] = body_of(denoiser, arguments), lived_of(denoiser, arguments)
+            body, lived = self.bodies[key]
+            flops, at_home = bill(denoiser, body).sites, residents(denoiser)
+            sites: dict[str, dict[str, Any]] = {}
+            alike: dict[object, dict[str, Any]] = {}
+            for call in body.site_calls:
+                mixer = at_home[call.path]
+                kind = (description(mixer), call.shape, call.grid)
+                if kind not in alike:
+                    alike[kind] = _of_one_call(mixer, call)
+                sites[call.path] = alike[kind] | {"flops": flops[call.path]}
+            own = parameters(denoiser) - sum(site["parameters"] for site in sites.values())
+            seen = footprint(denoiser, lived)
+        around = {"flops": dict(sorted(body.kinds.items())), "parameters": own, "bytes": seen.peak, "at": seen.operator}
+        details = {"sites": sites, "body": around, "torch": torch.__version__.partition("+")[0]}
+        yield Reading(self.name, self.name, len(sites), "1", "neither", PROTOCOL, details=details)
+
+
+def _of_one_call(mixer: nn.Module, call: SiteCall) -> dict[str, Any]:
+    """All but the FLOPs, which are summed over the calls of a site."""
+    return {
+        "mixer": type(mixer).__name__,
+        "tokens": list(call.grid or call.shape[1:2]),
+        "channels": call.shape[-1],
+        "parameters": parameters(mixer),
+        "bytes": rise_of(mixer, *call.arguments()).size,
+        "operators": operators_of(mixer, call),
+    }

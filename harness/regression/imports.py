@@ -1,0 +1,61 @@
+"""What importing costs, head against base: own time of the repository's modules, and packages that are newly pulled in.
+
+`python -X importtime` tells the time of each module without those that it imports, so the module that became slow can
+be named. Judged is what that adds to the whole of the base's imports, which a user waits for.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from harness.regression.decision import Rise, outcome_of, pairs_to_decide, rise_of
+from harness.regression.verdict import Verdict
+
+Imported = Mapping[str, float]
+"""Own milliseconds by module."""
+
+
+def judge_imports(pairs: Sequence[tuple[Imported, Imported]], own: Sequence[str], tolerance: float) -> list[Verdict]:
+    """One verdict; names the module whose own time grew most."""
+    if not pairs:
+        return []
+    growths = [_growths(base, head, own) for base, head in pairs]
+    logs = [
+        math.log1p(max(sum(g.values()) / sum(base.values()), -0.9)) for g, (base, _) in zip(growths, pairs, strict=True)
+    ]
+    rise, worst = rise_of(logs), _worst(growths)
+    outcome = outcome_of(rise, tolerance)
+    told = f"importing takes {rise} of the base's time{worst if outcome != 'pass' else ''}, tolerance {tolerance:.0%}"
+    return [
+        Verdict("import", "import", outcome, math.exp(rise.value), 1.0, told, "speed", _more(outcome, rise, tolerance))
+    ]
+
+
+def _growths(base: Imported, head: Imported, own: Sequence[str]) -> dict[str, float]:
+    """Milliseconds that each own module takes more, and each package that only the head imports."""
+    grown: dict[str, float] = {}
+    for module in base.keys() | head.keys():
+        package = module.partition(".")[0]
+        if package in own:
+            grown[module] = head.get(module, 0.0) - base.get(module, 0.0)
+        elif module not in base:
+            grown[package] = grown.get(package, 0.0) + head[module]
+        elif module not in head:
+            grown[package] = grown.get(package, 0.0) - base[module]
+    return grown
+
+
+def _worst(growths: Sequence[Mapping[str, float]]) -> str:
+    """The module with the largest growth on average."""
+    modules = {module for grown in growths for module in grown}
+    sums = {module: sum(grown.get(module, 0.0) for grown in growths) / len(growths) for module in modules}
+    module = max(sums, key=lambda name: abs(sums[name]), default="")
+    return f" (most by {module}: {sums[module]:+.0f} ms)" if module else ""
+
+
+def _more(outcome: str, rise: Rise, tolerance: float) -> str:
+    if outcome != "inconclusive":
+        return ""
+    pairs = pairs_to_decide(rise, tolerance)
+    return (
+        f"about {pairs} pairs" if pairs else "no number of pairs: it lies between half the tolerance and the tolerance"
+    )

@@ -1,0 +1,78 @@
+"""The quality tier: a score beside the stored one, image by image of the same prompts and seeds.
+
+A score passes if the upper end of its loss lies within the margin, is a regression if the lower end does not, and is
+inconclusive between. The alarm has two sides: what is better by more than the margin is asked about as well, since
+with nothing changed a score has no reason to rise. Known causes are the case's ingredients (metric `ingredients`).
+"""
+
+import math
+from collections.abc import Mapping
+
+from harness.records.comparison import paired_half_width
+from harness.records.record import Reading
+from harness.regression.verdict import Verdict
+
+RENEW = "if that is meant, gate.update=true writes it down"
+
+
+def score(case: str, now: Reading, then: Reading, share: float, changed: Mapping[str, str]) -> Verdict:
+    """Non-inferiority of one score, paired where the raw values allow it. changed: ingredients, and how."""
+    given, expected = _value(now), _value(then)
+    sign = 1 if now.better == "lower" else -1
+    loss, margin = sign * (given - expected) + 0.0, share * abs(expected)
+    paired = paired_half_width(now, then)
+    half = math.hypot(_half_width(now), _half_width(then)) if paired is None else paired
+    told = (
+        f"{now.name} is {given:.4g}, the baseline {expected:.4g}: a loss of {loss:.3g} "
+        f"({loss - half:.3g} to {loss + half:.3g}), margin {margin:.3g}"
+    )
+
+    def verdict(outcome: str, why: str = "", decide: str = "") -> Verdict:
+        return Verdict(now.name, case, outcome, given, expected, told + why, "quality", decide)  # type: ignore[arg-type]
+
+    if loss - half > margin:
+        return verdict("regression", f"; {causes(changed)}")
+    if loss + half < -margin:
+        if changed:
+            return verdict("improvement", f"; {causes(changed)}")
+        return verdict("inconclusive", f"; it is better by surprise, and {causes(changed)}", RENEW)
+    if (loss if paired is None else loss + half) <= margin:
+        return verdict("pass")
+    enough = f"about n = {math.ceil(now.n * (half / (margin - loss)) ** 2)} images would tell" if loss < margin else ""
+    return verdict("inconclusive", f"; {enough}" if enough else "", enough or "more images: n=")
+
+
+def ingredients(case: str, now: Reading, then: Reading) -> list[Verdict]:
+    """One verdict: inconclusive, so that somebody is asked, where the scores are made of something else than before."""
+    changed = changes(now, then)
+    if not changed:
+        return [Verdict(now.name, case, "pass", None, None, "made of the same", "quality")]
+    return [Verdict(now.name, case, "inconclusive", None, None, causes(changed), "quality", RENEW)]
+
+
+def changes(now: Reading | None, then: Reading | None) -> dict[str, str]:
+    """Each ingredient that is another, and how; none where one side does not say what it was made of."""
+    if now is None or then is None:
+        return {}
+    names = [*then.details, *(name for name in now.details if name not in then.details)]
+    return {
+        name: f"{then.details.get(name, 'unknown')} -> {now.details.get(name, 'unknown')}"
+        for name in names
+        if now.details.get(name) != then.details.get(name)
+    }
+
+
+def causes(changed: Mapping[str, str]) -> str:
+    """What changed, in words."""
+    if not changed:
+        return "of weights, sampler and extractors nothing changed, so it is the code"
+    return "; ".join(f"{name} changed ({how})" for name, how in changed.items())
+
+
+def _value(reading: Reading) -> float:
+    assert reading.value is not None, "a baseline keeps no dashes"
+    return reading.value
+
+
+def _half_width(reading: Reading) -> float:
+    return 0.0 if reading.low is None or reading.high is None else (reading.high - reading.low) / 2
