@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness.distillation.student import Student
 from harness.features.world import World
-from harness.models.model import Model
+from harness.models.model import Model, Parts
 from harness.models.weights import RANDOM
 from harness.records.case import Case, Resolution
 from harness.records.spelled import digest
@@ -62,9 +62,12 @@ class Trial:
         return self._factory
 
     @contextmanager
-    def denoiser(self, factory: Factory | None = None) -> Iterator[nn.Module]:
-        """The denoiser on the case's device, seated by a factory: by default the variant's, with its weights."""
-        self.model.load(self.case.device, self.case.dtype)
+    def denoiser(self, factory: Factory | None = None, parts: Parts = "all") -> Iterator[nn.Module]:
+        """The denoiser on the case's device, seated by a factory: by default the variant's, with its weights.
+
+        parts: `denoiser` where it is called on drawn text, and neither encodes nor makes images.
+        """
+        self.model.load(self.case.device, self.case.dtype, parts)
         with ExitStack() as seats:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self._fresh_seed)

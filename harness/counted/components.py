@@ -52,19 +52,15 @@ def text_flops(model: "Model") -> int:
 
 def text_encoder(layout: Layout, part: str) -> nn.Module:
     """The text encoder that a configuration describes, on the meta device."""
-    import transformers
-
-    kind: Any = getattr(transformers, PARTS[layout.pipeline][part])
     with quiet(), torch.device("meta"):
-        encoder: nn.Module = kind(kind.config_class(**layout.component(part))).eval()
-    return encoder
+        return built(layout, part).eval()
 
 
 def decoder_flops(model: "Model", resolution: Resolution) -> int:
     """From the latents of one image to its pixels, in one piece."""
     with torch.device("meta"):
         decoder = Decoder(built(model.layout, "vae").eval())
-    channels = int(model.layout.value("vae", "latent_channels"))
+    channels = model.layout.number("vae", "latent_channels")
     shape = (1, channels, resolution.height // model.shrink, resolution.width // model.shrink)
     return count(decoder, torch.empty(shape, device="meta"))
 

@@ -58,7 +58,7 @@ class Latency:
         batch = case.batch if self.batch is None else self.batch
         call = f"one denoiser call, batch {batch}, eager, warm"
         protocol = f"{self.name}/v1: {call}, median of {clock_name(case.device)}"
-        with trial.denoiser(sides) as denoiser, torch.no_grad():
+        with trial.denoiser(sides, parts="denoiser") as denoiser, torch.no_grad():
             breach = first_breach(denoiser)
             if breach:
                 yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=breach)

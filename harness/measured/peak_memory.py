@@ -68,7 +68,7 @@ class PeakMemory:
         kind = torch.device(trial.case.device).type
         protocol = MEASURED.get(kind, f"peak_memory/{kind}")
         try:
-            with trial.denoiser() as denoiser, torch.no_grad():
+            with trial.denoiser(parts="denoiser") as denoiser, torch.no_grad():
                 weights = sum(storages(denoiser).values())
                 _warm_up(trial, denoiser)
                 arguments = trial.model.example(trial.case.resolution)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.models.model import Model
 from harness.models.text import States
+from harness.seats.sources import json_of
 
 LENGTHS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 """Tokens of a prompt, as the pipelines have it; fewer where the tokenizer says so."""
@@ -26,7 +27,7 @@ class PixArtModel(Model):
     @property
     def patch(self) -> int:
         """The transformer's tokens are squares of this many latents."""
-        return int(self.layout.value("transformer", "patch_size"))
+        return self.layout.number("transformer", "patch_size")
 
     @property
     def least_steps(self) -> int:
@@ -39,14 +40,17 @@ class PixArtModel(Model):
         said = self.layout.component("transformer").get("use_additional_conditions")
         return bool(self.layout.value("transformer", "sample_size") == 128 if said is None else said)
 
-    @property
+    @cached_property
     def _length(self) -> int:
+        """Tokens of a prompt: the same whether the model is loaded or only its shapes are known."""
+        tokenizer = self.layout.folder / "tokenizer" / "tokenizer_config.json"
+        said = json_of(tokenizer).get("model_max_length") if tokenizer.is_file() else None
         length = LENGTHS[self.layout.pipeline]
-        return min(length, int(self.pipeline.tokenizer.model_max_length)) if self.encodes else length
+        return min(length, int(said)) if isinstance(said, int | float) and said >= 1 else length
 
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         """T5 states and the mask of the tokens that are not padding."""
-        width = int(self.layout.value("transformer", "caption_channels"))
+        width = self.layout.number("transformer", "caption_channels")
         return {"encoder_hidden_states": (self._length, width), "encoder_attention_mask": (self._length,)}
 
     @torch.no_grad()

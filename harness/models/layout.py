@@ -1,9 +1,12 @@
 """The configurations of a diffusers pipeline folder: enough to know every shape without reading a weight."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.models.weights import components
 from harness.records.case import BadInput, Resolution
 from harness.records.spelled import digest
 from harness.seats.sources import json_of
@@ -44,17 +47,44 @@ class Layout:
             )
         return config[key]
 
+    def number(self, name: str, key: str) -> int:
+        """One entry that has to be a whole number of at least 1; BadInput where it is not."""
+        value = self.value(name, key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise BadInput(
+                f"{self.folder / name} has a configuration with {key}={value!r}, where a whole number of at least 1 "
+                "belongs: write it again with save_pretrained"
+            )
+        return value
+
+    def accepted(self, model: str, pipelines: Sequence[str], part: str) -> "Layout":
+        """Itself; BadInput for a pipeline of another family, and for a denoiser that wants more than noisy latents."""
+        if self.pipeline not in pipelines:
+            raise BadInput(
+                f"model {model} is a {' or '.join(pipelines)}, but {self.folder} holds a {self.pipeline}: "
+                "give a pipeline of the same family, or choose the model that fits it"
+            )
+        taken = made = self.number(part, "in_channels")
+        if (self.folder / "vae" / "config.json").is_file() and "latent_channels" in self.component("vae"):
+            made = self.number("vae", "latent_channels")
+        if taken != made:
+            raise BadInput(
+                f"{self.folder} has a {part} of {taken} input channels, but latents of {made}: it wants more than text "
+                "(a mask, an image to edit); give a text-to-image model"
+            )
+        return self
+
     def names(self, name: str) -> bool:
         """Whether the pipeline has a component of that name."""
         return name in json_of(self.folder / "model_index.json")
 
     def class_of(self, name: str) -> str:
         """The class that the index names for a component."""
-        return str(json_of(self.folder / "model_index.json")[name][1])
+        return str(components(self.folder)[name][1])
 
     def native(self, part: str) -> Resolution:
         """The size that a denoiser's configuration names."""
-        side = self.shrink * int(self.value(part, "sample_size"))
+        side = self.shrink * self.number(part, "sample_size")
         return Resolution(side, side)
 
     def fingerprint(self) -> str:
@@ -65,4 +95,24 @@ class Layout:
     @property
     def shrink(self) -> int:
         """How many pixels of a side become one latent."""
-        return int(2 ** (len(self.value("vae", "block_out_channels")) - 1))
+        levels = self.value("vae", "block_out_channels")
+        if not isinstance(levels, list) or not levels:
+            raise BadInput(
+                f"{self.folder / 'vae'} has a configuration with block_out_channels={levels!r}, where a list of widths "
+                "belongs: write it again with save_pretrained"
+            )
+        return int(2 ** (len(levels) - 1))
+
+
+def check_size(model: str, resolution: Resolution, multiple: int) -> None:
+    """BadInput, with the nearest sizes that work, for one whose sides are no multiples of so many pixels."""
+    sides = (resolution.width, resolution.height)
+    if all(side > 0 and side % multiple == 0 for side in sides):
+        return
+    floors = [max(side // multiple, 1) * multiple for side in sides]
+    ceilings = [max(math.ceil(side / multiple), 1) * multiple for side in sides]
+    nearest = dict.fromkeys(str(Resolution(*near)) for near in (floors, ceilings))
+    raise BadInput(
+        f"{model} cannot make {resolution} pixels: its sides are multiples of {multiple}, "
+        f"the nearest that {'work are' if len(nearest) > 1 else 'works is'} {' and '.join(nearest)}"
+    )

@@ -10,15 +10,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property, partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from harness.models import sampler as samplers
 from harness.models import weights
-from harness.models.layout import Layout
-from harness.models.opening import built, compare, device_of, random_pipeline, read_pipeline
+from harness.models.finite import check_images
+from harness.models.layout import Layout, check_size
+from harness.models.opening import built, device_of, random_pipeline, read_denoiser, read_pipeline
 from harness.models.quiet import quiet
 from harness.models.sampler import DEFAULT
 from harness.models.text import States, TextCache, batched, drawn
@@ -28,8 +29,8 @@ from harness.seats.mixer import Site
 from harness.seats.surgery import sites
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-PIPELINE_MULTIPLE = 8
-"""diffusers pipelines refuse sides that are no multiple of 8, whatever the autoencoder shrinks by."""
+Parts = Literal["all", "denoiser"]  # what is loaded: a denoiser that is timed on drawn text needs nothing beside it
+PIPELINE_MULTIPLE = 8  # diffusers pipelines refuse other sides, whatever the autoencoder shrinks by
 DECODED_PIXELS = 2**22  # more are decoded image by image: the autoencoder's activations are what fills memory
 
 
@@ -102,15 +103,7 @@ class Model(Inert, ABC):
         if folder is None and self.config is None:
             raise BadInput(f"model {self.name} has no configuration: give config= a shipped one, or a local source")
         layout = Layout(folder) if folder is not None else Layout.shipped(str(self.config))
-        self._accept(layout)
-        return layout
-
-    def _accept(self, layout: Layout) -> None:
-        if layout.pipeline not in self.pipelines:
-            raise BadInput(
-                f"model {self.name} is a {' or '.join(self.pipelines)}, but {layout.folder} holds a {layout.pipeline}: "
-                "give a pipeline of the same family, or choose the model that fits it"
-            )
+        return layout.accepted(self.name, self.pipelines, self.part)
 
     @cached_property
     def shrink(self) -> int:
@@ -125,38 +118,35 @@ class Model(Inert, ABC):
     @cached_property
     def latent_channels(self) -> int:
         """Channels of a latent; a denoiser that also predicts a variance appends it after as many."""
-        return int(self.layout.value(self.part, "in_channels"))
+        return self.layout.number(self.part, "in_channels")
 
     def check(self, resolution: Resolution) -> None:
         """Raise BadInput, with the nearest sizes that work, for a resolution that the model cannot do."""
-        sides = (resolution.width, resolution.height)
-        if all(side > 0 and side % self.multiple == 0 for side in sides):
-            return
-        floors = [max(side // self.multiple, 1) * self.multiple for side in sides]
-        ceilings = [max(math.ceil(side / self.multiple), 1) * self.multiple for side in sides]
-        nearest = dict.fromkeys(str(Resolution(*near)) for near in (floors, ceilings))
-        raise BadInput(
-            f"{self.name} cannot make {resolution} pixels: its sides are multiples of {self.multiple}, "
-            f"the nearest that {'work are' if len(nearest) > 1 else 'works is'} {' and '.join(nearest)}"
-        )
+        check_size(self.name, resolution, self.multiple)
 
-    def load(self, device: str = "cpu", dtype: str = "fp32") -> "Model":
-        """Bring the model to a device; once for the same device and dtype. `meta` takes no weights and no memory."""
-        if self._loaded == (device, dtype):
-            return self
+    def load(self, device: str = "cpu", dtype: str = "fp32", parts: Parts = "all") -> "Model":
+        """Bring the model to a device, once for the same; `meta` takes no weights, `denoiser` no part beside it."""
         if dtype not in DTYPES:
             raise BadInput(f"dtype {dtype!r} is not known: choose from {', '.join(DTYPES)}")
-        self.unload()
+        if self._loaded != (device, dtype):
+            self.unload()
+        elif device == "meta" or self.pipeline is not None or parts == "denoiser":
+            return self
         if device == "meta":
             with quiet(), torch.device("meta"):
                 self._denoiser = built(self.layout, self.part).to(DTYPES[dtype])
+        elif parts == "denoiser" and self.source != weights.RANDOM:
+            with quiet():
+                found = read_denoiser(self._source_layout(), self.layout, self.part, DTYPES[dtype])
+            self._denoiser = found.to(device_of(device))
         else:
             self.pipeline = self._opened(device_of(device), DTYPES[dtype])
             self._denoiser = getattr(self.pipeline, self.part)
         for module in self.pipeline.components.values() if self.pipeline else [self._denoiser]:
             if isinstance(module, nn.Module):
                 module.eval().requires_grad_(False)
-        self._text = TextCache(self._encode if self.encodes else partial(drawn, shapes=self.text_shapes()))
+        drawn_here = device == "meta" or self.source == weights.RANDOM
+        self._text = TextCache(partial(drawn, shapes=self.text_shapes()) if drawn_here else self._encode)
         self._loaded = (device, dtype)
         return self
 
@@ -170,20 +160,24 @@ class Model(Inert, ABC):
             self._twins[dtype] = type(self)(**settings_of(self))
         return self._twins[dtype].load("meta", dtype)
 
-    def _opened(self, device: torch.device, dtype: torch.dtype) -> Any:
+    def _source_layout(self) -> Layout:
+        """The configurations of what is loaded, which is fetched where it is on the hub."""
         if self.source is None:
             raise BadInput(
                 f"{self.name} has shapes only: set catalog.models.{self.name}.source= to a hub id, a folder or random"
             )
         layout = self.layout if self.source == weights.RANDOM else Layout(weights.fetch(self.source, self.name))
-        self._accept(layout)
+        return layout.accepted(self.name, self.pipelines, self.part)
+
+    def _opened(self, device: torch.device, dtype: torch.dtype) -> Any:
+        """The whole pipeline, with the denoiser that is there already, if one is."""
+        layout = self._source_layout()
         with quiet():
             if self.source == weights.RANDOM:
                 pipeline = random_pipeline(layout, self.part, device, dtype)
             else:
-                pipeline = read_pipeline(layout, dtype).to(device)
-                if layout != self.layout:
-                    compare(getattr(pipeline, self.part), self.layout, self.part, self.source)
+                denoiser = self._denoiser or read_denoiser(layout, self.layout, self.part, dtype)
+                pipeline = read_pipeline(layout, dtype, {self.part: denoiser}).to(device)
             pipeline.scheduler = samplers.scheduler(self.sampler, pipeline.scheduler, layout.pipeline)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
@@ -289,9 +283,8 @@ class Model(Inert, ABC):
             guidance_scale=guidance,
             output_type="pt",
         ).images
-        if self.source != weights.RANDOM and not images.isfinite().all():
-            kind = next(self.denoiser.parameters()).dtype
-            raise FloatingPointError(f"{self.name} made images that are not finite in {kind}: take dtype bf16 or fp32")
+        if self.source != weights.RANDOM:
+            check_images(self.name, images, next(self.denoiser.parameters()).dtype)
         return images.float().cpu()
 
     def _placed(self, text: States) -> States:

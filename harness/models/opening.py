@@ -1,5 +1,7 @@
 """Making diffusers objects: from configurations alone, with seeded random weights, or from a folder of safetensors."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -8,12 +10,15 @@ import torch
 from torch import nn
 
 from harness.models import weights
+from harness.models.finite import check_weights
 from harness.models.layout import Layout
 from harness.models.sampler import scheduler_of
 from harness.records.case import BadInput
 
 SEED = 0
 DEVICES = ("cpu", "cuda")
+WRONG_SETTINGS = (TypeError, ValueError, AttributeError, KeyError, IndexError, ArithmeticError)
+"""What constructors of diffusers and transformers raise for a wrong configuration, such as text for a width."""
 EXTRAS: dict[str, dict[str, Any]] = {
     "StableDiffusionPipeline": {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
     "StableDiffusionXLPipeline": {"add_watermarker": False},
@@ -21,12 +26,34 @@ EXTRAS: dict[str, dict[str, Any]] = {
 """What a pipeline does beside making images is switched off."""
 
 
-def built(layout: Layout, part: str) -> nn.Module:
-    """A denoiser or an autoencoder with fresh weights, on the default device of the moment."""
-    import diffusers
+@contextmanager
+def loading(folder: Path) -> Iterator[None]:
+    """While open, what cannot be made of a folder's configuration and files is BadInput that names the folder."""
+    from huggingface_hub.errors import StrictDataclassError
 
-    module: nn.Module = getattr(diffusers, weights.PARTS[layout.pipeline][part]).from_config(layout.component(part))
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, RuntimeError, StrictDataclassError, *WRONG_SETTINGS) as error:
+        raise BadInput(_unloadable(folder, str(error))) from error
+
+
+def built(layout: Layout, part: str) -> nn.Module:
+    """A part with fresh weights as its configuration describes it, on the default device of the moment."""
+    kind, config = _class_of(layout, part), layout.component(part)
+    with loading(layout.folder / part):
+        module: nn.Module = (
+            kind(kind.config_class(**config)) if part.startswith("text_encoder") else kind.from_config(config)
+        )
     return module
+
+
+def _class_of(layout: Layout, part: str) -> Any:
+    import diffusers
+    import transformers
+
+    return getattr(transformers if part.startswith("text_encoder") else diffusers, weights.PARTS[layout.pipeline][part])
 
 
 def random_pipeline(layout: Layout, part: str, device: torch.device, dtype: torch.dtype) -> Any:
@@ -44,55 +71,57 @@ def random_pipeline(layout: Layout, part: str, device: torch.device, dtype: torc
     return kind(scheduler=scheduler, **modules, **encoders, **EXTRAS.get(layout.pipeline, {}))
 
 
-def read_pipeline(layout: Layout, dtype: torch.dtype) -> Any:
-    """The pipeline in a folder, from checked safetensors; BadInput names the part that cannot be loaded."""
+def read_pipeline(layout: Layout, dtype: torch.dtype, at_hand: Mapping[str, nn.Module]) -> Any:
+    """The pipeline in a folder, from checked safetensors but for the parts at hand; BadInput names what is wrong."""
     import diffusers
 
     weights.check(layout.folder)
-    parts = {part: read_part(layout, part, dtype) for part in weights.PARTS[layout.pipeline]}
-    extras = EXTRAS.get(layout.pipeline, {})
-    try:
+    others = [part for part in weights.PARTS[layout.pipeline] if part not in at_hand]
+    parts = {**at_hand, **{part: read_part(layout, part, dtype) for part in others}}
+    with loading(layout.folder):
         return getattr(diffusers, layout.pipeline).from_pretrained(
-            layout.folder, local_files_only=True, **parts, **extras
+            layout.folder, local_files_only=True, **parts, **EXTRAS.get(layout.pipeline, {})
         )
-    except (OSError, ValueError) as error:
-        raise BadInput(_unloadable(layout.folder, str(error))) from error
 
 
 def read_part(layout: Layout, part: str, dtype: torch.dtype) -> nn.Module:
-    """One module with all its weights from the file; nothing is left to chance where the file lacks some."""
-    import diffusers
-    import transformers
-
-    name = weights.PARTS[layout.pipeline][part]
-    kind = getattr(transformers if part.startswith("text_encoder") else diffusers, name)
+    """One module with all its weights from the file; BadInput for what is missing, of another shape, or no number."""
     folder = layout.folder / part
-    try:
-        module, report = kind.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+    with loading(folder):
+        module, report = _class_of(layout, part).from_pretrained(
+            folder,
+            dtype=dtype,
+            variant=weights.variant_of(folder),
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=part.startswith("text_encoder"),  # else it is said in a table and not in its error
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise BadInput(_unloadable(folder, str(error))) from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise BadInput(
-            _unloadable(folder, f"tensors missing from its files: {len(missing)}, the first is {missing[0]}")
-        )
+    for fault, key in (("missing from its files", "missing_keys"), ("of another shape", "mismatched_keys")):
+        names = sorted(name if isinstance(name, str) else name[0] for name in report[key])
+        if names:
+            raise BadInput(_unloadable(folder, f"tensors {fault}: {len(names)}, the first is {names[0]}"))
     loaded: nn.Module = module
+    check_weights(loaded, folder, dtype)
     return loaded
 
 
-def compare(denoiser: nn.Module, layout: Layout, part: str, source: str) -> None:
-    """BadInput where a fetched denoiser is not as the shipped configuration has it: its costs would be another's."""
-    with torch.device("meta"):
-        said = {name: tensor.shape for name, tensor in built(layout, part).state_dict().items()}
-    if said != {name: tensor.shape for name, tensor in denoiser.state_dict().items()}:
-        raise BadInput(
-            f"{source} has a {part} of other shapes than the configuration {layout.folder.name}: "
-            "download it and give its local folder, whose own configuration is then in force"
-        )
+def read_denoiser(layout: Layout, expected: Layout, part: str, dtype: torch.dtype) -> nn.Module:
+    """The denoiser of a folder. expected: the configuration by which its costs are counted.
+
+    BadInput where a fetched one has other shapes than that: its costs would be another's.
+    """
+    weights.check(layout.folder)
+    denoiser = read_part(layout, part, dtype)
+    if layout != expected:
+        with torch.device("meta"):
+            said = {name: tensor.shape for name, tensor in built(expected, part).state_dict().items()}
+        if said != {name: tensor.shape for name, tensor in denoiser.state_dict().items()}:
+            raise BadInput(
+                f"{layout.folder} has a {part} of other shapes than the configuration {expected.folder.name}: "
+                "download it and give its local folder, whose own configuration is then in force"
+            )
+    return denoiser
 
 
 def _unloadable(folder: Path, why: str) -> str:

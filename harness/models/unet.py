@@ -31,12 +31,12 @@ class UNetModel(Model):
 
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
         """CLIP states, and the pooled text of SDXL."""
-        length = int(self.layout.value("text_encoder", "max_position_embeddings"))
+        length = self.layout.number("text_encoder", "max_position_embeddings")
         shapes: dict[str, tuple[int, ...]] = {
-            "encoder_hidden_states": (length, int(self.layout.value("unet", "cross_attention_dim")))
+            "encoder_hidden_states": (length, self.layout.number("unet", "cross_attention_dim"))
         }
         if self._pooled:
-            shapes["text_embeds"] = (int(self.layout.value("text_encoder_2", "projection_dim")),)
+            shapes["text_embeds"] = (self.layout.number("text_encoder_2", "projection_dim"),)
         return shapes
 
     @torch.no_grad()

@@ -23,6 +23,10 @@ PARTS: dict[str, dict[str, str]] = {
 LIBRARIES = (None, "diffusers", "transformers", "stable_diffusion")
 VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+NUMBERS = ("F64", "F32", "F16", "BF16")
+"""What safetensors calls the formats of weights; whole numbers are quantised ones, which lack their scales here."""
+POSITIONS = "position_ids"
+"""The one tensor of whole numbers that text encoders of old have in their files."""
 READ = (".json", ".txt", ".model")
 """Configurations and vocabularies: they decide an image as much as weights do."""
 
@@ -77,18 +81,50 @@ def fetch(source: str, name: str) -> Path:
         logging.set_verbosity(verbosity)
 
 
-def weight_files(folder: Path) -> dict[str, list[Path]]:
-    """Part -> the safetensors files that a pipeline folder has for it; BadInput names a part that has none."""
-    kind = json_of(folder / "model_index.json").get("_class_name")
+def components(folder: Path) -> dict[str, tuple[str | None, str | None]]:
+    """Part -> the library and the class that a pipeline's index names for it; BadInput for a damaged index."""
+    index = json_of(folder / "model_index.json")
+    kind = str(index.get("_class_name"))
     if kind not in PARTS:
         raise BadInput(f"{folder} holds a {kind}, which is not supported: choose from {', '.join(PARTS)}")
+    found = {part: index[part] for part in PARTS[kind] if part in index}
+    found |= {part: value for part, value in index.items() if isinstance(value, list)}
+    for part, value in found.items():
+        if not isinstance(value, list) or [type(name) in (str, type(None)) for name in value] != [True, True]:
+            raise BadInput(
+                f"{folder / 'model_index.json'} names {value!r} as its {part}, not a library and a class: "
+                "write the pipeline again with save_pretrained"
+            )
+    return {part: (value[0], value[1]) for part, value in found.items() if isinstance(value, list)}
+
+
+def weight_files(folder: Path) -> dict[str, list[Path]]:
+    """Part -> the safetensors files that a pipeline folder has for it; BadInput names a part that has none."""
+    components(folder)
+    kind = json_of(folder / "model_index.json")["_class_name"]
     return {part: _files_of(folder / part) for part in PARTS[kind]}
 
 
+def variant_of(part: Path) -> str | None:
+    """The `fp16` of `diffusion_pytorch_model.fp16.safetensors`, where a part has no files without such a word."""
+    stem = _stem(part)
+    if any((part / f"{stem}.safetensors{ending}").is_file() for ending in ("", ".index.json")):
+        return None
+    named = {path.name.removeprefix(f"{stem}.").partition(".safetensors")[0] for path in part.glob(f"{stem}.*")}
+    words = {word for word in named if (part / f"{stem}.{word}.safetensors").is_file()}
+    words |= {path.name.split(".")[-2] for path in part.glob(f"{stem}.safetensors.index.*.json")}
+    return min(words, default=None)
+
+
+def _stem(part: Path) -> str:
+    return "model" if part.name.startswith("text_encoder") else "diffusion_pytorch_model"
+
+
 def _files_of(part: Path) -> list[Path]:
-    stem = "model" if part.name.startswith("text_encoder") else "diffusion_pytorch_model"
-    whole = part / f"{stem}.safetensors"
-    shards = part / f"{stem}.safetensors.index.json"
+    stem, variant = _stem(part), variant_of(part)
+    infix = f".{variant}" if variant else ""
+    whole = part / f"{stem}{infix}.safetensors"
+    shards = part / f"{stem}.safetensors.index{infix}.json"
     if whole.is_file():
         return [whole]
     if shards.is_file():
@@ -109,31 +145,38 @@ def _present(shard: Path, index: Path) -> Path:
 
 
 def check(folder: Path) -> None:
-    """Read the header of every weight file; BadInput names what is missing, truncated or corrupt."""
-    from safetensors import SafetensorError, safe_open
-
+    """Read the header of every weight file; BadInput names what is missing, truncated, corrupt or quantised."""
     parts = weight_files(folder)
-    for part, value in json_of(folder / "model_index.json").items():
-        if isinstance(value, list) and value[0] not in LIBRARIES:
+    for part, named in components(folder).items():
+        if named[0] not in LIBRARIES:
             raise BadInput(
-                f"{folder} wants {'.'.join(map(str, value))} as its {part}: only diffusers' own parts are loaded"
+                f"{folder} wants {'.'.join(map(str, named))} as its {part}: only diffusers' own parts are loaded"
             )
     for path in (path for paths in parts.values() for path in paths):
-        try:
-            with safe_open(path, "pt") as tensors:
-                tensors.keys()
-        except (OSError, SafetensorError) as error:
-            raise BadInput(f"{path} is missing, truncated or corrupt ({error}): fetch or write it again") from error
+        _check_header(path)
     for part in parts:
         words = folder / part.replace("text_encoder", "tokenizer")
         if part.startswith("text_encoder") and not any((words / name).is_file() for name in VOCABULARIES):
             raise BadInput(f"{words} has no vocabulary: {' or '.join(VOCABULARIES)} is what is looked for")
 
 
+def _check_header(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as tensors:
+            formats = {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"{path} is missing, truncated or corrupt ({error}): fetch or write it again") from error
+    for name, kind in formats.items():
+        if kind not in NUMBERS and not name.endswith(POSITIONS):
+            raise BadInput(f"{path} holds {name} in {kind}, quantised: give weights in fp32, fp16 or bf16")
+
+
 def fingerprint(folder: Path) -> str:
     """Twelve hex digits over the weights, configurations and vocabularies that a pipeline folder loads."""
     weights = [path for paths in weight_files(folder).values() for path in paths]
-    parts = [folder / part for part, value in json_of(folder / "model_index.json").items() if isinstance(value, list)]
+    parts = [folder / part for part in components(folder)]
     read = [path for part in parts if part.name not in UNUSED for path in part.glob("*") if path.suffix in READ]
     total = hashlib.sha256()
     for path in sorted({*weights, *read}):

@@ -33,6 +33,9 @@ Grid = tuple[int, int]
 """(height, width) of the tokens at a site; always handed over, never guessed by a square root."""
 
 
+WEIGHT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
 class Unavailable(RuntimeError):
     """What was asked for cannot run here; the sentence names the remedy."""
 
@@ -159,4 +162,9 @@ def fitted(
                 f"{name} of the {kind} weights is {tuple(value.shape)}, not {tuple(own[name].shape)}: they are for "
                 f"another site, or {hint} differ"
             )
+        if value.dtype not in WEIGHT_DTYPES:
+            said = str(value.dtype).removeprefix("torch.")
+            raise BadInput(f"{name} of the {kind} weights is {said}, quantised: give weights in fp32, fp16 or bf16")
+        if not value.is_meta and not value.isfinite().all():
+            raise BadInput(f"{name} of the {kind} weights is not finite: fetch or train them again")
     return {name: state[name] if name in state else torch.zeros_like(value) for name, value in own.items()}

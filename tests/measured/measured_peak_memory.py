@@ -152,7 +152,7 @@ class Block(nn.Module):
 @needs_mark
 def test_the_metric_adds_weights_to_the_rise_of_one_call() -> None:
     @contextmanager
-    def denoiser():  # type: ignore[no-untyped-def]
+    def denoiser(parts):  # type: ignore[no-untyped-def]
         yield Block()
 
     case = SimpleNamespace(device="cpu", resolution=Resolution(4096, 4096))
@@ -172,7 +172,7 @@ def test_a_variant_that_cannot_do_the_small_size_of_the_warm_up_is_measured_all_
             return super().forward(x)
 
     @contextmanager
-    def denoiser():  # type: ignore[no-untyped-def]
+    def denoiser(parts):  # type: ignore[no-untyped-def]
         yield Picky()
 
     case = SimpleNamespace(device="cpu", resolution=Resolution(512, 512))

@@ -108,7 +108,7 @@ def trial_of(monkeypatch: pytest.MonkeyPatch) -> Make:
 
 def trial(factor: float, batch: int, ticks: Ticks) -> SimpleNamespace:
     @contextmanager
-    def denoiser(factory=None):  # type: ignore[no-untyped-def]
+    def denoiser(factory=None, parts="all"):  # type: ignore[no-untyped-def]
         plain = Plain(factor, ticks)
         if factory is not None:
             plain.seat.mixer = factory(SITE, nn.Identity())

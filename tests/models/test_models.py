@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from tiny_pipelines import PROMPTS, SEEDS, TALL
 from torch import Tensor, nn
 
@@ -144,11 +143,19 @@ def test_no_prompts_make_no_images(models: dict[str, Model]) -> None:
     assert models["sd"].generate([], [], TALL, 2, 4.5).shape == (0, 3, 64, 40)
 
 
-def test_weights_that_are_not_numbers_do_not_become_images(copied: Path) -> None:
-    path = copied / "unet/diffusion_pytorch_model.safetensors"
-    save_file({name: tensor * float("nan") for name, tensor in load_file(path).items()}, path)
-    with pytest.raises(FloatingPointError, match=r"made images that are not finite in torch.float32"):
-        UNetModel("nan", str(copied)).load().generate(["a"], [1], TALL, 1, 4.5)
+@pytest.mark.parametrize(("dtype", "remedy"), [("fp32", "look at"), ("bf16", "take dtype fp32, or look at")])
+def test_numbers_that_are_none_do_not_become_images(copied: Path, dtype: str, remedy: str) -> None:
+    class Nowhere(TokenMixer):
+        def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
+            return tokens_BNC * float("nan")
+
+    model = UNetModel("nan", str(copied)).load("cpu", dtype)
+    said = {"fp32": "float32", "bf16": "bfloat16"}[dtype]
+    with (
+        seated(model.denoiser, lambda site, attention: Nowhere()),
+        pytest.raises(FloatingPointError, match=f"made images that are not finite in {said}: {remedy} the weights of"),
+    ):
+        model.generate(["a"], [1], TALL, 1, 4.5)
 
 
 def test_a_prompt_is_encoded_once(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_pipelines import KINDS, TALL
+from torch import Tensor
 
-from harness.models import layout
+from harness.models import layout, opening, weights
 from harness.models.dit import PixArtModel
 from harness.models.model import Model
 from harness.models.unet import UNetModel
@@ -69,7 +70,7 @@ def test_a_fetched_model_of_other_shapes_than_its_configuration_is_refused(
     from diffusers import DiffusionPipeline
 
     monkeypatch.setattr(DiffusionPipeline, "download", lambda *args, **given: str(folders["sd"]))
-    with pytest.raises(BadInput, match="a/b has a unet of other shapes than the configuration sd15: download it"):
+    with pytest.raises(BadInput, match="has a unet of other shapes than the configuration sd15: download it"):
         UNetModel("x", "a/b", "sd15").load()
     monkeypatch.setattr(layout, "CONFIGS", folders["sd"].parent)
     assert UNetModel("x", "a/b", "sd").load().fingerprint() == UNetModel("sd", str(folders["sd"])).fingerprint()
@@ -165,6 +166,22 @@ def changed_index(**changes: Any) -> Callable[[Path], None]:
     return change
 
 
+def rewritten(change: Callable[[str, Tensor], Tensor], part: str = WEIGHTS) -> Callable[[Path], None]:
+    def rewrite(folder: Path) -> None:
+        tensors = load_file(folder / part)
+        save_file({name: change(name, value) for name, value in tensors.items()}, folder / part, {"format": "pt"})
+
+    return rewrite
+
+
+def changed_config(part: str, **changes: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / part / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
 BREAKAGES: list[tuple[Callable[[Path], None], str]] = [
     (without_weights, r"unet has no weights: diffusion_pytorch_model.safetensors is what is looked for"),
     (pickled, r"unet has pickled weights only \(diffusion_pytorch_model.bin\), and loading a pickle can run any code"),
@@ -176,11 +193,91 @@ BREAKAGES: list[tuple[Callable[[Path], None], str]] = [
     (one_tensor_wide, r"unet cannot be loaded \(Cannot load because conv_in.bias expected shape"),
     (no_index, r"is not a diffusers pipeline, it has no model_index.json"),
     (no_words, r"tokenizer has no vocabulary: tokenizer.json or vocab.json or spiece.model"),
-    (broken_json, r"unet cannot be loaded \(It looks like the config file at .* is not a valid JSON"),
+    (broken_json, r"unet/config.json cannot be read as JSON \(.*: write the pipeline again with save_pretrained"),
     (changed_index(_class_name="FluxPipeline"), r"is a StableDiffusionPipeline or .*, but .* holds a FluxPipeline"),
     (changed_index(_class_name="StableDiffusionXLPipeline"), r"text_encoder_2 has no weights"),
+    (changed_index(unet=[]), r"model_index.json names \[\] as its unet, not a library and a class: write the pipeline"),
+    (changed_index(vae="AutoencoderKL"), r"model_index.json names 'AutoencoderKL' as its vae, not a library and a"),
+    (changed_index(_class_name=["StableDiffusionPipeline"]), r"holds a \['StableDiffusionPipeline'\]: give a pipeline"),
+    (changed_config("unet", cross_attention_dim="wide"), r"unet cannot be loaded \(.*got str"),
+    (
+        changed_config("unet", in_channels="four"),
+        r"unet has a configuration with in_channels='four', where a whole",
+    ),
+    (changed_config("vae", latent_channels=[4]), r"vae has a configuration with latent_channels=\[4\], where a whole"),
+    (changed_config("text_encoder", hidden_size="wide"), r"text_encoder cannot be loaded \(.*expected int, got str"),
+    (changed_config("text_encoder", hidden_size=20), r"text_encoder cannot be loaded \(tensors of another shape: 34"),
+    (
+        changed_config("unet", in_channels=9),
+        r"has a unet of 9 input channels, but latents of 4: it wants more",
+    ),
+    (
+        rewritten(lambda name, value: (64 * value).to(torch.int8)),
+        r"holds conv_in.bias in I8, quantised: give weights",
+    ),
+    (
+        rewritten(lambda name, value: (value * float("nan")) if name == "conv_out.weight" else value),
+        r"unet has weights that are not finite in float32, the first is conv_out.weight: fetch them again$",
+    ),
     (changed_index(scheduler=["evil", "Scheduler"]), r"wants evil.Scheduler as its scheduler: only diffusers' own"),
 ]
+
+
+def test_a_denoiser_for_more_than_text_is_refused_before_its_costs_are_counted(copied: Path) -> None:
+    changed_config("unet", in_channels=9)(copied)
+    with pytest.raises(BadInput, match="has a unet of 9 input channels, but latents of 4"):
+        UNetModel("x", str(copied)).on_meta()
+
+
+def test_weights_that_fp16_cannot_hold_are_told_apart_from_damaged_ones(copied: Path) -> None:
+    rewritten(lambda name, value: value + 1e6 if name == "conv_in.bias" else value)(copied)
+    with pytest.raises(
+        BadInput, match=r"not finite in float16, the first is conv_in.bias: take dtype bf16 or fp32, or f"
+    ):
+        UNetModel("x", str(copied)).load("cpu", "fp16")
+    UNetModel("x", str(copied)).load("cpu", "bf16")
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["one file", "shards"])
+def test_a_folder_of_fp16_files_is_a_folder_of_weights(copied: Path, sharded: bool) -> None:
+    pipeline = UNetModel("whole", str(copied)).load().pipeline
+    size = "20KB" if sharded else "5GB"
+    pipeline.to(torch.float16).save_pretrained(copied, variant="fp16", max_shard_size=size)
+    for path in copied.glob("*/*.safetensors"):
+        if "fp16" not in path.name:
+            path.unlink()
+    assert sorted(path.name for path in copied.glob("unet/*.safetensors"))[0].startswith("diffusion_pytorch_model.fp16")
+    model = UNetModel("half", str(copied)).load()
+    assert len(model.fingerprint()) == 12
+    weights = {name: value.half() for name, value in pipeline.unet.state_dict().items()}
+    assert all(torch.equal(value.half(), weights[name]) for name, value in model.denoiser.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_denoiser_alone_brings_no_other_part_until_all_are_asked_for(
+    kind: str, folders: dict[str, Path], models: dict[str, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    read_part = opening.read_part
+    monkeypatch.setattr(
+        opening, "read_part", lambda layout, part, dtype: (read.append(part), read_part(layout, part, dtype))[1]
+    )
+    model = KINDS[kind](kind, str(folders[kind])).load(parts="denoiser")
+    assert read == [model.part]
+    alone = model.load(parts="denoiser").denoiser
+    example, expected = model.example(TALL), models[kind].example(TALL)
+    assert {name: value.shape for name, value in example.items() if isinstance(value, Tensor)} == {
+        name: value.shape for name, value in expected.items() if isinstance(value, Tensor)
+    }
+    with torch.no_grad():
+        assert torch.equal(alone(**example)[0], models[kind].denoiser(**expected)[0])
+    assert model.on_meta().text_shapes() == models[kind].text_shapes()
+    with pytest.raises(RuntimeError, match="has no weights to generate with"):
+        model.generate(["a"], [1], TALL, 2, 4.5)
+    assert model.load().denoiser is alone
+    assert sorted(read) == sorted(weights.PARTS[model.layout.pipeline])
+    assert torch.equal(model.generate(["a"], [1], TALL, 2, 4.5), models[kind].generate(["a"], [1], TALL, 2, 4.5))
+    assert model.load(parts="denoiser").pipeline is not None
 
 
 @pytest.mark.parametrize(

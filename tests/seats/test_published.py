@@ -225,3 +225,21 @@ def test_the_digest_is_of_the_weights_and_of_what_names_them(tmp_path: Path) -> 
             (tmp_path / "config.json").write_text(config)
         seen.add(digest(tmp_path))
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda value: (64 * value).to(torch.int8), "weights is int8, quantised: give weights in fp32, fp16 or bf16"),
+        (lambda value: value * float("nan"), "weights is not finite: fetch or train them again"),
+    ],
+    ids=["int8", "nan"],
+)
+def test_tensors_that_are_no_weights_are_refused(tmp_path: Path, change: Any, sentence: str) -> None:
+    denoiser = tiny_pipelines.unet()
+    tensors = convfusion(denoiser)
+    name = next(iter(tensors))
+    save_file(tensors | {name: change(tensors[name])}, tmp_path / "blocks.safetensors")
+    with pytest.raises(BadInput, match=sentence):
+        load(denoiser, BLOCK, read(tmp_path / "blocks.safetensors"))
+    assert not any("mixer" in path for path, _ in denoiser.named_modules())
