@@ -136,9 +136,9 @@ class Model(Inert, ABC):
             with quiet(), torch.device("meta"):
                 self._denoiser = built(self.layout, self.part).to(DTYPES[dtype])
         elif parts == "denoiser" and self.source != weights.RANDOM:
+            target, layout = device_of(device), self._source_layout()
             with quiet():
-                found = read_denoiser(self._source_layout(), self.layout, self.part, DTYPES[dtype])
-            self._denoiser = found.to(device_of(device))
+                self._denoiser = read_denoiser(layout, self.layout, self.part, DTYPES[dtype]).to(target)
         else:
             self.pipeline = self._opened(device_of(device), DTYPES[dtype])
             self._denoiser = getattr(self.pipeline, self.part)

@@ -71,13 +71,14 @@ def random_pipeline(layout: Layout, part: str, device: torch.device, dtype: torc
     return kind(scheduler=scheduler, **modules, **encoders, **EXTRAS.get(layout.pipeline, {}))
 
 
-def read_pipeline(layout: Layout, dtype: torch.dtype, at_hand: Mapping[str, nn.Module]) -> Any:
+def read_pipeline(layout: Layout, dtype: torch.dtype, at_hand: Mapping[str, nn.Module] | None = None) -> Any:
     """The pipeline in a folder, from checked safetensors but for the parts at hand; BadInput names what is wrong."""
     import diffusers
 
     weights.check(layout.folder)
-    others = [part for part in weights.PARTS[layout.pipeline] if part not in at_hand]
-    parts = {**at_hand, **{part: read_part(layout, part, dtype) for part in others}}
+    parts = dict(at_hand or {})
+    for part in weights.PARTS[layout.pipeline]:
+        parts[part] = parts.get(part) or read_part(layout, part, dtype)
     with loading(layout.folder):
         return getattr(diffusers, layout.pipeline).from_pretrained(
             layout.folder, local_files_only=True, **parts, **EXTRAS.get(layout.pipeline, {})
