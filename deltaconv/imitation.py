@@ -3,8 +3,8 @@
 The map of a head, averaged over queries and images by its offset, is a kernel and a constant: nearby offsets become
 kernels of the block, relative to what lies outside of them, which the pooling branch takes over. A head's W_o W_v says
 what it carries from token to token: of the leading directions of all heads, by how much of the output they explain,
-each gets a channel that its head's kernel moves. Gates begin open and nearly constant. The closing maps are left
-to least squares (`harness.distillation.informed_start`).
+each gets a channel that its head's kernel moves. Gates begin open and nearly constant. The closing maps begin
+at zero, for least squares to find (`harness.distillation.informed_start`).
 Shapes: B batch, N tokens, C channels, h heads, d = C / h, m reduced width, g = m / 2 gated channels, K kernel.
 """
 
@@ -49,6 +49,8 @@ def imitate(block: Any, attention: nn.Module, calls: Sequence[tuple[Tensor, Grid
     heads = torch.tensor([direction.head for direction in chosen], device=tokens.device)
     read_gC = torch.stack([direction.read_C for direction in chosen])
     block.conv_up.weight[:width] = read_gC.repeat(2, 1)
+    for layer in block.closing_maps():
+        layer.weight.zero_()
     block.conv_up.bias[:gated] = 0
     block.conv_up.bias[gated:] = -(read_gC @ tokens.mean(0))
     for scale, stage in zip(block.scales, block.gates, strict=True):

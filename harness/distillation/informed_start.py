@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from harness.distillation.pair import Pair
 from harness.seats.mixer import Grid, TokenMixer
 
-RIDGE = 1e-3
-"""Share of each feature's energy that is added to it: features that never move keep small weights."""
+RIDGE = 1e-2
+"""Share of each feature's energy that holds its weights where they are: those that move together would grow large."""
 
 
 class LeastSquares:
@@ -46,7 +46,9 @@ class LeastSquares:
         energy_F = self.gram_FF.diagonal()
         ridge_F = RIDGE * energy_F + 1e-9 * energy_F.max()
         ridge_F[-1] = 0.0
-        found_FC = torch.linalg.solve(self.gram_FF + torch.diag(ridge_F), self.cross_FC)
+        before_FC = torch.cat([layer.weight.T.double() for layer in self.maps] + [torch.zeros_like(self.cross_FC[:1])])
+        pulled_FC = self.cross_FC + ridge_F[:, None] * before_FC
+        found_FC = torch.linalg.solve(self.gram_FF + torch.diag(ridge_F), pulled_FC)
         *shares, bias_1C = found_FC.split([*(layer.in_features for layer in self.maps), 1])
         for index, (layer, share_fC) in enumerate(zip(self.maps, shares, strict=True)):
             layer.weight.copy_(share_fC.T)
