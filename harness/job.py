@@ -199,19 +199,27 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _keep_images(trial: Trial, job: Job) -> dict[str, str]:
-    """Write the first images of the case, one file a prompt, and their prompts; their names in the record."""
+    """Write the first images of the case, one file a prompt, and their prompts; their names in the record.
+
+    Beside the teacher's stand the real images of the same prompts, where the world has some.
+    """
     from torchvision.utils import save_image
 
     if trial.made_images is None:
         return {}
-    folder = job.folder / "images" / job.case.key
+    folder, prompts = job.folder / "images" / job.case.key, trial.prompts[:KEPT_IMAGES]
     folder.mkdir(parents=True, exist_ok=True)
+    images = {f"image/{index}": image for index, image in enumerate(trial.made_images[:KEPT_IMAGES])}
+    if trial.exact and trial.world.pictured:
+        row = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+        real = trial.references(len(row))
+        images |= {f"real/{index}": real[row[prompt]] for index, prompt in enumerate(prompts)}
     kept = {}
-    for index, image in enumerate(trial.made_images[:KEPT_IMAGES]):
-        path = folder / f"{index}.png"
+    for name, image in images.items():
+        path = folder / f"{name.replace('image/', '').replace('/', '_')}.png"
         save_image(image, path)
-        kept[f"image/{index}"] = path.relative_to(job.folder).as_posix()
-    (folder / PROMPTS).write_text(json.dumps(trial.prompts[:KEPT_IMAGES]) + "\n", encoding="utf-8")
+        kept[name] = path.relative_to(job.folder).as_posix()
+    (folder / PROMPTS).write_text(json.dumps(prompts) + "\n", encoding="utf-8")
     return kept
 
 

@@ -1,6 +1,7 @@
 """Runs an experiment: measures what the store lacks, mirrors it, judges it, renders it."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -40,11 +41,16 @@ def run(experiment: Experiment, console: Console) -> int:
             kept.append(earlier)
     experiment.gate.check([job.case for job in jobs])
     check(todo)
+    asked = {job.case.key for job in jobs}
     console.start(len(jobs), experiment.metrics, varied([job.case for job in jobs]))
     try:
         for record in kept:
             console.skipped(record)
         taken = _take(experiment, todo, store, console)
+    except (BadInput, KeyboardInterrupt):
+        with suppress(reports.BadStore):  # nothing to show yet
+            reports.render(store.folder, asked)
+        raise
     finally:
         console.stop()
     return _close(experiment, kept, taken, store, console)
@@ -97,10 +103,13 @@ def _close(experiment: Experiment, kept: list[Record], taken: list[Record], stor
     verdicts = experiment.gate(records)
     console.verdicts(verdicts)
     try:
-        page = reports.render(store.folder)
+        page = reports.render(store.folder, {record.case.key for record in records})
     except reports.BadStore as error:
         raise BadInput(str(error)) from error
-    if warning := experiment.tracker.track(store.records(), store.folder, page):
+    everything = store.records()
+    if others := len(everything) - len(records):
+        console.notice(f"{store.folder.name!r} holds {others} more records of earlier runs: the report shows them last")
+    if warning := experiment.tracker.track(everything, store.folder, page):
         console.notice(warning)
     outcomes = [verdict.outcome for verdict in verdicts]
     statuses = [record.status for record in records]

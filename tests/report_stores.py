@@ -173,6 +173,6 @@ def with_images(folder: Path, one: Record, count: int = 3) -> Record:
     (folder / base).mkdir(parents=True, exist_ok=True)
     size = one.case.resolution
     for i in range(count):
-        (folder / base / f"{i}.png").write_bytes(png(size.width, size.height, (40 * i, 90, 200)))
+        (folder / base / f"{i}.png").write_bytes(png(size.width, size.height, (40 * i % 256, 90, 200)))
     (folder / base / "prompts.json").write_text(json.dumps(PROMPTS[:count]))
     return replace(one, artifacts={f"image/{i}": f"{base}/{i}.png" for i in range(count)})

@@ -67,6 +67,7 @@ class World:
     """Two prompts and pictures of noise."""
 
     name = "noise"
+    pictured = False
 
     def prompts(self, n):
         return [f"prompt {i}" for i in range(n)]
