@@ -61,7 +61,8 @@ class Ratios:
 
     def __init__(self, own: Sequence[Group]) -> None:
         self._alternated = {(g.name.removesuffix("_ratio"), g.settings): g for g in own if g.name.endswith("_ratio")}
-        self._drifts = [drift for group in own if group.unit == "ms" for drift in _drifts(group).values()]
+        self._drifts = {group.key: _drifts(group) for group in own if group.unit == "ms"}
+        self._worst = max((drift for found in self._drifts.values() for drift in found.values()), default=None)
 
     def of(self, group: Group, series: Series, size: Resolution) -> CostRatio | None:
         """Of a group's cost at a size; None where one of the two has no number, or is no base for a ratio."""
@@ -87,7 +88,7 @@ class Ratios:
         disturbed = disturbance(mine) or disturbance(other)
         if group.unit != "ms":
             return CostRatio(value, low, high, "measured", disturbed)
-        drift = _drifts(group).get(size, max(self._drifts, default=None))
+        drift = self._drifts.get(group.key, {}).get(size, self._worst)
         if drift is None or low is None or high is None:
             return CostRatio(value, None, None, "separate runs", disturbed)
         return CostRatio(value, low / drift, high * drift, "separate runs", disturbed)

@@ -6,6 +6,7 @@ declared is refused, since a setting that this version does not know may change 
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Callable
@@ -43,8 +44,8 @@ def check_sound(value: Any, depth: int = 0) -> None:
         if not -LARGEST < value < LARGEST:
             raise ValueError(f"{value if isinstance(value, float) else 'an endless integer'} is not a finite number")
     elif isinstance(value, list | tuple):
-        for item in value:
-            if type(item) is not float or not -LARGEST < item < LARGEST:
+        if not _are_finite(value):
+            for item in value:
                 check_sound(item, depth + 1)
     elif isinstance(value, dict):
         for name, item in value.items():
@@ -54,6 +55,13 @@ def check_sound(value: Any, depth: int = 0) -> None:
             check_sound(item, depth + 1)
     elif value is not None:
         raise ValueError(f"{value!r:.40} is no JSON value")
+
+
+def _are_finite(values: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether these are floats alone, none of them too large (a sum of numbers with a NaN is one)."""
+    if set(map(type, values)) != {float}:
+        return False
+    return math.isfinite(sum(values)) and min(values) > -LARGEST and max(values) < LARGEST
 
 
 @cache
