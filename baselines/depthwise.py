@@ -8,7 +8,17 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from harness.seats.mixer import BadInput, Grid, Site, TokenMixer, as_map, depthwise, device_of, layouts_said
+from harness.seats.mixer import (
+    BadInput,
+    Grid,
+    Site,
+    TokenMixer,
+    as_map,
+    depthwise,
+    device_of,
+    layouts_said,
+    padding_said,
+)
 
 
 class DepthwiseConvolution(TokenMixer):
@@ -46,7 +56,5 @@ class DepthwiseConvolution(TokenMixer):
 
     def note(self, grid: Grid) -> str:
         """Where the kernel is larger than the map, and in which layout the map is convolved."""
-        size = self.spatial.kernel_size[0]
-        beyond = f"kernel {size} larger than the {grid[0]}x{grid[1]} map, the rest is zero padding"
-        said = [beyond if min(grid) < size else "", layouts_said(self.spatial, [grid])]
+        said = [padding_said(self.spatial.kernel_size[0], [grid]), layouts_said(self.spatial, [grid])]
         return "; ".join(filter(None, said))

@@ -26,7 +26,17 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from deltaconv import imitation, kernels, published
 from deltaconv.gate import GatedConvolution
 from deltaconv.kernels import Backend
-from harness.seats.mixer import BadInput, Grid, Site, TokenMixer, Unavailable, as_map, device_of, layouts_said
+from harness.seats.mixer import (
+    BadInput,
+    Grid,
+    Site,
+    TokenMixer,
+    Unavailable,
+    as_map,
+    device_of,
+    layouts_said,
+    padding_said,
+)
 
 Gate = Literal["scaled", "sigmoid"]
 Form = Literal["released", "paper"]
@@ -202,16 +212,12 @@ class DeltaConvBlock(TokenMixer):
 
     def note(self, grid: Grid) -> str:
         """Which of the forms this is, where the kernel is larger than the map, and what computes it in which layout."""
-        said = [f"{self.form} form"]
-        small = [scaled(grid, scale) for scale in self.scales if min(scaled(grid, scale)) < self.kernel_size]
-        if small:
-            maps = ", ".join(f"{height}x{width}" for height, width in small)
-            said.append(f"kernel {self.kernel_size} larger than the map ({maps}), the rest is zero padding")
+        sizes = [scaled(grid, scale) for scale in self.scales]
+        said = [f"{self.form} form", padding_said(self.kernel_size, sizes)]
         if self.conv_up is not None and (self.backend != "auto" or device_of(self).type != "cpu"):
             said.append(kernels.rule(self.backend, self.conv_up.weight.dtype, self.kernel_size))
         if self.scales:
-            first = cast(GatedConvolution, self.gates[0])
-            said.append(layouts_said(first.conv_spatial, [scaled(grid, scale) for scale in self.scales]))
+            said.append(layouts_said(cast(GatedConvolution, self.gates[0]).conv_spatial, sizes))
         return "; ".join(filter(None, said))
 
 

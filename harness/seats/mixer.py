@@ -3,7 +3,7 @@
 Shapes: B batch, N = height * width tokens in row-major order, C channels.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, TypeVar
@@ -25,6 +25,7 @@ __all__ = [
     "device_of",
     "fitted",
     "layouts_said",
+    "padding_said",
 ]
 
 Setting = TypeVar("Setting", int, float, str)
@@ -92,6 +93,20 @@ def as_map(tokens_BNC: Tensor, grid: Grid) -> Tensor:
             "the grid (height, width) of these tokens"
         )
     return tokens_BNC.view(tokens_BNC.shape[0], height, width, tokens_BNC.shape[2])
+
+
+def padding_said(kernel_size: int, sizes: Iterable[Grid]) -> str:
+    """What the record says of a zero-padded kernel that is larger than a map; empty if it is for none."""
+    small = [size for size in dict.fromkeys(sizes) if min(size) < kernel_size]
+    if not small:
+        return ""
+    maps = ", ".join(f"{height}x{width}" for height, width in small)
+    said = f"kernel {kernel_size} larger than the map ({maps}), the rest is zero padding"
+    height, width = (2 * max(size[axis] for size in small) - 1 for axis in (0, 1))
+    if min(height, width) < kernel_size:
+        met = min(height, kernel_size) * min(width, kernel_size)
+        said += f": {met} of its {kernel_size**2} weights meet a token on the largest of them, the others never do"
+    return said
 
 
 class TokenMixer(nn.Module):

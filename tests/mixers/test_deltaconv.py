@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate, layer_norm
 
+from baselines import DepthwiseConvolution
 from deltaconv import DeltaConvBlock
 from deltaconv.published import load_published
 from harness.seats.mixer import BadInput, Grid, Site, Unavailable
@@ -279,3 +280,11 @@ def test_a_scale_may_be_a_fraction_in_words() -> None:
     torch.testing.assert_close(block(x_BNC, (9, 6)), block.definition(x_BNC, (9, 6)))
     with pytest.raises(BadInput, match=r"^scale 'half' is no number: give numbers such as 1.0, 0.5 or 1/3"):
         DeltaConvBlock(16, 3, ("half",))
+
+
+@pytest.mark.parametrize("mixer", [DeltaConvBlock, DepthwiseConvolution])
+def test_a_kernel_far_beyond_the_map_is_said_with_what_of_it_can_matter(mixer: type[TokenMixer]) -> None:
+    with torch.device("meta"):
+        said = mixer(16, 999).note((8, 8))  # type: ignore[call-arg]
+    assert "kernel 999 larger than the map (8x8" in said
+    assert "225 of its 998001 weights meet a token on the largest of them, the others never do" in said
