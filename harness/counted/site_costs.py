@@ -23,7 +23,7 @@ from harness.records.record import Reading
 if TYPE_CHECKING:
     from harness.trial import Trial
 
-PROTOCOL = "site_costs/v1: one denoiser call, batch 1, FLOPs as flops/v1, bytes as projected_memory/v2"
+PROTOCOL = "site_costs/v1: one denoiser call, batch 1, FLOPs as flops/v1, bytes as projected_memory/v3"
 
 
 class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
