@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from baselines.projections import ProjectedMixer, has_bias, place, softmax_attention
+from baselines.projections import ProjectedMixer, has_bias, inheriting_device, softmax_attention
 from harness.seats.mixer import BadInput, Grid, Site, as_map
 
 
@@ -35,7 +35,7 @@ class KeyValueCompression(ProjectedMixer):
     @classmethod
     def for_site(cls, site: Site, attention: nn.Module, ratio: int | Mapping[str, int] = 2) -> "KeyValueCompression":
         """`ratio` may map path patterns to ratios, 1 for the sites that stay as they are."""
-        with place(site, attention):
+        with inheriting_device(site, attention):
             mixer = cls(site.channels, site.heads, site.pick(ratio, "ratio"), bias=has_bias(attention))
         return mixer.inherit(attention)
 

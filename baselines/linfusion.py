@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
-from baselines.projections import ProjectedMixer, has_bias, place
+from baselines.projections import ProjectedMixer, has_bias, inheriting_device
 from harness.seats.mixer import BadInput, Grid, Site, fitted
 
 EPSILON = 1e-4
@@ -58,7 +58,7 @@ class LinFusionAttention(ProjectedMixer):
                     f"{site.path}: give one of them"
                 )
             mid_channels = width
-        with place(site, attention):
+        with inheriting_device(site, attention):
             mixer = cls(site.channels, site.heads, mid_channels, bias=has_bias(attention))
         return mixer.inherit(attention) if inherit else mixer
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines import neighborhood_flex, neighborhood_natten, neighborhood_tiled
-from baselines.projections import ProjectedMixer, has_bias, place, softmax_attention
+from baselines.projections import ProjectedMixer, has_bias, inheriting_device, softmax_attention
 from harness.seats.mixer import BadInput, Grid, Site, Unavailable, as_map
 
 BACKENDS = ("auto", "tiled", "flex", "natten")
@@ -61,7 +61,7 @@ class NeighborhoodAttention(ProjectedMixer):
     ) -> "NeighborhoodAttention":
         """Kernel and dilation may map path patterns to sizes. `inherit=False` starts the projections at random."""
         kernel_size, dilation = site.pick(kernel_size, "kernel_size"), site.pick(dilation, "dilation")
-        with place(site, attention):
+        with inheriting_device(site, attention):
             mixer = cls(site.channels, site.heads, kernel_size, dilation, has_bias(attention), backend)
         return mixer.inherit(attention) if inherit else mixer
 

@@ -72,10 +72,10 @@ def block_mask(grid: Grid, kernel: tuple[int, int], device: torch.device) -> Any
     """
     from torch.nn.attention.flex_attention import BlockMask
 
-    row_S, column_S = places(grid, device)
+    row_S, column_S = positions(grid, device)
     first_row_S, first_column_S = (
-        (place - size // 2).clamp(min=0, max=length - size)
-        for place, length, size in zip((row_S, column_S), grid, kernel, strict=True)
+        (position - size // 2).clamp(min=0, max=length - size)
+        for position, length, size in zip((row_S, column_S), grid, kernel, strict=True)
     )
 
     def in_window(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def block_mask(grid: Grid, kernel: tuple[int, int], device: torch.device) -> Any
     return BlockMask.from_kv_blocks(count_T, order_TT, BLOCK_SIZE=BLOCK, mask_mod=in_window)
 
 
-def places(grid: Grid, device: torch.device) -> tuple[Tensor, Tensor]:
+def positions(grid: Grid, device: torch.device) -> tuple[Tensor, Tensor]:
     """Row and column of each of the S tokens, tile after tile; those of the padding lie beyond the grid."""
     rows, columns = tiles_of(grid)
     row = torch.arange(rows * TILE[0], device=device).view(rows, 1, TILE[0], 1)

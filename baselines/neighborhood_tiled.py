@@ -21,7 +21,7 @@ of 1 for a 64 x 64 map of 1152 channels on an H200. They come on top of the proj
 
 @dataclass(frozen=True)
 class Axis:
-    """The tiles along an axis: places of their queries (T, w) and keys (T, s), and who sees whom (T, w, s)."""
+    """The tiles along an axis: positions of their queries (T, w) and keys (T, s), and who sees whom (T, w, s)."""
 
     length: int
     queries: Tensor
@@ -32,10 +32,10 @@ class Axis:
     def of(cls, length: int, kernel: int, device: torch.device) -> "Axis":
         """Every tile has the same shape, that of the largest."""
         wide = min(TILE, length)
-        reach = min(wide + kernel - 1, length)
+        extent = min(wide + kernel - 1, length)
         start_T = torch.arange(0, length, wide, device=device).clamp(max=length - wide)
         queries_Tw = start_T[:, None] + torch.arange(wide, device=device)
-        keys_Ts = (start_T - kernel // 2).clamp(0, length - reach)[:, None] + torch.arange(reach, device=device)
+        keys_Ts = (start_T - kernel // 2).clamp(0, length - extent)[:, None] + torch.arange(extent, device=device)
         after_Tws = keys_Ts[:, None] - (queries_Tw - kernel // 2).clamp(0, length - kernel)[:, :, None]
         return cls(length, queries_Tw, keys_Ts, (after_Tws >= 0) & (after_Tws < kernel))
 
@@ -52,7 +52,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int]) -> Tensor:
     q, k, v = (source.flatten(1, 2) for source in (q, k, v))
     parts = [rows.part(slice(start, start + step)) for start in range(0, len(rows.queries), step)]
     mixed_BShd = torch.cat([tiles_of(q, k, v, part, columns) for part in parts], dim=1)
-    return picked(mixed_BShd, places(grid, mixed_BShd.device)).view(-1, *grid, *mixed_BShd.shape[2:])
+    return picked(mixed_BShd, positions(grid, mixed_BShd.device)).view(-1, *grid, *mixed_BShd.shape[2:])
 
 
 def rows_at_a_time(q: Tensor, rows: Axis, columns: Axis) -> int:
@@ -87,7 +87,7 @@ def picked(source_BNhd: Tensor, of_S: Tensor) -> Tensor:
     return picked_Shd.view(batch, -1, *source_BNhd.shape[2:])
 
 
-def places(grid: tuple[int, int], device: torch.device) -> Tensor:
+def positions(grid: tuple[int, int], device: torch.device) -> Tensor:
     """(N,): where each token of the grid lies among the queries, tile after tile."""
     (tile_H, place_H, tall, _), (tile_W, place_W, wide, tiles) = (in_tiles(length, device) for length in grid)
     tile_HW = tile_H[:, None] * tiles + tile_W
@@ -95,11 +95,11 @@ def places(grid: tuple[int, int], device: torch.device) -> Tensor:
 
 
 def in_tiles(length: int, device: torch.device) -> tuple[Tensor, Tensor, int, int]:
-    """Along an axis: the tile of each place, where it lies in it, the side of a tile, and how many there are."""
+    """Along an axis: the tile of each position, where it lies in it, the side of a tile, and how many there are."""
     wide = min(TILE, length)
-    place = torch.arange(length, device=device)
-    tile = place // wide
-    return tile, place - (tile * wide).clamp(max=length - wide), wide, -(-length // wide)
+    position = torch.arange(length, device=device)
+    tile = position // wide
+    return tile, position - (tile * wide).clamp(max=length - wide), wide, -(-length // wide)
 
 
 def first_key(query: int, length: int, kernel: int) -> int:

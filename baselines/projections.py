@@ -74,8 +74,8 @@ def has_bias(attention: nn.Module) -> bool:
     return any(getattr(getattr(attention, name, None), "bias", None) is not None for name in ("to_q", "to_k", "to_v"))
 
 
-def place(site: Site, attention: nn.Module) -> torch.device:
-    """The device to build a mixer on; ValueError naming the site where the layer has no projections to inherit."""
+def inheriting_device(site: Site, attention: nn.Module) -> torch.device:
+    """The teacher's device, to build a mixer on; ValueError names a site whose layer has no projections to inherit."""
     try:
         check(attention, site.channels)
     except ValueError as error:

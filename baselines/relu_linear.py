@@ -10,7 +10,7 @@ Shapes: B batch, N tokens, C channels, h heads, d = C / h.
 import torch
 from torch import Tensor, nn
 
-from baselines.projections import ProjectedMixer, has_bias, place
+from baselines.projections import ProjectedMixer, has_bias, inheriting_device
 from harness.seats.mixer import Grid, Site
 
 EPSILON = 1e-15
@@ -22,7 +22,7 @@ class ReLULinearAttention(ProjectedMixer):
     @classmethod
     def for_site(cls, site: Site, attention: nn.Module, inherit: bool = True) -> "ReLULinearAttention":
         """`inherit=False` starts at random: LiT (arXiv 2501.12976) found that copying q, k, v does not help."""
-        with place(site, attention):
+        with inheriting_device(site, attention):
             mixer = cls(site.channels, site.heads, bias=has_bias(attention))
         return mixer.inherit(attention) if inherit else mixer
 

@@ -8,7 +8,7 @@ Shapes: B batch, N tokens, C channels, h heads, d = C / h.
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from baselines.projections import ProjectedMixer, has_bias, place, softmax_attention
+from baselines.projections import ProjectedMixer, has_bias, inheriting_device, softmax_attention
 from harness.seats.mixer import Grid, Site
 
 
@@ -19,7 +19,7 @@ class SelfAttention(ProjectedMixer):
 
     @classmethod
     def for_site(cls, site: Site, attention: nn.Module) -> "SelfAttention":
-        with place(site, attention):
+        with inheriting_device(site, attention):
             mixer = cls(site.channels, site.heads, bias=has_bias(attention))
         return mixer.inherit(attention)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from baselines.projections import ProjectedMixer, has_bias, place, softmax_attention
+from baselines.projections import ProjectedMixer, has_bias, inheriting_device, softmax_attention
 from harness.seats.mixer import BadInput, Grid, Site, as_map
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -43,7 +43,7 @@ class ShiftedWindowAttention(ProjectedMixer):
         size = site.pick(window_size, "window_size")
         odd = sum(int(part) for part in site.path.split(".") if part.isdigit()) % 2
         steps = odd * (size // 2) if shift is None else site.pick(shift, "shift")
-        with place(site, attention):
+        with inheriting_device(site, attention):
             mixer = cls(site.channels, site.heads, size, steps, bias=has_bias(attention))
         return mixer.inherit(attention)
 

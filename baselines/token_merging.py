@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
-from baselines.projections import ProjectedMixer, has_bias, place, softmax_attention
+from baselines.projections import ProjectedMixer, has_bias, inheriting_device, softmax_attention
 from harness.seats.mixer import BadInput, Grid, Site
 
 CELL = 2
@@ -33,7 +33,7 @@ class TokenMerging(ProjectedMixer):
     @classmethod
     def for_site(cls, site: Site, attention: nn.Module, ratio: float | Mapping[str, float] = 0.5) -> "TokenMerging":
         """`ratio` may map path patterns to shares; ToMe-SD itself merges at the widest level alone."""
-        with place(site, attention):
+        with inheriting_device(site, attention):
             mixer = cls(site.channels, site.heads, site.pick(ratio, "ratio"), bias=has_bias(attention))
         return mixer.inherit(attention)
 
@@ -56,7 +56,7 @@ class TokenMerging(ProjectedMixer):
         """Who is merged into whom, image by image."""
         self.check_grid(tokens_BNC, grid)
         tokens = tokens_BNC.shape[1]
-        targets_D, sources_S = corners(grid, tokens_BNC.device)
+        targets_D, sources_S = destinations_and_sources(grid, tokens_BNC.device)
         merged = min(len(sources_S), int(tokens * self.ratio))
         with torch.no_grad():
             unit_BNC = normalize(tokens_BNC, dim=-1)
@@ -98,9 +98,9 @@ class Plan:
     def merge(self, tokens_BNC: Tensor) -> Tensor:
         """(B, K + D, C): the sources that stay, then the destinations, each averaged with what is merged into it."""
         channels = tokens_BNC.shape[2]
-        kept = tokens_BNC.gather(1, wide(self.kept_BK, channels))
-        moved = tokens_BNC.gather(1, wide(self.merged_BR, channels))
-        sums = tokens_BNC[:, self.targets_D].scatter_add(1, wide(self.into_BR, channels), moved)
+        kept = tokens_BNC.gather(1, over_channels(self.kept_BK, channels))
+        moved = tokens_BNC.gather(1, over_channels(self.merged_BR, channels))
+        sums = tokens_BNC[:, self.targets_D].scatter_add(1, over_channels(self.into_BR, channels), moved)
         ones = torch.ones_like(self.into_BR, dtype=tokens_BNC.dtype)
         counts = ones.new_ones(len(ones), len(self.targets_D)).scatter_add(1, self.into_BR, ones)
         return torch.cat([kept, sums / counts.unsqueeze(-1)], dim=1)
@@ -109,18 +109,18 @@ class Plan:
         """(B, N, C): every token its own result, or a copy of that of the destination it was merged into."""
         batch, _, channels = tokens_BMC.shape
         kept, targets = tokens_BMC.tensor_split([self.kept_BK.shape[1]], dim=1)
-        copies = targets.gather(1, wide(self.into_BR, channels))
-        places = torch.cat([self.kept_BK, self.targets_D.expand(batch, -1), self.merged_BR], dim=1)
+        copies = targets.gather(1, over_channels(self.into_BR, channels))
+        positions = torch.cat([self.kept_BK, self.targets_D.expand(batch, -1), self.merged_BR], dim=1)
         mixed = torch.cat([kept, targets, copies], dim=1)
-        return torch.zeros_like(mixed).scatter(1, wide(places, channels), mixed)
+        return torch.zeros_like(mixed).scatter(1, over_channels(positions, channels), mixed)
 
 
-def wide(index_BK: Tensor, channels: int) -> Tensor:
+def over_channels(index_BK: Tensor, channels: int) -> Tensor:
     """An index over tokens as one over all their channels, without a copy."""
     return index_BK.unsqueeze(-1).expand(-1, -1, channels)
 
 
-def corners(grid: Grid, device: torch.device) -> tuple[Tensor, Tensor]:
+def destinations_and_sources(grid: Grid, device: torch.device) -> tuple[Tensor, Tensor]:
     """Positions of the destinations (first token of each whole cell) and of all other tokens."""
     height, width = grid
     tall, broad = min(CELL, height), min(CELL, width)

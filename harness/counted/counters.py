@@ -1,8 +1,8 @@
 """Three counters of the same call: our prices, torch's FlopCounterMode, and fvcore's analysis of a trace.
 
-The first two watch one call on the meta device side by side, the third (`fvcore_count`) has its own. They
-share neither formulas nor the level at which they see an operator, so that what one of them forgets or counts twice
-shows as a difference, and a difference is an error.
+The first two watch the same call on the meta device, the third (`fvcore_count`) a call of its own. They share neither
+formulas nor the level at which they see an operator, so that what one of them forgets or counts twice shows as a
+difference, and a difference is an error.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.counted import fvcore_count as traced
+from harness.counted import fvcore_count
 from harness.counted.meta_results import answered
 from harness.counted.operators import FusedAttention, aten, known, price
 from harness.counted.parts import CONVOLUTION, OTHER
@@ -53,7 +53,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def tally(module: nn.Module, *args: Any, inside: Sequence[str] = (), **kwargs: Any) -> dict[str, int]:
-    """FLOPs of one call on the meta device by kind, found twice; `inside` says in which part of the model it is.
+    """FLOPs of one call on the meta device by kind, by two counters. inside: the parts of the model that are at work.
 
     Raises Unpriced for an operator that nobody priced, and Disagreement where torch's counter finds another sum.
     """
@@ -70,13 +70,13 @@ def tally(module: nn.Module, *args: Any, inside: Sequence[str] = (), **kwargs: A
 
 
 def count(module: nn.Module, *args: Any, **kwargs: Any) -> int:
-    """FLOPs of one call on the meta device, found three times; raises Unpriced and Disagreement."""
+    """FLOPs of one call on the meta device, by all three counters; raises Unpriced and Disagreement."""
     flops = sum(tally(module, *args, **kwargs).values())
-    agree(flops, traced.analysis(module, *args, **kwargs))
+    agree(flops, fvcore_count.analysis(module, *args, **kwargs))
     return flops
 
 
-def agree(flops: int, third: traced.Analysis) -> None:
+def agree(flops: int, third: fvcore_count.Analysis) -> None:
     """Raise Disagreement, naming what fvcore has no handler for, where it finds another number than the other two."""
     if flops != third.flops:
         blind = f"; it knows no {', '.join(third.unpriced)}" if third.unpriced else ""

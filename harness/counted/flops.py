@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
-from harness.counted import fvcore_count as traced
+from harness.counted import fvcore_count
 from harness.counted.components import decoder_flops, decoder_key, encodings, text_flops
 from harness.counted.counters import Disagreement, agree, audit, count, tally
 from harness.counted.parts import SELF_ATTENTION, TEXT_ENCODER, VAE, working_parts
-from harness.counted.site_calls import SiteCall, body_key, description, left_open, model_key, residents
+from harness.counted.site_calls import SiteCall, body_key, description, left_open, model_key, site_modules
 from harness.records.case import BadInput
 from harness.records.record import Reading
 from harness.seats.mixer import TokenMixer
@@ -32,6 +32,7 @@ IMAGE_PROTOCOL = (
     "2 per multiply-add, matrix products and convolutions only"
 )
 FIRST_TWO = ("prices", "torch")
+"""The two counters that watch every call; fvcore is the third."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Body:
 
 
 @dataclass(frozen=True)
-class Bill:
+class CallCost:
     """What one call costs: the body, and every site by its path."""
 
     body: Body
@@ -80,31 +81,31 @@ def body_of(denoiser: nn.Module, arguments: Mapping[str, Any]) -> Body:
 def check_body(denoiser: nn.Module, arguments: Mapping[str, Any], body: Body) -> None:
     """Raise Disagreement where the third counter finds another sum for the same call."""
     with left_open(denoiser):
-        agree(body.flops, traced.analysis(denoiser, **arguments))
+        agree(body.flops, fvcore_count.analysis(denoiser, **arguments))
 
 
-def bill(denoiser: nn.Module, body: Body) -> Bill:
+def cost_of(denoiser: nn.Module, body: Body) -> CallCost:
     """Add the sites to a body: a mixer costs what it says, the denoiser's own attention is counted where it stands.
 
-    Raises Disagreement for a site that the body never visited: it would be free.
+    Raises Disagreement for a site that was not called while the body was followed: it would cost nothing.
     """
-    at_home = residents(denoiser)
-    missed = set(at_home) - {site_call.path for site_call in body.site_calls}
+    at_sites = site_modules(denoiser)
+    missed = set(at_sites) - {site_call.path for site_call in body.site_calls}
     if missed:
-        raise Disagreement(f"the body never visited {min(missed)}: its work would not be counted")
+        raise Disagreement(f"the body never called {min(missed)}: its work would not be counted")
     sites: Counter[str] = Counter()
     counted: dict[object, int] = {}
     for site_call in body.site_calls:
-        sites[site_call.path] += _price_of(at_home[site_call.path], site_call, counted)
-    return Bill(body, dict(sites))
+        sites[site_call.path] += _price_of(at_sites[site_call.path], site_call, counted)
+    return CallCost(body, dict(sites))
 
 
-def _price_of(resident: nn.Module, site_call: SiteCall, counted: dict[object, int]) -> int:
-    if isinstance(resident, TokenMixer) and site_call.grid is not None:
-        return site_call.shape[0] * resident.flops(site_call.grid)
-    key = (site_call.shape, tuple(weight.shape for weight in resident.parameters()))
+def _price_of(module: nn.Module, site_call: SiteCall, counted: dict[object, int]) -> int:
+    if isinstance(module, TokenMixer) and site_call.grid is not None:
+        return site_call.shape[0] * module.flops(site_call.grid)
+    key = (site_call.shape, tuple(weight.shape for weight in module.parameters()))
     if key not in counted:
-        counted[key] = count(resident, site_call.tokens())
+        counted[key] = count(module, site_call.tokens())
     return counted[key]
 
 
@@ -118,7 +119,7 @@ class Flops:
 
     name: str = "flops"
     bodies: dict[object, Body] = field(default_factory=dict, repr=False, compare=False)
-    thirds: dict[object, str] = field(default_factory=dict, repr=False, compare=False)
+    fvcore_sizes: dict[object, str] = field(default_factory=dict, repr=False, compare=False)
     audited: set[object] = field(default_factory=set, repr=False, compare=False)
     components: dict[object, int] = field(default_factory=dict, repr=False, compare=False)
     needs: ClassVar[str] = "shapes"
@@ -127,7 +128,7 @@ class Flops:
         """Five readings: flops, flops_mixers, flops_image, parameters, parameters_mixers."""
         with trial.meta_denoiser() as (denoiser, arguments):
             body = self._body(trial, denoiser, arguments)
-            costs = bill(denoiser, body)
+            costs = cost_of(denoiser, body)
             self._audit(denoiser, body)
             whole = parameters(denoiser)
             mixers = sum(parameters(denoiser.get_submodule(path)) for path in costs.sites)
@@ -149,21 +150,21 @@ class Flops:
         if key not in self.bodies:
             body = body_of(denoiser, arguments)
             model = model_key(trial)
-            if model not in self.thirds:
+            if model not in self.fvcore_sizes:
                 check_body(denoiser, arguments, body)
-                self.thirds[model] = str(trial.case.resolution)
-            self.bodies[key] = Body(body.kinds, body.site_calls, self.thirds[model])
+                self.fvcore_sizes[model] = str(trial.case.resolution)
+            self.bodies[key] = Body(body.kinds, body.site_calls, self.fvcore_sizes[model])
         return self.bodies[key]
 
     def _audit(self, denoiser: nn.Module, body: Body) -> None:
         """Each kind of mixer is held to its price once."""
         shapes = {site_call.path: site_call for site_call in body.site_calls}
-        for path, mixer in residents(denoiser).items():
+        for path, mixer in site_modules(denoiser).items():
             if isinstance(mixer, TokenMixer) and (key := description(mixer)) not in self.audited:
                 audit(mixer, shapes[path].shape[-1], shapes[path].dtype)
                 self.audited.add(key)
 
-    def _image(self, trial: "Trial", call: Bill) -> Reading:
+    def _image(self, trial: "Trial", call: CallCost) -> Reading:
         """What one image takes; a dash where the configuration of a text encoder or the autoencoder is not there."""
         case = trial.case
         calls = trial.model.calls(case.steps, case.guidance)

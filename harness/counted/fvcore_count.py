@@ -3,9 +3,10 @@
 fvcore counts one per multiply-add, prices norms and interpolations, and has no handler for attention, which it takes
 for free. So its result is doubled, the light operators are left out, and handlers are given for what it lacks.
 
-A trace on the meta device needs one thing more. The tracer records `_convolution`, and while a recorded operator runs
-it looks away; `convolution` it passes over, and watches what is inside. On the meta device that is a shape function in
-Python, to which watched sizes look like tensors. So `convolution` is led through `_convolution`.
+On the meta device a trace needs one more thing. torch's tracer writes down calls of the operator `_convolution`, and
+does not look inside them. A call of `convolution` it does not write down, and looks inside instead. On the meta device
+there is a Python function inside, which computes the shape of the result, and it fails under the tracer, because the
+sizes that it reads have become tensors. So calls of `convolution` are replaced by calls of `_convolution` here.
 """
 
 import warnings
@@ -66,7 +67,7 @@ class Call(nn.Module):
 
 
 class RecordedConvolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Leads every convolution through the operator that the tracer records."""
+    """Replaces calls of `convolution` by calls of `_convolution`, which the tracer writes down."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -83,7 +84,7 @@ class RecordedConvolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def tracer_admitted() -> Any:
-    """A guard: the tracer sees operators that are called from within a dispatch mode, where it otherwise does not."""
+    """A context in which the tracer also sees operators that a dispatch mode calls, which it does not by default."""
     included, excluded = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
     tracer: Any = torch._C._parse_dispatch_key("Tracer")
     return torch._C._ForceDispatchKeyGuard(included.add(tracer), excluded.remove(tracer))

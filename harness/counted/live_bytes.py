@@ -1,11 +1,12 @@
 """What a call keeps alive at once: the bytes of live storages, followed operator by operator on the meta device.
 
-Every operator's new storages are added when they appear and taken off when the last tensor that looks at them dies, so
-views cost nothing, what the Python code holds on to counts for as long, and in-place operators reuse. What an operator
-holds only while it runs is added at that operator (harness/counted/workspace.py) and told apart.
+A storage counts from the operator that makes it until its last tensor is gone. So a view costs nothing, nor does an
+operator that writes in place, and a tensor that the Python code still refers to goes on counting. What an operator
+needs only while it runs (harness/counted/workspace.py) is added at that operator, and told apart.
 
-The body is followed once for a model and a size, each mixer alone on tokens like those that it would meet; above what
-lived when it was called, that gives the peak of the whole. A mixer's output is taken to be dense.
+The body of a denoiser is followed once for a model and a size, with nothing done at its sites; each mixer is followed
+alone, on tokens of the same shape. The peak of the whole call is the body's own, or what lived when some mixer was
+called plus what that mixer needs. A mixer's output is taken to be dense.
 """
 
 import weakref
@@ -20,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from harness.counted.meta_results import answered
 from harness.counted.operators import FusedAttention
-from harness.counted.site_calls import SiteCall, description, left_open, residents
+from harness.counted.site_calls import SiteCall, description, left_open, site_modules
 from harness.counted.workspace import workspace
 
 
@@ -34,8 +35,8 @@ class Peak:
 
 
 @dataclass(frozen=True)
-class Lived:
-    """What lived during one call outside of its sites, and the calls of these."""
+class BodyMemory:
+    """The peak of one call with nothing done at its sites, and the calls of the sites with what lived at each."""
 
     peak: Peak
     site_calls: tuple[SiteCall, ...]
@@ -57,12 +58,12 @@ class Footprint:
         return self.weights + self.activations + self.workspace
 
 
-class Census(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of live storages; `residents` were there before and stay."""
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of live storages, but not of `known` ones, which were there before and stay."""
 
-    def __init__(self, residents: set[int]) -> None:
+    def __init__(self, known: set[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.counted = set(residents)
+        self.counted = set(known)
         self.live = 0
         self.peak = Peak(0, "the arguments")
 
@@ -71,11 +72,11 @@ class Census(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         output = answered(func, args, kwargs or {})
         if not func.is_view:
-            self.admit(output)
-            self.raise_to(str(func), workspace(func, args, output))
+            self.add(output)
+            self.note_peak(str(func), workspace(func, args, output))
         return output
 
-    def admit(self, tree: Any) -> None:
+    def add(self, tree: Any) -> None:
         """Add the storages of the tensors in `tree` that are not counted yet."""
         for leaf in (tree,) if isinstance(tree, Tensor) else tree_leaves(tree):
             if isinstance(leaf, Tensor):
@@ -84,13 +85,13 @@ class Census(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if identity not in self.counted:
                     self.counted.add(identity)
                     self.live += storage.nbytes()
-                    weakref.finalize(storage, self._bury, identity, storage.nbytes())
+                    weakref.finalize(storage, self._remove, identity, storage.nbytes())
 
-    def _bury(self, identity: int, size: int) -> None:
+    def _remove(self, identity: int, size: int) -> None:
         self.counted.discard(identity)
         self.live -= size
 
-    def raise_to(self, operator: str, extra: int = 0) -> None:
+    def note_peak(self, operator: str, extra: int = 0) -> None:
         """Note what lives at this operator, which holds `extra` for itself."""
         if self.live + extra > self.peak.size:
             self.peak = Peak(self.live + extra, operator, extra)
@@ -102,14 +103,14 @@ def storages(module: nn.Module) -> dict[int, int]:
     return {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
 
 
-def lived_of(denoiser: nn.Module, arguments: Mapping[str, Any]) -> Lived:
+def body_memory(denoiser: nn.Module, arguments: Mapping[str, Any]) -> BodyMemory:
     """Follow one call on the meta device with the sites left open; the arguments count, they live throughout."""
-    census = Census(set(storages(denoiser)))
-    census.admit(dict(arguments))
-    census.raise_to("the arguments")
-    with left_open(denoiser, live=lambda: census.live) as site_calls, torch.no_grad(), FusedAttention(), census:
+    live_bytes = LiveBytes(set(storages(denoiser)))
+    live_bytes.add(dict(arguments))
+    live_bytes.note_peak("the arguments")
+    with left_open(denoiser, live=lambda: live_bytes.live) as site_calls, torch.no_grad(), FusedAttention(), live_bytes:
         denoiser(**arguments)
-    return Lived(census.peak, tuple(site_calls))
+    return BodyMemory(live_bytes.peak, tuple(site_calls))
 
 
 def rise_of(module: nn.Module, *args: Any) -> Peak:
@@ -117,23 +118,23 @@ def rise_of(module: nn.Module, *args: Any) -> Peak:
     known = set(storages(module)) | {
         leaf.untyped_storage()._cdata for leaf in tree_leaves(args) if isinstance(leaf, Tensor)
     }
-    census = Census(known)
-    with torch.no_grad(), FusedAttention(), census:
+    live_bytes = LiveBytes(known)
+    with torch.no_grad(), FusedAttention(), live_bytes:
         module(*args)
-    return census.peak
+    return live_bytes.peak
 
 
-def footprint(denoiser: nn.Module, lived: Lived) -> Footprint:
+def footprint(denoiser: nn.Module, lived: BodyMemory) -> Footprint:
     """The peak of the whole: the body's own, or that of a mixer above what lived when it was called."""
-    at_home = residents(denoiser)
-    rises: dict[object, Peak] = {}
+    at_sites = site_modules(denoiser)
+    peaks: dict[object, Peak] = {}
     highest, mixer = lived.peak, 0
     for site_call in lived.site_calls:
-        resident = at_home[site_call.path]
-        key = (description(resident), site_call.shape, site_call.dtype, site_call.grid)
-        if key not in rises:
-            rises[key] = rise_of(resident, *site_call.arguments())
-        rise = rises[key]
+        module = at_sites[site_call.path]
+        key = (description(module), site_call.shape, site_call.dtype, site_call.grid)
+        if key not in peaks:
+            peaks[key] = rise_of(module, *site_call.arguments())
+        rise = peaks[key]
         mixer = max(mixer, rise.size)
         if site_call.live + rise.size > highest.size:
             highest = Peak(site_call.live + rise.size, f"{rise.operator} at {site_call.path}", rise.workspace)

@@ -1,6 +1,6 @@
-"""What part of a model an operator works for, so that a price can be attributed while a call is counted.
+"""Which part of a model an operator belongs to, so that FLOPs can be told by kind while a call is counted.
 
-The sites are apart: their mixers are priced by themselves, and all of that is self-attention, whatever is seated.
+Self-attention is not found here: the mixers at its sites are priced by themselves, and all of that is of that kind.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ PART_NAMES = {"attn2": CROSS_ATTENTION, "ff": FEED_FORWARD}
 
 @contextmanager
 def working_parts(denoiser: nn.Module) -> Iterator[list[str]]:
-    """The kinds of the parts that are at work, the innermost last; empty while none of them is."""
+    """A list that holds, while the denoiser runs, the kinds of the parts it is in, the innermost last."""
     inside: list[str] = []
 
     def enter(kind: str, module: nn.Module, args: Any) -> None:

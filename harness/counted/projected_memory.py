@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from harness.counted.live_bytes import Lived, footprint, lived_of
+from harness.counted.live_bytes import BodyMemory, body_memory, footprint
 from harness.counted.site_calls import body_key
 from harness.records.record import Reading
 
@@ -23,7 +23,7 @@ class ProjectedMemory:
     """What one denoiser call would need, weights and activations; exact, and the same on every machine."""
 
     name: str = "projected_memory"
-    lived: dict[object, Lived] = field(default_factory=dict, repr=False, compare=False)
+    lived: dict[object, BodyMemory] = field(default_factory=dict, repr=False, compare=False)
     needs: ClassVar[str] = "shapes"
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
@@ -31,6 +31,6 @@ class ProjectedMemory:
         with trial.meta_denoiser() as (denoiser, arguments):
             key = body_key(trial)
             if key not in self.lived:
-                self.lived[key] = lived_of(denoiser, arguments)
+                self.lived[key] = body_memory(denoiser, arguments)
             seen = footprint(denoiser, self.lived[key])
         yield Reading(self.name, "projected_memory", seen.peak, "byte", "lower", PROTOCOL, details=asdict(seen))

@@ -1,7 +1,8 @@
-"""The body of a denoiser call with its sites left open: which site was visited when, with what tokens, on what grid.
+"""The calls of a denoiser's sites: which site is called in what order, with what tokens, on what grid.
 
-All variants share one body. So a call is followed once for a model and a size, with stand-ins at the sites that
-answer with empty tokens, and each variant then adds its mixers to these calls. Shapes: B batch, N tokens, C channels.
+All variants of a model have the same body around their mixers. So one call is followed for a model and a size, while
+nothing is done at the sites (`left_open`), and the costs of each variant's mixers are added to it.
+Shapes: B batch, N tokens, C channels.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,11 +35,11 @@ class SiteCall:
         return torch.empty(self.shape, dtype=self.dtype, device="meta")
 
     def arguments(self) -> tuple[Tensor] | tuple[Tensor, Grid]:
-        """What the resident of the site is called with."""
+        """What the module at the site is called with."""
         return (self.tokens(),) if self.grid is None else (self.tokens(), self.grid)
 
 
-def residents(denoiser: nn.Module) -> dict[str, nn.Module]:
+def site_modules(denoiser: nn.Module) -> dict[str, nn.Module]:
     """What works at each site, by its path: the mixer of a seat, or the denoiser's own attention."""
     modules = {site.path: denoiser.get_submodule(site.path) for site in sites(denoiser)}
     return {path: module.mixer if isinstance(module, Seat) else module for path, module in modules.items()}
@@ -46,20 +47,20 @@ def residents(denoiser: nn.Module) -> dict[str, nn.Module]:
 
 @contextmanager
 def left_open(denoiser: nn.Module, live: Callable[[], int] = int) -> Iterator[list[SiteCall]]:
-    """Stand-ins at all sites for a while; the list fills with their calls. `live` is asked at each."""
+    """While open, the sites return empty tokens and do no work. The list fills with their calls, each with live()."""
     site_calls: list[SiteCall] = []
-    at_home = residents(denoiser)
+    at_sites = site_modules(denoiser)
     try:
-        for path, resident in at_home.items():
-            resident.__dict__["forward"] = _stand_in(path, site_calls, live)
+        for path, module in at_sites.items():
+            module.__dict__["forward"] = _stand_in(path, site_calls, live)
         yield site_calls
     finally:
-        for resident in at_home.values():
-            resident.__dict__.pop("forward", None)
+        for module in at_sites.values():
+            module.__dict__.pop("forward", None)
 
 
 def _stand_in(path: str, site_calls: list[SiteCall], live: Callable[[], int]) -> Callable[..., Tensor]:
-    """The right shape and no work; an attention's other arguments are None where self-attention can be replaced."""
+    """A forward that notes the call and returns empty tokens. Attention has more arguments, which are None here."""
 
     def answer(tokens_BNC: Tensor, grid: Grid | None = None, **ignored: object) -> Tensor:
         site_calls.append(SiteCall(path, tuple(tokens_BNC.shape), tokens_BNC.dtype, grid, live()))

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.counted.flops import Body, bill, body_of, parameters
-from harness.counted.live_bytes import Lived, footprint, lived_of, rise_of
+from harness.counted.flops import Body, body_of, cost_of, parameters
+from harness.counted.live_bytes import BodyMemory, body_memory, footprint, rise_of
 from harness.counted.meta_results import answered
 from harness.counted.operators import FusedAttention
-from harness.counted.site_calls import SiteCall, body_key, description, residents
+from harness.counted.site_calls import SiteCall, body_key, description, site_modules
 from harness.records.record import Reading
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class SiteCosts:
     """One reading: how many sites there are; its details hold what each of them costs, and the body."""
 
     name: str = "site_costs"
-    bodies: dict[object, tuple[Body, Lived]] = field(default_factory=dict, repr=False, compare=False)
+    bodies: dict[object, tuple[Body, BodyMemory]] = field(default_factory=dict, repr=False, compare=False)
     needs: ClassVar[str] = "shapes"
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
@@ -61,13 +61,13 @@ class SiteCosts:
         with trial.meta_denoiser() as (denoiser, arguments):
             key = body_key(trial)
             if key not in self.bodies:
-                self.bodies[key] = body_of(denoiser, arguments), lived_of(denoiser, arguments)
+                self.bodies[key] = body_of(denoiser, arguments), body_memory(denoiser, arguments)
             body, lived = self.bodies[key]
-            flops, at_home = bill(denoiser, body).sites, residents(denoiser)
+            flops, at_sites = cost_of(denoiser, body).sites, site_modules(denoiser)
             sites: dict[str, dict[str, Any]] = {}
             alike: dict[object, dict[str, Any]] = {}
             for call in body.site_calls:
-                mixer = at_home[call.path]
+                mixer = at_sites[call.path]
                 kind = (description(mixer), call.shape, call.grid)
                 if kind not in alike:
                     alike[kind] = _of_one_call(mixer, call)

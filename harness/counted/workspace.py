@@ -1,9 +1,9 @@
-"""Bytes that an operator holds only while it runs, so that no tensor outside it shows them.
+"""Bytes that an operator needs only while it runs, so that no tensor outside it shows them.
 
-On the CPU these are the convolutions': oneDNN copies the input into its own blocked layout, computes a result in that
-layout, lets go of the input's copy and copies the result out. So beside input and output live first both copies, then
-one; the output's pages are not touched before, and what stays above it is the larger of the two copies, and the
-reordered weights. A pointwise convolution is a matrix product and copies nothing, and a depthwise one takes a
+On the CPU, convolutions need some. oneDNN copies the input into a layout of its own, computes a result in that layout,
+frees the input's copy, and copies the result into the output. The output takes no memory before it is written. So at no
+moment is there more, beyond input and output, than the larger of the two copies and a reordered copy of the weights. A
+pointwise convolution is a matrix product and copies nothing, and a depthwise one takes a
 channels-last map as it is. Attention keeps a tile a thread, less than a megabyte, which is left out. The same is taken
 for CUDA, where the library chooses among algorithms by speed.
 """

@@ -1,8 +1,8 @@
 """The distinct sites of one denoiser call, and their mixers alone on the device, with random weights.
 
-The module scope of a cost: no body around the mixers, so neither weights nor memory for a denoiser are needed. A call
-is followed once on the meta device to learn which sites there are and on which grids. Sites of one shape with mixers
-of one make cost the same, so they are one distinct site with so many calls.
+Nothing of the denoiser but its mixers is made on the device, so that neither its weights nor its memory are needed. One
+call is followed on the meta device to learn which sites there are and on which grids. Sites of the same shape, whose
+mixers have the same class and settings, cost the same: each group of them is one distinct site with so many calls.
 Shapes: B batch, N tokens, C channels.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from harness.counted.site_calls import SiteCall, description, left_open, residents
+from harness.counted.site_calls import SiteCall, description, left_open, site_modules
 from harness.models.model import DTYPES
 from harness.seats.mixer import Grid, Site, TokenMixer
 from harness.seats.surgery import seating_of
@@ -28,9 +28,10 @@ SEED = 0
 
 @dataclass(frozen=True)
 class DistinctSite:
-    """A site as it is first met, its grid, how many calls of a call are like it, and the price of one for one image.
+    """Sites of one denoiser call that cost the same, by the first of them.
 
-    weights: parameters of the variant's mixer there. attention: the teacher's, on the meta device.
+    calls: how many they are. flops: the price of the mixer for one image. weights: parameters of the variant's mixer.
+    attention: the teacher's, on the meta device.
     """
 
     site: Site
@@ -55,10 +56,10 @@ def distinct_sites(trial: "Trial") -> list[DistinctSite]:
     with trial.meta_denoiser() as (denoiser, arguments):
         with left_open(denoiser) as calls, torch.no_grad():
             denoiser(**arguments)
-        at_home, seating = residents(denoiser), seating_of(denoiser)
+        at_sites, seating = site_modules(denoiser), seating_of(denoiser)
         assert seating is not None
         attentions = {site.path: (site, attention) for site, attention in seating.layers.items()}
-        return [_distinct_site(like, at_home[like[0].path], attentions) for like in _alike(calls, at_home)]
+        return [_distinct_site(like, at_sites[like[0].path], attentions) for like in _alike(calls, at_sites)]
 
 
 def _distinct_site(
@@ -73,11 +74,13 @@ def _distinct_site(
     return DistinctSite(site, grid, len(like), mixer.flops(grid), weights, attention)
 
 
-def _alike(calls: list[SiteCall], at_home: dict[str, nn.Module]) -> Iterator[list[SiteCall]]:
+def _alike(calls: list[SiteCall], at_sites: dict[str, nn.Module]) -> Iterator[list[SiteCall]]:
     """Visits in groups of one shape, one grid and one make of mixer."""
     groups: dict[object, list[SiteCall]] = {}
     for site_call in calls:
-        groups.setdefault((site_call.shape, site_call.grid, description(at_home[site_call.path])), []).append(site_call)
+        groups.setdefault((site_call.shape, site_call.grid, description(at_sites[site_call.path])), []).append(
+            site_call
+        )
     yield from groups.values()
 
 

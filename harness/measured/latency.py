@@ -27,7 +27,7 @@ MOVED = 0.1
 
 
 @dataclass(frozen=True)
-class Duel:
+class Alternated:
     """Pairs of calls and what disturbed the machine meanwhile; or none, with the reason."""
 
     pairs: tuple[Pair, ...]
@@ -45,7 +45,7 @@ class Latency:
     seconds: float = 1.5
     least: int = 7
     batch: int | None = 1
-    paces: dict[object, float] = field(default_factory=dict, repr=False, compare=False)
+    teacher_paces: dict[object, float] = field(default_factory=dict, repr=False, compare=False)
     needs: ClassVar[str] = "device"
 
     def __post_init__(self) -> None:
@@ -62,20 +62,20 @@ class Latency:
             breach = first_breach(denoiser)
             if breach:
                 yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=breach)
-                yield self._ratio(Duel((), breach), call)
+                yield self._ratio(Alternated((), breach), call)
                 return
             arguments = trial.model.example(case.resolution, batch)
             timing, details = observed(lambda: denoiser(**arguments), self.seconds, self.least, case.device)
-            duel = self._duel(denoiser, sides, arguments, timing.median_ms, case.device, batch)
-        if duel.pairs:
-            pace = self._pace((case.model, case.resolution, case.dtype, case.device, batch), duel.pairs)
+            alternated = self._alternated(denoiser, sides, arguments, timing.median_ms, case.device, batch)
+        if alternated.pairs:
+            pace = self._pace((case.model, case.resolution, case.dtype, case.device, batch), alternated.pairs)
             details |= {"teacher": pace, "noisy": _with_pace(details["noisy"], pace["moved"])}
         yield reading_of(timing, self.name, protocol, details)
-        yield self._ratio(duel, call)
+        yield self._ratio(alternated, call)
 
-    def _duel(
+    def _alternated(
         self, denoiser: nn.Module, sides: Sides, arguments: dict[str, Any], call_ms: float, device: str, batch: int
-    ) -> Duel:
+    ) -> Alternated:
         """Calls of variant and teacher in alternation, or the reason why there are none."""
         clock = clock_for(device)
 
@@ -93,10 +93,10 @@ class Latency:
             teacher()  # warm
             reason = self._too_long(call_ms, teacher(), "takes") and self._too_long(call_ms, teacher(), "takes")
         if reason:
-            return Duel((), reason)
+            return Alternated((), reason)
         load = Load.begin()
         pairs = alternate(variant, teacher, self.seconds)
-        return Duel(pairs, noisy=disturbance(load.end()))
+        return Alternated(pairs, noisy=disturbance(load.end()))
 
     def _too_long(self, call_ms: float, teacher_ms: float, verb: str) -> str:
         """One sentence where so few pairs fit into twice the budget that they would have no interval."""
@@ -110,18 +110,18 @@ class Latency:
     def _pace(self, key: object, pairs: tuple[Pair, ...]) -> dict[str, float]:
         """The teacher's median now, and how far it moved since the first case of the run at this size."""
         now_ms = statistics.median(teacher_ms for _, teacher_ms in pairs)
-        return {"median": now_ms, "moved": now_ms / self.paces.setdefault(key, now_ms) - 1}
+        return {"median": now_ms, "moved": now_ms / self.teacher_paces.setdefault(key, now_ms) - 1}
 
-    def _ratio(self, duel: Duel, call: str) -> Reading:
+    def _ratio(self, alternated: Alternated, call: str) -> Reading:
         """The reading of the alternation."""
         name = f"{self.name}_ratio"
         protocol = f"{name}/v1: {call}, over the teacher's own attention in the same seats, in alternation"
-        if not duel.pairs:
-            return Reading(self.name, name, None, "x", "lower", protocol, reason=duel.reason)
-        ratio = ratio_of(duel.pairs)
-        samples = tuple(variant_ms / teacher_ms for variant_ms, teacher_ms in duel.pairs)
-        teacher_ms = [teacher_ms for _, teacher_ms in duel.pairs]
-        details = {"told_apart": ratio.told_apart, "teacher_ms": teacher_ms, "noisy": duel.noisy}
+        if not alternated.pairs:
+            return Reading(self.name, name, None, "x", "lower", protocol, reason=alternated.reason)
+        ratio = ratio_of(alternated.pairs)
+        samples = tuple(variant_ms / teacher_ms for variant_ms, teacher_ms in alternated.pairs)
+        teacher_ms = [teacher_ms for _, teacher_ms in alternated.pairs]
+        details = {"told_apart": ratio.told_apart, "teacher_ms": teacher_ms, "noisy": alternated.noisy}
         return Reading(
             self.name,
             name,
@@ -129,7 +129,7 @@ class Latency:
             "x",
             "lower",
             protocol,
-            n=len(duel.pairs),
+            n=len(alternated.pairs),
             low=ratio.low,
             high=ratio.high,
             samples=samples,

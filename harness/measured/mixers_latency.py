@@ -163,11 +163,11 @@ def summed(
         "lower",
         protocol,
         n=min(len(site["samples"]) for site in sites),
-        low=value - share * _reach(sites, "low") if known else None,
-        high=value + share * _reach(sites, "high") if known else None,
+        low=value - share * _half_width(sites, "low") if known else None,
+        high=value + share * _half_width(sites, "high") if known else None,
         details={"noisy": told, **(details or {}), "sites": sites},
     )
 
 
-def _reach(sites: list[dict[str, Any]], end: str) -> float:
+def _half_width(sites: list[dict[str, Any]], end: str) -> float:
     return math.hypot(*(site["calls"] * (site[end] - site["median"]) for site in sites))

@@ -1,4 +1,4 @@
-"""Weights of a variant from one file, found, opened, and accounted for: site by site, nothing lost and nothing made up.
+"""Weights of a variant from one file: found, read, given to the mixers site by site, and accounted for.
 
 A source is a safetensors file or a folder with one: on this disk, inside a package (`pkg://package/file`), or on the
 model hub (`owner/name`, or `owner/name/file.safetensors` where the hub's folder has several). How a file names its
@@ -34,14 +34,15 @@ class Checkpoint:
     header: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def names(self, mixer: type[TokenMixer]) -> dict[str, dict[str, str]]:
-        """Site path -> the mixer's parameter -> the file's name for it; BadInput where two names claim one place."""
+        """Site path -> the mixer's parameter -> the file's name for it; BadInput for a parameter with two names."""
         found: dict[str, dict[str, str]] = {}
         for name in self.tensors:
-            place = mixer.locate(name, self.config)
-            if place is not None:
-                other = found.setdefault(place[0], {}).setdefault(place[1], name)
+            located = mixer.locate(name, self.config)
+            if located is not None:
+                path, parameter = located
+                other = found.setdefault(path, {}).setdefault(parameter, name)
                 if other != name:
-                    raise BadInput(f"{self.source} holds {other} and {name} for one place: leave one of them")
+                    raise BadInput(f"{self.source} holds {other} and {name} for one parameter: leave one of them")
         return found
 
     def states(self, mixer: type[TokenMixer]) -> dict[str, dict[str, Tensor]]:

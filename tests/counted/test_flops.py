@@ -16,7 +16,7 @@ from variants import FACTORIES
 from baselines import SelfAttention
 from harness.counted.components import decoder_flops, encodings, text_flops
 from harness.counted.counters import Definition, count
-from harness.counted.flops import Bill, Flops, bill, body_of
+from harness.counted.flops import CallCost, Flops, body_of, cost_of
 from harness.models.dit import PixArtModel
 from harness.models.layout import Layout
 from harness.models.unet import UNetModel
@@ -35,9 +35,9 @@ def pixart() -> PixArtModel:
 
 
 @cache
-def own_bill(model: UNetModel | PixArtModel, size: int | str) -> Bill:
+def own_bill(model: UNetModel | PixArtModel, size: int | str) -> CallCost:
     """Of the model as it is, with its own attention."""
-    return bill(model.denoiser, body_of(model.denoiser, model.example(Resolution.parse(size))))
+    return cost_of(model.denoiser, body_of(model.denoiser, model.example(Resolution.parse(size))))
 
 
 def giga(flops: int) -> float:
@@ -72,7 +72,7 @@ def test_the_body_is_the_same_whatever_is_seated(pixart: PixArtModel, variant: s
     """Self-attention also costs the same in a seat as where diffusers has it."""
     own = own_bill(pixart, "512x256")
     with seated(pixart.denoiser, FACTORIES[variant]):
-        other = bill(pixart.denoiser, body_of(pixart.denoiser, pixart.example(Resolution.parse("512x256"))))
+        other = cost_of(pixart.denoiser, body_of(pixart.denoiser, pixart.example(Resolution.parse("512x256"))))
     assert other.body.kinds == own.body.kinds
     assert (other.sites == own.sites) == (variant == "self_attention")
 
@@ -85,7 +85,7 @@ def test_prices_equal_the_golden_text(sd15: UNetModel, pixart: PixArtModel) -> N
             body = body_of(model.denoiser, model.example(Resolution.parse(size)))
         for variant, factory in FACTORIES.items():
             with seated(model.denoiser, factory):
-                costs = bill(model.denoiser, body)
+                costs = cost_of(model.denoiser, body)
                 found[f"{model.name} {variant} {size}"] = {"flops": costs.total, "flops_mixers": costs.mixers}
     assert found == json.loads(GOLDEN.read_text())
 

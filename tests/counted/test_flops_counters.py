@@ -9,9 +9,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from variants import SITE, VARIANTS, build
 
 from baselines import SelfAttention
-from harness.counted import fvcore_count as traced
+from harness.counted import fvcore_count
 from harness.counted.counters import Disagreement, audit, count
-from harness.counted.flops import Body, bill, body_of, check_body
+from harness.counted.flops import Body, body_of, check_body, cost_of
 from harness.counted.operators import PRICES, Unpriced, aten
 from harness.models.unet import UNetModel
 from harness.records.case import Resolution
@@ -20,7 +20,7 @@ from harness.seats.surgery import seated
 
 
 def own_bill(model: UNetModel, size: int) -> object:
-    return bill(model.denoiser, body_of(model.denoiser, model.example(Resolution(size, size))))
+    return cost_of(model.denoiser, body_of(model.denoiser, model.example(Resolution(size, size))))
 
 
 # Closed forms
@@ -126,10 +126,8 @@ def test_a_double_count_is_caught_by_the_second_counter(sd15: UNetModel, monkeyp
 
 
 def test_a_site_that_the_call_never_visits_is_an_error(sd15: UNetModel) -> None:
-    with pytest.raises(
-        Disagreement, match=r"the body never visited down_blocks\S+attn1: its work would not be counted"
-    ):
-        bill(sd15.denoiser, Body({}, ()))
+    with pytest.raises(Disagreement, match=r"the body never called down_blocks\S+attn1: its work would not be counted"):
+        cost_of(sd15.denoiser, Body({}, ()))
 
 
 def test_fvcore_finds_the_same_body_in_a_trace(sd15: UNetModel) -> None:
@@ -138,12 +136,12 @@ def test_fvcore_finds_the_same_body_in_a_trace(sd15: UNetModel) -> None:
 
 
 def replaced(monkeypatch: pytest.MonkeyPatch, handlers: dict[str, object]) -> None:
-    monkeypatch.setattr(traced, "HANDLERS", {**traced.HANDLERS, **handlers})
+    monkeypatch.setattr(fvcore_count, "HANDLERS", {**fvcore_count.HANDLERS, **handlers})
 
 
 def test_fvcore_without_our_handler_takes_attention_for_free_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    lacking = {name: handler for name, handler in traced.HANDLERS.items() if "attention" not in name}
-    monkeypatch.setattr(traced, "HANDLERS", lacking)
+    lacking = {name: handler for name, handler in fvcore_count.HANDLERS.items() if "attention" not in name}
+    monkeypatch.setattr(fvcore_count, "HANDLERS", lacking)
     tokens = torch.empty(1, 2, 6, 4, device="meta")
     told = "find 1152 FLOPs, fvcore 0: one of them is wrong; it knows no aten::scaled_dot_product_attention"
     with pytest.raises(Disagreement, match=told):
@@ -151,7 +149,7 @@ def test_fvcore_without_our_handler_takes_attention_for_free_and_is_named(monkey
 
 
 def test_a_double_count_of_the_third_counter_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    once = traced.HANDLERS["aten::matmul"]
+    once = fvcore_count.HANDLERS["aten::matmul"]
     replaced(monkeypatch, {"aten::matmul": lambda inputs, outputs: 2 * once(inputs, outputs)})
 
     class Product(nn.Module):

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines import SelfAttention
 from deltaconv import DeltaConvBlock
-from harness.counted.live_bytes import footprint, lived_of, rise_of, storages
+from harness.counted.live_bytes import body_memory, footprint, rise_of, storages
 from harness.counted.meta_results import answered
 from harness.counted.projected_memory import ProjectedMemory
 from harness.measured import peak_memory
@@ -151,7 +151,7 @@ def test_a_toy_grows_with_its_tokens_and_nothing_else() -> None:
 
 def test_a_call_at_16k_is_projected_without_allocating(tiny: PixArtModel) -> None:
     before = peak_memory.resident("VmRSS")
-    seen = footprint(tiny.denoiser, lived_of(tiny.denoiser, arguments(tiny, 16384)))
+    seen = footprint(tiny.denoiser, body_memory(tiny.denoiser, arguments(tiny, 16384)))
     assert seen.activations > 20 * 2**30
     assert peak_memory.resident("VmRSS") - before < 200 * MIB
 
@@ -165,7 +165,7 @@ def arguments(model: PixArtModel, size: int | str) -> dict[str, object]:
 
 def test_activations_are_affine_in_the_tokens(tiny: PixArtModel) -> None:
     one, two, four = (
-        lived_of(tiny.denoiser, arguments(tiny, size)).peak.size for size in ("1024", "1024x2048", "2048")
+        body_memory(tiny.denoiser, arguments(tiny, size)).peak.size for size in ("1024", "1024x2048", "2048")
     )
     assert four - two == 2 * (two - one)
 
@@ -175,7 +175,7 @@ def test_a_body_and_its_mixers_make_the_peak_of_the_whole_call(tiny: PixArtModel
     """Followed apart, as the metric does, and in one piece, as it runs."""
     with seated(tiny.denoiser, factory):
         given = arguments(tiny, 512)
-        seen = footprint(tiny.denoiser, lived_of(tiny.denoiser, given))
+        seen = footprint(tiny.denoiser, body_memory(tiny.denoiser, given))
         whole = rise_of(Call(tiny.denoiser, given)).size
     inputs = {leaf.untyped_storage()._cdata: leaf.untyped_storage().nbytes() for leaf in tensors(given)}
     assert seen.activations + seen.workspace == whole + sum(inputs.values())
@@ -217,7 +217,7 @@ def test_a_greedy_mixer_is_the_peak_and_is_named(tiny: PixArtModel) -> None:
     sizes = []
     for times in (100, 200):
         with seated(tiny.denoiser, lambda site, attention, times=times: Greedy(times)):  # type: ignore[misc]
-            seen = footprint(tiny.denoiser, lived_of(tiny.denoiser, arguments(tiny, 512)))
+            seen = footprint(tiny.denoiser, body_memory(tiny.denoiser, arguments(tiny, 512)))
         sizes.append(seen)
         assert "attn1" in seen.operator
         assert seen.mixer == (times + 1) * 1024 * 1152 * 2

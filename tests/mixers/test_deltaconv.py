@@ -1,6 +1,7 @@
 """The ∆ConvBlock against its formula written a second time, published names and layouts, and its refusals."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -283,8 +284,8 @@ def test_a_scale_may_be_a_fraction_in_words() -> None:
 
 
 @pytest.mark.parametrize("mixer", [DeltaConvBlock, DepthwiseConvolution])
-def test_a_kernel_far_beyond_the_map_is_said_with_what_of_it_can_matter(mixer: type[TokenMixer]) -> None:
+def test_a_kernel_far_beyond_the_map_is_said_with_what_of_it_can_matter(mixer: Any) -> None:
     with torch.device("meta"):
-        said = mixer(16, 999).note((8, 8))  # type: ignore[call-arg]
+        said = mixer(16, 999).note((8, 8))
     assert "kernel 999 larger than the map (8x8" in said
     assert "225 of its 998001 weights meet a token on the largest of them, the others never do" in said

@@ -16,7 +16,7 @@ from variants import ROOT, Teacher
 
 from baselines import NeighborhoodAttention, SelfAttention, hybrid
 from deltaconv import DeltaConvBlock
-from harness.counted.flops import bill, body_of
+from harness.counted.flops import body_of, cost_of
 from harness.distillation.student import Student, ingredients
 from harness.models.model import Model
 from harness.records.case import BadInput, Resolution
@@ -105,7 +105,7 @@ def test_its_price_is_that_of_its_parts() -> None:
     model, factory = catalogued("tiny_sd")
     arguments = model.example(Resolution(64, 96))
     with seated(model.denoiser, factory) as seats:
-        costs = bill(model.denoiser, body_of(model.denoiser, arguments))
+        costs = cost_of(model.denoiser, body_of(model.denoiser, arguments))
         deeper = {path: (4, 6) if path.startswith("mid_block") else (8, 12) for path in seats}
         grids = {path: (16, 24) if seat.site.channels == 48 else deeper[path] for path, seat in seats.items()}
         assert costs.sites == {path: seat.mixer.flops(grids[path]) for path, seat in seats.items()}

@@ -135,7 +135,7 @@ FIRST = "down_blocks.0.attentions.0.transformer_blocks.0"
         ),
         (
             {f"{FIRST}.attn1.conv_up.weight": (8, 16)},
-            rf"file holds {FIRST}.conv1.conv_up.weight and {FIRST}.attn1.conv_up.weight for one place: leave one",
+            rf"file holds {FIRST}.conv1.conv_up.weight and {FIRST}.attn1.conv_up.weight for one parameter: leave one",
         ),
     ],
 )
