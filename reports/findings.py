@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.records.case import Resolution
-from harness.records.comparison import difference
+from harness.records.comparison import NonInferiority, difference, non_inferiority
 from harness.records.record import Reading
 from harness.records.statistics import Estimate, holm
 from harness.records.units import human, ratio, spoken
@@ -25,7 +25,10 @@ NEAR_REAL = 0.75
 
 @dataclass(frozen=True)
 class Difference:
-    """A score less that of the reference; `real`: told apart from nothing, after correction for their number."""
+    """A score less that of the reference; `real`: told apart from nothing, after correction for their number.
+
+    margin: by how much it may be worse; verdict: whether it is, after the same correction; None without a margin.
+    """
 
     name: str
     unit: str
@@ -33,6 +36,8 @@ class Difference:
     n: int
     estimate: Estimate
     real: bool = False
+    margin: float | None = None
+    verdict: NonInferiority | None = None
 
     @property
     def is_loss(self) -> bool:
@@ -48,7 +53,19 @@ class Difference:
     def text(self) -> str:
         """`CLIP score −1.2 (−1.4 to −1.0)`."""
         ends = (_signed(end, self.unit).removesuffix(" points") for end in (self.estimate.low, self.estimate.high))
-        return f"{spoken(self.name)} {_signed(self.estimate.value, self.unit)} ({' to '.join(ends)})"
+        told = f"{spoken(self.name)} {_signed(self.estimate.value, self.unit)} ({' to '.join(ends)})"
+        return f"{told}, {self.judged}" if self.verdict else told
+
+    @property
+    def judged(self) -> str:
+        """`within the margin of 1.8`, `beyond` it, or how many images would tell."""
+        if self.verdict is None or self.margin is None:
+            return ""
+        margin = f"the margin of {_signed(self.margin, self.unit).removeprefix('+')}"
+        if self.verdict.outcome != "inconclusive":
+            return f"{'within' if self.verdict.outcome == 'pass' else 'beyond'} {margin}"
+        needed = self.verdict.needed
+        return f"open against {margin}" + (f", n = {needed:,} would tell" if needed else "")
 
 
 @dataclass(frozen=True)
@@ -129,6 +146,8 @@ def teacher_fails(scored: Iterable[Group], size: Resolution) -> str:
         reading = _reference(group, size)
         if reading is None or reading.value is None:
             continue
+        if doubt := reading.details.get("untrusted"):
+            return f"{spoken(group.name)} cannot be trusted at {size} px: {doubt}"
         real, chance = _number(reading, "real"), _number(reading, "chance")
         least = NEAR_REAL * real if real is not None else None if chance is None else (1 + chance) / 2
         if least is not None and reading.value < least:
@@ -160,7 +179,9 @@ def _differences(scored: Sequence[Group], series: Series, size: Resolution) -> t
         pair = _pair([group for group in scored if group.name == name], series, size)
         estimate = difference(pair[1].reading, pair[2].reading) if pair else None
         if pair and estimate:
-            found.append(Difference(name, pair[0].unit, pair[0].better, pair[1].reading.n, estimate))
+            group, mine, other = pair
+            margin = _number(other.reading, "margin")
+            found.append(Difference(name, group.unit, group.better, mine.reading.n, estimate, margin=margin))
     return tuple(found)
 
 
@@ -169,15 +190,31 @@ def _corrected(made: Sequence[Brief]) -> list[Brief]:
     tested = [one for brief in made if not brief.refused for row in brief.rows for one in row.differences]
     shares = [min(one.estimate.above(0), _mirrored(one.estimate).above(0)) for one in tested]
     real = dict(zip(map(id, tested), holm([min(1.0, 2 * share) for share in shares]), strict=True))
+    verdicts = _verdicts(tested)
     corrected = []
     for brief in made:
         rows = tuple(
-            replace(row, differences=tuple(replace(one, real=real.get(id(one), False)) for one in row.differences))
+            replace(
+                row,
+                differences=tuple(
+                    replace(one, real=real.get(id(one), False), verdict=verdicts.get(id(one)))
+                    for one in row.differences
+                ),
+            )
             for row in brief.rows
         )
         is_open = any(row.differences and not row.tone for row in rows) and not brief.refused and brief.n < ENOUGH
         corrected.append(replace(brief, rows=rows, open=is_open))
     return corrected
+
+
+def _verdicts(tested: Sequence[Difference]) -> dict[int, NonInferiority]:
+    """Whether each is worse by its margin or more, corrected for all that have one."""
+    held = [(one, one.margin) for one in tested if one.margin is not None]
+    gains = [
+        (one.estimate if one.better == "higher" else _mirrored(one.estimate), margin, one.n) for one, margin in held
+    ]
+    return {id(one): verdict for (one, _), verdict in zip(held, non_inferiority(gains), strict=True)}
 
 
 def _mirrored(estimate: Estimate) -> Estimate:

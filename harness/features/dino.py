@@ -32,6 +32,10 @@ class Dino(Protocol):
     @property
     def logits_protocol(self) -> str: ...
 
+    @property
+    def reads(self) -> int:
+        """The side of the square that its features are taken of."""
+
     def features(self, images_N3HW: Tensor) -> Tensor: ...
 
     def logits(self, images_N3HW: Tensor) -> Tensor: ...
@@ -73,6 +77,11 @@ class DinoExtractor(Inert):
         """How logits are taken."""
         head = "own" if self._linear is None else f"linear(cls,mean)@{fingerprint(nn.Identity(), *self._linear)}"
         return f"{self._encoder} head={head} dtype=fp32"
+
+    @property
+    def reads(self) -> int:
+        """The side of the square that its features are taken of."""
+        return self.side or int(cast(Any, self._model).patch_embed.img_size[0])
 
     def features(self, images_N3HW: Tensor) -> Tensor:
         """(N, D) float32 normalised class tokens on the CPU."""
@@ -143,6 +152,10 @@ class DinoPair:
     @property
     def logits_protocol(self) -> str:
         return self.classifier.logits_protocol
+
+    @property
+    def reads(self) -> int:
+        return self.encoder.reads
 
     def features(self, images_N3HW: Tensor) -> Tensor:
         return self.encoder.features(images_N3HW)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from harness.trial import Trial
 
 KINDS = ("place", "shape", "colour")
+LONG_RANGE = ("count", "place", "pair", "mirror")
+"""Categories of captions that are readings of their own: what they ask for lies far apart in the image."""
 PROBE = Path(__file__).parents[1] / "shapes" / "weights" / "probe"
 
 
@@ -51,10 +53,14 @@ def scores(scenes: Sequence[Scene], images: Tensor, probe: Probe) -> dict[str, T
 
 @dataclass(frozen=True)
 class Attributes:
-    """Share of attributes right, and share of scenes with nothing wrong."""
+    """Share of attributes right, and share of scenes with nothing wrong.
+
+    margin: the share of its teacher's score that a student may lose in a verdict of non-inferiority.
+    """
 
     name: str = "attributes"
     least: int = 8
+    margin: float = 0.02
     needs: ClassVar[str] = "weights"
 
     def fingerprints(self) -> dict[str, str]:
@@ -62,7 +68,7 @@ class Attributes:
         return {"probe": fingerprint_of(PROBE)}
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
-        """Two readings, attributes and scenes_right; a dash outside the embedded world."""
+        """attributes, scenes_right and attributes_<category>; one dash outside the embedded world."""
         protocol = f"attributes/v1: probe on 64 px, place, shape and colour of each thing, n={trial.case.n}"
         reason = refusal(trial, self.least) if trial.world.name == "shapes" else "only the embedded world has a probe"
         if reason:
@@ -74,7 +80,16 @@ class Attributes:
         chance = scores(scenes, trial.images().roll(1, 0), load(PROBE))["attributes"].mean()
         details: dict[str, Any] = {kind: float(found[kind].mean()) for kind in KINDS} | {"chance": float(chance)}
         details["categories"] = _by_category(scenes, found["attributes"])
-        for name, values, more in (("attributes", found["attributes"], details), ("scenes_right", found["all"], {})):
+        told: list[tuple[str, Tensor, list[str], dict[str, Any]]] = [
+            ("attributes", found["attributes"], captions, details),
+            ("scenes_right", found["all"], captions, {}),
+        ]
+        told += [
+            (f"attributes_{category}", found["attributes"][rows], [captions[row] for row in rows], {})
+            for category, rows in _rows_by_category(scenes).items()
+            if category in LONG_RANGE and len({captions[row] for row in rows}) > 1
+        ]
+        for name, values, captions, more in told:
             mean = mean_of(values.tolist(), captions)
             yield Reading(
                 metric=self.name,
@@ -87,13 +102,18 @@ class Attributes:
                 low=max(0.0, mean.low),
                 high=min(1.0, mean.high),
                 samples=tuple(values.tolist()),
-                details=more | units_of(captions),
+                details=more | {"margin": self.margin * mean.value} | units_of(captions),
             )
+
+
+def _rows_by_category(scenes: Sequence[Scene]) -> dict[str, list[int]]:
+    """The images of each category of captions."""
+    rows: dict[str, list[int]] = {}
+    for row, scene in enumerate(scenes):
+        rows.setdefault(scene.category, []).append(row)
+    return rows
 
 
 def _by_category(scenes: Sequence[Scene], values: Tensor) -> dict[str, float]:
     """Mean share of each category of captions."""
-    names = dict.fromkeys(scene.category for scene in scenes)
-    return {
-        name: float(values[[i for i, scene in enumerate(scenes) if scene.category == name]].mean()) for name in names
-    }
+    return {name: float(values[rows].mean()) for name, rows in _rows_by_category(scenes).items()}

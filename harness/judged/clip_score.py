@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.judged.checks import some_references, untrusted_score
 from harness.judged.refusal import refusal
 from harness.records.groups import units_of
 from harness.records.record import Reading
@@ -30,10 +31,14 @@ def clip_score(image_ND: Tensor, text_ND: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ClipScore:
-    """Mean CLIP score of a trial's images with their prompts, over prompts; `real`: that of real images."""
+    """Mean CLIP score of a trial's images with their prompts, over prompts; `real`: that of real images.
+
+    margin: the share of its teacher's score that a student may lose in a verdict of non-inferiority.
+    """
 
     name: str = "clip_score"
     least: int = 8
+    margin: float = 0.02
     needs: ClassVar[str] = "weights"
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
@@ -56,8 +61,23 @@ class ClipScore:
             low=max(0.0, mean.low),
             high=min(100.0, mean.high),
             samples=tuple(scores),
-            details=real_score(trial) | units_of(prompts),
+            details=real_score(trial) | {"margin": self.margin * mean.value} | _doubt(trial) | units_of(prompts),
         )
+
+
+def _doubt(trial: "Trial") -> dict[str, str]:
+    """The detail `untrusted`, where real images do not score as they must."""
+    if not trial.world.pictured:
+        return {}
+    clip, real = trial.world.clip, some_references(trial)
+    texts_ND = clip.texts(trial.world.prompts(len(real)))
+    told = untrusted_score(real, lambda images: float(clip_score(clip.images(images), texts_ND).mean()))
+    own, others = (float(clip_score(clip.images(real), texts).mean()) for texts in (texts_ND, texts_ND.roll(1, 0)))
+    if own <= others:
+        told = (
+            f"{told}; " * bool(told) + f"captions of other images fit as well ({others:.3g}) as their own ({own:.3g})"
+        )
+    return {"untrusted": told} if told else {}
 
 
 def real_score(trial: "Trial") -> dict[str, float]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from harness.judged.checks import some_references, untrusted_score
 from harness.judged.refusal import refusal
 from harness.records.groups import mixed
 from harness.records.record import Reading
@@ -49,11 +50,15 @@ def _score(p_NK: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class DinoScore:
-    """DS of a trial's images. Prompts are shuffled once, by a fixed seed, so that no split is one kind of prompt."""
+    """DS of a trial's images. Prompts are shuffled once, by a fixed seed, so that no split is one kind of prompt.
+
+    margin: the share of its teacher's score that a student may lose in a verdict of non-inferiority.
+    """
 
     name: str = "ds"
     splits: int = 10
     least: int = 64
+    margin: float = 0.05
     needs: ClassVar[str] = "weights"
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
@@ -82,5 +87,16 @@ class DinoScore:
                 "ceiling": min(classes, n / self.splits),
                 "error": score.error,
                 "parts": parts,
-            },
+                "margin": self.margin * score.value,
+            }
+            | _doubt(trial),
         )
+
+
+def _doubt(trial: "Trial") -> dict[str, str]:
+    """The detail `untrusted`, where real images do not score as they must."""
+    if not trial.world.pictured:
+        return {}
+    dino = trial.world.dino
+    told = untrusted_score(some_references(trial), lambda images: inception_form(dino.logits(images), splits=1))
+    return {"untrusted": told} if told else {}

@@ -7,16 +7,17 @@ Shapes: N, M images, D features.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.judged.frechet import Moments, Sums, arrays, distance, distance_of, origin
+from harness.judged.checks import some_references, untrusted_distance
+from harness.judged.frechet import Moments, Sums, arrays, distance, distance_of, frechet_distance, origin
 from harness.judged.left_out import FEW, without
-from harness.judged.refusal import refusal, unpictured
+from harness.judged.refusal import margin_of, refusal, unpictured
 from harness.records.groups import dealt, shuffled
 from harness.records.record import Reading
 from harness.records.statistics import jackknife, mean_of
@@ -62,11 +63,13 @@ class Fdd:
     """FDD of a trial's images against real references.
 
     `least`: below it there is no number. Between it and the number of features the number stands, with a warning.
+    margin: the share of its teacher's FDD by which a student may be worse in a verdict of non-inferiority.
     The interval is about the value at this n: it tells sampling noise, not the bias, which the floor tells.
     """
 
     name: str = "fdd"
     least: int = 64
+    margin: float = 0.25
     needs: ClassVar[str] = "weights"
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
@@ -79,7 +82,12 @@ class Fdd:
         y_MD = spare_MD[: len(x_ND)]
         protocol = f"fdd {dino.protocol} ref={trial.world.name} n={len(x_ND)}/{len(y_MD)}"
         units = trial.prompts, trial.world.prompts(len(y_MD))
-        yield reading_of(self.name, x_ND, y_MD, units, protocol, split_half_floor(spare_MD, len(x_ND)))
+        reading = reading_of(self.name, x_ND, y_MD, units, protocol, split_half_floor(spare_MD, len(x_ND)))
+        real = some_references(trial)
+        doubt = untrusted_distance(real, lambda changed: frechet_distance(dino.features(changed), dino.features(real)))
+        yield replace(
+            reading, details=reading.details | margin_of(reading, self.margin) | ({"untrusted": doubt} if doubt else {})
+        )
 
 
 def _spare_references(trial: "Trial") -> Tensor:

@@ -1,6 +1,8 @@
-"""What all quality metrics have in common: when they refuse."""
+"""What all quality metrics have in common: when they refuse, and by how much a student may be worse."""
 
 from typing import TYPE_CHECKING
+
+from harness.records.record import Reading
 
 if TYPE_CHECKING:
     from harness.trial import Trial
@@ -15,6 +17,11 @@ def refusal(trial: "Trial", least: int) -> str:
     if not trial.images().isfinite().all():
         return "the model made images with values that are not finite"
     return ""
+
+
+def margin_of(reading: Reading, share: float) -> dict[str, float]:
+    """For a reading's details: by how much a student may be worse than this, were it the teacher's."""
+    return {} if reading.value is None else {"margin": share * abs(reading.value)}
 
 
 def unpictured(trial: "Trial") -> str:

@@ -103,3 +103,64 @@ def test_without_pairs_the_two_intervals_are_added_in_squares():
     assert apart.value == 5.0
     assert apart.half_width == pytest.approx(3 * 2**0.5)
     assert difference(mine, replace(other, low=None)) is None
+
+
+def with_margin(reading: Reading, margin: float, **details: object) -> Reading:
+    return replace(reading, details={"margin": margin, **details})
+
+
+@pytest.mark.parametrize(
+    ("shift", "noise", "outcome", "said"),
+    [
+        (-0.1, 0.5, "pass", "within the margin of 1"),
+        (-3.0, 0.5, "fail", "beyond the margin of 1"),
+        (-0.8, 3.0, "inconclusive", "open against the margin of 1.0, n = "),
+    ],
+)
+def test_a_score_is_within_its_margin_beyond_it_or_open(brief, shift, noise, outcome, said):
+    (found,) = brief(flops(150), score(shift, noise), clip=with_margin(score(0.0, 0.0), 1.0))
+    (one,) = found.rows[0].differences
+    assert one.verdict.outcome == outcome
+    assert said in one.text
+    assert (one.verdict.needed is not None) == (outcome == "inconclusive")
+
+
+def test_of_a_distance_more_is_worse(brief):
+    teacher = with_margin(score(0.0, 0.0, "fdd", "lower"), 1.0)
+    (found,) = brief(flops(150), score(3.0, 0.5, "fdd", "lower"), fdd=teacher)
+    assert found.rows[0].differences[0].verdict.outcome == "fail"
+
+
+def test_without_a_margin_there_is_no_verdict_of_that_kind(brief):
+    (found,) = brief(flops(150), score(-1.0), clip=score(0.0, 0.0))
+    assert found.rows[0].differences[0].verdict is None
+    assert "margin" not in found.rows[0].differences[0].text
+
+
+def test_a_score_that_cannot_be_trusted_and_a_teacher_that_fails_give_no_verdict(brief):
+    doubtful = with_margin(score(0.0, 0.0), 1.0, untrusted="noise of 0.0, 0.4 gives 3, 4, which is out of order")
+    (found,) = brief(flops(150), score(-3.0), clip=doubtful)
+    assert found.rows[0].verdict == "no verdict"
+    assert found.refused.startswith("CLIP score cannot be trusted at")
+    assert found.rows[0].differences[0].verdict is None
+    failing = with_margin(score(0.0, 0.0), 1.0, real=200.0)
+    (found,) = brief(flops(150), score(-3.0), clip=failing)
+    assert "the teacher itself fails" in found.refused
+    assert found.rows[0].differences[0].verdict is None
+
+
+def test_a_teacher_as_its_own_student_is_never_beyond_its_margin_more_often_than_chance_allows():
+    """A/A over 100 splits of one population: at most five false failures among all cells after correction."""
+    from harness.records.comparison import non_inferiority
+
+    source, false = random.Random(5), 0
+    for _ in range(100):
+        cells = []
+        for _ in range(8):
+            one, other = ([source.gauss(90, 4) for _ in range(N)] for _ in range(2))
+            pair = [
+                Reading("c", "c", statistics.fmean(v), "1", "higher", "c", N, samples=tuple(v)) for v in (one, other)
+            ]
+            cells.append((difference(*pair), 0.1, N))
+        false += any(verdict.outcome == "fail" for verdict in non_inferiority(cells))
+    assert false <= 5

@@ -1,0 +1,72 @@
+"""Can a score be trusted here? What must hold of every world and extractor, tried in each run on its real images.
+
+A blur and a noise of known sizes must lower a score in their order, captions of other images must fit worse than their
+own, and a set must be at no distance from itself. Where one does not, the reading is marked untrusted, with the reason.
+Shapes: N images.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from harness.trial import Trial
+
+FEW = 64
+"""Real images that are enough: the changes are seen on each."""
+BLURS = (0.0, 0.02, 0.08)
+"""Standard deviation of a Gaussian blur as a share of the image's shorter side."""
+NOISES = (0.0, 0.1, 0.4)
+"""Standard deviation of noise on pixels in [0, 1]."""
+
+
+def some_references(trial: "Trial") -> Tensor:
+    """The first real images of the trial's world, at its size."""
+    return trial.references(min(FEW, trial.case.n))
+
+
+def blurred(images_N3HW: Tensor, share: float) -> Tensor:
+    """Images under a Gaussian blur of that share of their shorter side."""
+    from torchvision.transforms.functional import gaussian_blur
+
+    sigma = share * min(images_N3HW.shape[-2:])
+    if sigma == 0:
+        return images_N3HW
+    reach = min(2 * round(3 * sigma) + 1, 2 * (min(images_N3HW.shape[-2:]) // 2) - 1)
+    soft: Tensor = gaussian_blur(images_N3HW, [reach, reach], [sigma, sigma])
+    return soft
+
+
+def noisy(images_N3HW: Tensor, sigma: float) -> Tensor:
+    """Images with noise from a fixed seed, within [0, 1]."""
+    noise = torch.randn(images_N3HW.shape, generator=torch.Generator().manual_seed(0))
+    return (images_N3HW + sigma * noise).clamp(0, 1)
+
+
+def untrusted_distance(images_N3HW: Tensor, distance: Callable[[Tensor], float]) -> str:
+    """Why a distance from images as they are does not grow with blur and noise, or nothing."""
+    return "; ".join(
+        told
+        for name, worsen, sizes in (("blur", blurred, BLURS), ("noise", noisy, NOISES))
+        if (told := _disorder(name, sizes, [distance(worsen(images_N3HW, size)) for size in sizes], 1))
+    )
+
+
+def untrusted_score(images_N3HW: Tensor, score: Callable[[Tensor], float]) -> str:
+    """Why images as they are do not score above strong blur and noise, or nothing. Weak ones a score may miss."""
+    return "; ".join(
+        told
+        for name, worsen, sizes in (("blur", blurred, BLURS[::2]), ("noise", noisy, NOISES[::2]))
+        if (told := _disorder(name, sizes, [score(worsen(images_N3HW, size)) for size in sizes], -1))
+    )
+
+
+def _disorder(name: str, sizes: Sequence[float], found: Sequence[float], way: int) -> str:
+    """Why numbers do not rise (way 1) or fall (way -1), or nothing."""
+    if all(way * (after - before) > 0 for before, after in pairwise(found)):
+        return ""
+    shown = ", ".join(f"{value:.3g}" for value in found)
+    return f"{name} of {', '.join(map(str, sizes))} on real images gives {shown}, which is out of order"

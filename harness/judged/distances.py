@@ -1,0 +1,118 @@
+"""What other distances say beside FDD: KD, CMMD, the overlap of both sets, and FD without the bias of few images.
+
+If a difference of FDD is real, KD and CMMD, which do not grow as images become fewer, say so too; precision and density
+fall where images are bad, recall and coverage where they are few of a kind. Shapes: N, M images, D features.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+
+from harness.judged.cmmd import SCALE, gaussian, units
+from harness.judged.infinite import frechet_distance_infinite
+from harness.judged.kernel_distance import cubic
+from harness.judged.manifold import overlap
+from harness.judged.mmd import Kernel, KernelSums
+from harness.judged.refusal import refusal, unpictured
+from harness.records.groups import dealt, units_of
+from harness.records.record import Better, Reading
+from harness.records.statistics import jackknife, mean_of
+
+if TYPE_CHECKING:
+    from harness.trial import Trial
+
+OVERLAPS = ("precision", "recall", "density", "coverage")
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Seven readings of a trial's images against as many real ones; k: neighbours of a ball."""
+
+    name: str = "distances"
+    k: int = 5
+    least: int = 64
+    needs: ClassVar[str] = "weights"
+
+    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+        why = refusal(trial, max(self.least, self.k + 1)) or unpictured(trial)
+        if why:
+            for name in ("kd", "cmmd", *OVERLAPS, "fd_infinite"):
+                yield Reading(self.name, name, None, "1", _better(name), name, trial.case.n, reason=why)
+            return
+        world, images, references = trial.world, trial.images(), trial.references()
+        prompts = trial.prompts, world.prompts(len(references))
+        dino = world.dino.features(images), world.dino.features(references)
+        clip = units(world.clip.images(images).double()), units(world.clip.images(references).double())
+        where = f"ref={world.name} n={len(images)}/{len(references)}"
+        yield self._kernel("kd", dino, cubic, 1.0, prompts, f"kd (x.y/D+1)^3 unbiased {world.dino.protocol} {where}")
+        told = f"cmmd gaussian sigma=10 x1000 unbiased {world.clip.protocol} {where}"
+        yield self._kernel("cmmd", clip, gaussian, SCALE, prompts, told)
+        yield from self._overlaps(dino, prompts, f"k={self.k} {world.dino.protocol} {where}")
+        yield self._infinite(dino, f"fd_infinite {world.dino.protocol} {where}")
+
+    def _kernel(
+        self,
+        name: str,
+        sets: tuple[Tensor, Tensor],
+        kernel: Kernel,
+        scale: float,
+        prompts: tuple[list[str], list[str]],
+        protocol: str,
+    ) -> Reading:
+        import torch
+
+        group_N, group_M = (torch.from_numpy(group) for group in dealt(*prompts))
+        sums = KernelSums.of(*sets, group_N, group_M, kernel)
+        spread = jackknife(1 + int(group_N.max()), lambda gone: scale * sums.mmd(gone), pairs=True)
+        value, half = scale * sums.mmd(), spread.half_width()
+        details = {"error": spread.error, "replicates": list(spread.replicates)}
+        return Reading(
+            self.name, name, value, "1", "lower", protocol, len(sets[0]), value - half, value + half, details=details
+        )
+
+    def _overlaps(
+        self, sets: tuple[Tensor, Tensor], prompts: tuple[list[str], list[str]], protocol: str
+    ) -> Iterator[Reading]:
+        """The interval is over the images that are counted, with the balls as they are."""
+        found = overlap(*sets, self.k)
+        values = (found.precise_N, found.recalled_M, found.dense_N, found.covered_M)
+        for name, value_N, names in zip(OVERLAPS, values, (prompts * 2), strict=True):
+            mean = mean_of(value_N.tolist(), names)
+            yield Reading(
+                metric=self.name,
+                name=name,
+                value=mean.value,
+                unit="1" if name == "density" else "share",
+                better="higher",
+                protocol=f"{name} {protocol}",
+                n=len(value_N),
+                low=max(0.0, mean.low),
+                high=mean.high if name == "density" else min(1.0, mean.high),
+                samples=tuple(value_N.tolist()),
+                details=units_of(names),
+            )
+
+    def _infinite(self, sets: tuple[Tensor, Tensor], protocol: str) -> Reading:
+        n, features = sets[0].shape
+        if n <= 2 * features:
+            why = f"{n} images are too few for a line in {features} features: ask for more than {2 * features}"
+            return Reading(self.name, "fd_infinite", None, "1", "lower", protocol, n, reason=why)
+        found = frechet_distance_infinite(*sets)
+        return Reading(
+            metric=self.name,
+            name="fd_infinite",
+            value=found.value.value,
+            unit="1",
+            better="lower",
+            protocol=protocol,
+            n=n,
+            low=found.value.low,
+            high=found.value.high,
+            details={"slope": found.slope, "r2": found.r2},
+        )
+
+
+def _better(name: str) -> Better:
+    return "higher" if name in OVERLAPS else "lower"
