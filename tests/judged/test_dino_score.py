@@ -87,7 +87,7 @@ def trial(logits_NK: Tensor, trained: bool = True) -> Any:
     dino = SimpleNamespace(logits_protocol="vit@0 head=own", logits=lambda images: logits_NK)
     return SimpleNamespace(
         case=SimpleNamespace(n=n, variant="linfusion", model="tiny_sd"),
-        world=SimpleNamespace(name="shapes", dino=dino),
+        world=SimpleNamespace(name="shapes", dino=dino, pictured=False),
         images=lambda: torch.zeros(n, 3, 2, 2),
         prompts=[str(i) for i in range(n)],
         trained=trained,
