@@ -46,9 +46,10 @@ class LinFusionAttention(ProjectedMixer):
         mid_divisor: int | None = None,
         inherit: bool = True,
     ) -> "LinFusionAttention":
-        """`mid_divisor` sets the width relative to the site (16 for the published SDXL weights); the two must agree.
+        """mid_divisor: the perceptrons' width is the channels over this (16 in the published SDXL weights).
 
-        `inherit=False` starts W_q to W_o at random, as the published training script does; the biases' presence stays.
+        BadInput where mid_channels says another width. inherit: False starts W_q to W_o at random, as the published
+        training script does, with biases where the teacher has them.
         """
         if mid_divisor is not None:
             width = _share(site, mid_divisor)
@@ -74,7 +75,7 @@ class LinFusionAttention(ProjectedMixer):
 
     @classmethod
     def locate(cls, name: str, config: Mapping[str, Any]) -> tuple[str, str] | None:
-        """As published, by number, or as in a student of ours (`... .attn1.to_q.weight`)."""
+        """A tensor's site and parameter, by its number in published files, by its path in a student of ours."""
         found = NUMBERED.fullmatch(name)
         if found is None:
             return super().locate(name, config)
@@ -88,7 +89,7 @@ class LinFusionAttention(ProjectedMixer):
 
     @classmethod
     def settings_of(cls, states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
-        """Width of the perceptrons, as a share of the channels or in channels; BadInput where neither is everywhere."""
+        """The one divisor or the one width that fits the perceptrons of all sites; BadInput where there is neither."""
         sizes = sorted({_size(state) for state in states.values()})
         shares, widths = {Fraction(channels, width) for width, channels in sizes}, {width for width, _ in sizes}
         if len(shares) == 1 and (share := max(shares)) >= 1 and share.denominator == 1:
@@ -102,7 +103,7 @@ class LinFusionAttention(ProjectedMixer):
         )
 
     def load_published(self, state: Mapping[str, Tensor]) -> None:
-        """As the function of that name."""
+        """As `load_published` below."""
         load_published(self, state)
 
     def flops(self, grid: Grid) -> int:
@@ -143,7 +144,7 @@ def _size(state: Mapping[str, Tensor]) -> tuple[int, int]:
 
 
 def _share(site: Site, divisor: int) -> int:
-    """The channels of a site over a divisor of them; BadInput where it is none."""
+    """The channels of a site over the divisor; BadInput where it does not divide them."""
     if divisor < 1 or site.channels % divisor:
         raise BadInput(
             f"mid_divisor is {divisor} at site {site.path} of {site.channels} channels: give a divisor of the channels"

@@ -1,13 +1,15 @@
 """One stage of the ∆ConvBlock's pyramid: a depthwise convolution, half of whose channels gates the other half.
 
-The range of the gate is what half precision has to hold. fp16 ends at 65504, so that with |a| = |b| = x on m channels
+The product of two halves can grow beyond what half precision holds. fp16 ends at 65504, so that with |a| = |b| = x on
+m channels
 
     paper      a b / sqrt(m)      overflows once x passes 256 m^(1/4), 910 at C = 320
     released   a b sqrt(m / 2)    overflows once x passes 256 (m/2)^(-1/4), 85 at C = 320
     sigmoid    a sigmoid(b)       never: it is at most x
 
-`forward` therefore gives out the paper's product in fp16, for both forms, and leaves the rest of the released factor to
-the closing map, which multiplies its sums. bf16 and fp32 have room for everything, and leave the whole factor to it.
+So in fp16 `forward` returns the paper's product for both forms, and the closing map multiplies its sums by what is
+missing from the released factor. bf16 and fp32 can hold the bare product a b; there the closing map applies the whole
+factor.
 Shapes: B batch, m channels, g = m / 2 of them gated, H x W map.
 """
 
@@ -46,12 +48,12 @@ class GatedConvolution(nn.Module):
         return a * b if gain == 1 else a * (b * gain)
 
     def kept_gain(self, dtype: torch.dtype) -> float | None:
-        """The part of the gain that is in what `forward` gives out: in fp16 the paper's, else none."""
+        """The factor that `forward` applies itself: the paper's in fp16, else 1; None for a sigmoid, which has none."""
         if self.gain is None:
             return None
         return float(self.conv_spatial.in_channels**-0.5) if dtype == torch.float16 else 1.0
 
     def open_gain(self, dtype: torch.dtype) -> float:
-        """The rest of the gain, which the closing map applies."""
+        """The factor that is still missing, which the closing map applies."""
         kept = self.kept_gain(dtype)
         return 1.0 if self.gain is None or kept is None else self.gain / kept

@@ -1,10 +1,12 @@
-"""Where a ∆ConvBlock begins: as what the attention in its place does on average.
+"""Initial weights of a ∆ConvBlock that imitate what the attention in its place does on average.
 
-The map of a head, averaged over queries and images by its offset, is a kernel and a constant: nearby offsets become
-kernels of the block, relative to what lies outside of them, which the pooling branch takes over. A head's W_o W_v says
-what it carries from token to token: of the leading directions of all heads, by how much of the output they explain,
-each gets a channel that its head's kernel moves. Gates begin open and nearly constant. The closing maps begin
-at zero, for least squares to find (`harness.distillation.informed_start`).
+- Kernels: a head's attention, averaged over queries and images by the offset of the key, minus its mean outside of the
+  kernel's window. That mean is left to the pooling branch.
+- Channels: a head moves W_o W_v x from token to token. The directions that explain most of the output, over all heads,
+  get a channel each, convolved with the kernel of their head.
+- Gates: open, and nearly constant.
+- Closing maps: zero; least squares finds them afterwards (`harness.distillation.informed_start`).
+
 Shapes: B batch, N tokens, C channels, h heads, d = C / h, m reduced width, g = m / 2 gated channels, K kernel.
 """
 
@@ -19,11 +21,11 @@ from deltaconv.gate import GatedConvolution
 from harness.seats.mixer import Grid, as_map
 
 IMAGES = 16
-"""Images a call whose maps are averaged."""
+"""At most so many images of a call have their maps averaged."""
 OPEN = 2.0
 """Where the sigmoid of an open gate begins: 0.88."""
 SPREAD = 0.02
-"""Deviation of the gates' kernels."""
+"""Standard deviation of the gating half of the kernels."""
 
 
 class Direction(NamedTuple):
@@ -41,11 +43,11 @@ def imitate(block: Any, attention: nn.Module, calls: Sequence[tuple[Tensor, Grid
         return
     width, gated = block.conv_up.out_features, block.conv_up.out_features // 2
     kernels = {scale: kernels_of(attention, calls, block.kernel_size, scale) for scale in block.scales}
-    reach_h = torch.stack([kernels_hKK.flatten(1).norm(dim=1) for kernels_hKK in kernels.values()]).amax(0)
+    kernel_norm_h = torch.stack([kernels_hKK.flatten(1).norm(dim=1) for kernels_hKK in kernels.values()]).amax(0)
     tokens = torch.cat([tokens_BNC.flatten(0, 1) for tokens_BNC, _ in calls])
     if block.norm is not None:
         tokens = block.norm(tokens)
-    chosen = directions(attention, tokens, reach_h)[:gated]
+    chosen = directions(attention, tokens, kernel_norm_h)[:gated]
     heads = torch.tensor([direction.head for direction in chosen], device=tokens.device)
     read_gC = torch.stack([direction.read_C for direction in chosen])
     block.conv_up.weight[:width] = read_gC.repeat(2, 1)
@@ -102,7 +104,7 @@ def centred(map_hHW: Tensor, size: int) -> Tensor:
     return pad(map_hHW, margins)
 
 
-def directions(attention: Any, tokens_nC: Tensor, reach_h: Tensor) -> list[Direction]:
+def directions(attention: Any, tokens_nC: Tensor, kernel_norm_h: Tensor) -> list[Direction]:
     """What heads carry, the most explaining first: singular directions of W_o W_v on tokens of this covariance."""
     channels = tokens_nC.shape[1]
     centred_nC = tokens_nC - tokens_nC.mean(0)
@@ -115,7 +117,7 @@ def directions(attention: Any, tokens_nC: Tensor, reach_h: Tensor) -> list[Direc
         rows = slice(head * channels // attention.heads, (head + 1) * channels // attention.heads)
         _, strength_C, right_CC = torch.linalg.svd(closing[:, rows] @ values[rows] @ root_CC)
         read_CC = torch.linalg.solve(root_CC.T, right_CC.T).T
-        strengths = (strength_C * reach_h[head]).tolist()
+        strengths = (strength_C * kernel_norm_h[head]).tolist()
         inner = channels // attention.heads
         found += [Direction(read_CC[index], head, strengths[index]) for index in range(inner)]
     return sorted(found, key=lambda direction: -direction.strength)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.models.model import Model
 
 FREE_WITHOUT_PROMPT = "force_zeros_for_empty_prompt"
-"""A pipeline with this mark takes zeros for its unconditional states, and encodes nothing for them."""
+"""Entry of a pipeline's index: its unconditional states are zeros, and nothing is encoded for them."""
 
 WORKLESS = (
     "_class_name",

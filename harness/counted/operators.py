@@ -1,8 +1,8 @@
 """The price of an operator: 2 per multiply-add of matrix products and convolutions, nothing for what is light.
 
-The formulas are our own, so that torch's FlopCounterMode stays an independent second opinion. An operator on neither
-list is an error that names it: public counters price what they do not know at zero, and exactly that has made
-self-attention look free (fvcore; FlopCounterMode on the CPU before torch 2.14).
+The formulas are our own, so that torch's FlopCounterMode stays an independent second count. An operator that is neither
+in PRICES nor in LIGHT is an error that names it. Public counters take what they do not know for free, and by that
+self-attention has cost nothing in some of them (fvcore; FlopCounterMode on the CPU before torch 2.14).
 """
 
 from collections.abc import Callable, Iterable, Mapping

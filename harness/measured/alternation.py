@@ -33,7 +33,7 @@ allowance for it is assumed, not measured."""
 
 
 class Own(TokenMixer):
-    """The attention that the denoiser came with, behind the socket of a mixer."""
+    """The attention that the denoiser came with, called as a mixer is."""
 
     exact = True
 

@@ -1,7 +1,8 @@
 """Latency of one denoiser call, and of one image. How time is taken is in `timing`.
 
 A denoiser call is also timed in alternation with the teacher's own attention in the same seats: that ratio is what a
-gate judges. The teacher is so timed in every case, and how far its pace moved since the first case of the run is said.
+gate judges. So the teacher is timed in every case, and the latency's details say how far the teacher's own time moved
+since the first case of the run.
 """
 
 import statistics
@@ -28,7 +29,7 @@ MOVED = 0.1
 
 @dataclass(frozen=True)
 class Alternated:
-    """Pairs of calls and what disturbed the machine meanwhile; or none, with the reason."""
+    """Pairs of calls of variant and teacher, and what disturbed the machine meanwhile; or why there are none."""
 
     pairs: tuple[Pair, ...]
     reason: str = ""

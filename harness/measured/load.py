@@ -10,7 +10,7 @@ import torch
 
 @dataclass(frozen=True)
 class Load:
-    """A point in time from which the machine is watched: seconds, all of them counters that only grow."""
+    """The machine's clocks at one moment, in seconds: `end` tells what happened since."""
 
     wall: float
     own: float

@@ -1,9 +1,9 @@
 """The C library's heap, held so that the resident set shows what is allocated and not what malloc keeps.
 
-glibc asks the system for a large block of its own, and returns it as soon as it is freed, only where no free chunk of
-its heap can serve instead; and the heap of a long-lived process has many. So for a while they are all occupied, by
-blocks that nobody touches and that are therefore not resident: every block of 64 KiB or more then comes and goes by
-itself. That is what `MALLOC_MMAP_THRESHOLD_=65536` does to a process from its start.
+glibc asks the system for a new large block only where no free chunk of its heap can serve, and only such a block goes
+back to the system as soon as it is freed. The heap of a long-lived process has many free chunks. So, for a while, all
+of them are occupied by blocks that nobody touches and that are therefore not resident. Then every block of 64 KiB or
+more is a new one, as in a process that was started with `MALLOC_MMAP_THRESHOLD_=65536`.
 """
 
 import ctypes

@@ -35,7 +35,7 @@ PASSES = {"forward": 1, "training": 3}
 
 @dataclass(frozen=True)
 class Taken:
-    """One direction at one level: how long it took; the floor below it is among the details."""
+    """How long one direction took at one level; its details hold the floor, the least time that is possible."""
 
     timing: Timing
     details: dict[str, Any]
@@ -108,7 +108,7 @@ class MixerBench:
     def _taken(
         self, work: Callable[[], object], name: str, distinct: DistinctSite, trial: "Trial", flops: int, traffic: int
     ) -> Taken:
-        """Time one direction and lay the floor beside it; flops and traffic are those of a forward."""
+        """Time one direction, with its floor among the details; flops and traffic are those of a forward."""
         machine = limits(trial.case.device, DTYPES[trial.case.dtype])
         timing, details = observed(work, self.seconds, self.least, trial.case.device)
         flops, traffic = PASSES[name] * flops, PASSES[name] * traffic

@@ -1,7 +1,7 @@
 """Latency of the module scope: all mixers of one denoiser call by themselves, and one of them as Table 2 counts it.
 
-Each distinct site is timed alone on the case's device, warm, with random weights and tokens, and counts as often as a
-call calls it. Nothing of the denoiser's body runs, so any size can be timed that one mixer can do.
+Each distinct site is timed alone on the case's device, warm, with random weights and tokens, and counts as often as one
+call of the denoiser calls it. Nothing of the denoiser's body runs, so any size can be timed that one mixer can do.
 
 Table 2 of ΔConvFusion (arXiv 2504.21292) is of this scope: its official code puts CUDA events around every attn1 or
 conv1 of PixArt, batch 1 doubled by guidance, fp16, and takes the mean over modules and calls. We take the median of
@@ -37,7 +37,7 @@ TABLE_2 = {
 }
 """Milliseconds of one module of PixArt; ∆Conv with K = 13."""
 FEWEST_SECONDS = 0.1
-"""Of samples a distinct, however many distinct sites share the budget."""
+"""Seconds of samples that each distinct site gets at least, however many of them share the budget."""
 
 
 class NotTimed(RuntimeError):
@@ -126,7 +126,7 @@ def timed_sites(trial: "Trial", batch: int, seconds: float, least: int, patience
 
 
 def _timed(distinct: DistinctSite, trial: "Trial", batch: int, seconds: float, least: int) -> dict[str, Any]:
-    """What is kept of one distinct: its shape, its calls, and its timing."""
+    """What the details hold of one distinct site: its shape, its calls, and its timing."""
     mixer, tokens_BNC = mixer_at(distinct, trial), tokens_at(distinct, trial, batch)
     if reason := breach(mixer, distinct.site, tokens_BNC):
         raise NotTimed(reason)
@@ -149,7 +149,7 @@ def _timed(distinct: DistinctSite, trial: "Trial", batch: int, seconds: float, l
 def summed(
     name: str, protocol: str, sites: list[dict[str, Any]], share: float = 1.0, details: dict[str, Any] | None = None
 ) -> Reading:
-    """A share of the sum over all calls. Sites vary independently: half-widths add in squares."""
+    """The time of all calls together, times `share`. Sites vary independently, so half-widths add in squares."""
 
     value = share * math.fsum(site["calls"] * site["median"] for site in sites)
     known = all(site["low"] is not None for site in sites)

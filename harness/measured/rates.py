@@ -1,10 +1,10 @@
 """The limits of this machine, measured: how fast it multiplies matrices in a dtype, and how fast it moves bytes.
 
-What a mixer reaches is said as a share of the roofline (Williams, Waterman, Patterson 2009): no call is faster than its
-FLOPs at the best rate of a square matrix product, nor than its compulsory bytes at the best rate of a copy. Both are
-the best of several tries, since limits are what was ever reached. float32 on CUDA multiplies without TF32 here while
-cuDNN convolves with it, so a convolution in float32 may reach more than all; so may what fits into a cache. The data
-are random, since a GPU multiplies constants faster than what means something.
+They give a mixer's roofline (Williams, Waterman, Patterson 2009): no call is faster than its FLOPs at the rate of a
+square matrix product, nor than the bytes that it must read and write at the rate of a copy. A rate is the best of
+several tries. Two kinds of calls can beat the roofline all the same: a convolution in float32 on CUDA, where cuDNN
+computes in TF32 and these matrix products do not, and a call whose data lie in a cache. The data are random, since a
+GPU multiplies constants faster.
 """
 
 from dataclasses import dataclass

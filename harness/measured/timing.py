@@ -1,4 +1,4 @@
-"""Timing: warm, monotonic, every raw sample kept, and what the machine did meanwhile.
+"""How time is taken: after a warm-up, by a monotonic clock, with every sample kept and what the machine did meanwhile.
 
 The clock runs between two points at which the device is idle (CUDA events there, a monotonic clock on the CPU). Calls
 are thrown away until three in a row agree, then repeated for a fixed time. The median is the value: a mean follows

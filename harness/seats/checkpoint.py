@@ -80,9 +80,9 @@ class Account:
 
 @dataclass
 class Weighted:
-    """A factory whose mixers carry a checkpoint's weights; an exact mixer keeps its teacher's.
+    """A factory whose mixers get a checkpoint's weights; one that is the teacher's own attention keeps its own.
 
-    chosen: settings in which the factory may differ from what a student was made with.
+    chosen: settings that the user gave, in which the factory may differ from what a student was made with.
     """
 
     factory: Factory

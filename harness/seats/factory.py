@@ -1,7 +1,8 @@
-"""What makes a variant's mixers: a factory with a model's presets for it, and what a student's file says of its own.
+"""What makes a variant's mixers: a factory, the model's presets for it, and the settings that a student's file names.
 
-A student that was trained here says them in its header (`ingredients`), one that was saved from a pipeline in the
-config.json beside it (`FORMAT`).
+A factory is a `partial` of a mixer's `for_site` with settings. A file of a student that was trained here names mixer
+and settings in its header (`ingredients`); beside a student that was saved from a pipeline lies a config.json that does
+(`FORMAT`).
 """
 
 import json
@@ -18,13 +19,14 @@ FORMAT = "deltabench student, version 1"
 
 
 UNTOLD = {*ONLY_SPEED, "inherit"}
-"""Settings that a student's weights decide: what only changes speed, and where training begins."""
+"""Settings in which a student and its factory may differ, since they change no number once the weights are there: those
+that only change speed, and where training begins."""
 
 
 def made_with(source: str, config: Mapping[str, Any], header: Mapping[str, str]) -> tuple[str, dict[str, Any]] | None:
-    """Mixer and settings of a student by its config.json and header; None for published weights, which say nothing.
+    """Mixer and settings that a student's config.json or header names; None for published weights, which name none.
 
-    BadInput for a student of another format, and for one that leaves them out.
+    BadInput for a student of another format, and for one whose file lacks them.
     """
     written = str(config.get("format"))
     if written.startswith(FORMAT.partition(",")[0]) and written != FORMAT:
@@ -67,7 +69,7 @@ def preset(factory: partial[TokenMixer], presets: Mapping[str, Any]) -> partial[
 
 
 def overlaid(settings: Mapping[str, Any], presets: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with presets in their place; of a factory among them (one of a hybrid's choices) those it is given."""
+    """Settings with presets in their place; where one is a factory (a choice of a hybrid), in the place of its own."""
     laid = dict(settings)
     for name, value in presets.items():
         own = settings.get(name)
@@ -87,7 +89,7 @@ def is_exact(factory: partial[TokenMixer]) -> bool:
 
 
 def at(site: Site, value: Any, name: str) -> Any:
-    """The value of a setting at a site; a map from names to choices, not from patterns of sites, stays whole."""
+    """The value of a setting at a site. A map of maps is not one from patterns of sites to values, and stays whole."""
     by_site = isinstance(value, Mapping) and not any(isinstance(each, Mapping) for each in value.values())
     return site.pick(value, name) if by_site else value
 
@@ -97,7 +99,7 @@ def _settings(factory: partial[TokenMixer]) -> dict[str, Any]:
 
 
 def _told(value: Any) -> Any:
-    """What a file says, without what weights decide."""
+    """Settings as a file has them, without those in which factory and student may differ."""
     if isinstance(value, Mapping):
         return {name: _told(each) for name, each in value.items() if name not in UNTOLD}
     return [_told(each) for each in value] if isinstance(value, list | tuple) else value
