@@ -66,6 +66,8 @@ def _gate(verb: str, config: DictConfig) -> int:
 
     give_way(config, HydraConfig.get().overrides.task)
     remind(config)
+    if verb not in VERBS:
+        raise BadInput(f"gate {verb!r} is not known: choose from check, {', '.join(VERBS)}")
     return VERBS[verb](instantiate(config, _convert_="all"))
 
 
@@ -106,12 +108,20 @@ def remind(config: DictConfig) -> None:
 
 
 def verb_of(arguments: list[str]) -> Callable[[DictConfig], int]:
-    """What is to be done: `gate VERB ...` takes its words off the command line, which then is Hydra's."""
+    """What is to be done: `gate VERB ...` takes its words off the command line, which then is Hydra's.
+
+    `base=REF` is short for gate.speed.base=, with the quotes that Hydra wants around HEAD~1.
+    """
     if arguments[1:2] != ["gate"]:
         return _do
     del arguments[1]
+    for place, argument in enumerate(arguments):
+        if argument.startswith("base="):
+            arguments[place] = f"gate.speed.base='{argument.removeprefix('base=')}'"
     verb = arguments.pop(1) if arguments[1:] and arguments[1].isalpha() else "check"
-    if not any(argument.startswith("+sweep=") for argument in arguments):
+    if verb in ("claims", "table"):
+        arguments.append("gate=claims")
+    elif not any(argument.startswith("+sweep=") for argument in arguments):
         arguments.append("+sweep=ci")
     return _do if verb == "check" else partial(_gate, verb)
 

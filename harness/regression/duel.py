@@ -74,13 +74,15 @@ class Pairs:
 def duel(base: Checkout, head: Checkout, minutes: float, tolerance: float) -> Pairs:
     """Compare two checkouts; Broken where the head does not run, BadInput where the base does not."""
     started, pairs = time.monotonic(), Pairs()
+    for side in (base, head):
+        side.compiled()
     while not _over(pairs, started, minutes):
         with ExitStack() as held:
-            sides = [Side(one) for one in (base, head)[:: 1 if pairs.count % 2 == 0 else -1]]
-            for side in sides:
-                held.callback(side.close)
+            sides = [Side(side) for side in (base, head)[:: 1 if pairs.count % 2 == 0 else -1]]
+            for one in sides:
+                held.callback(one.close)
             begun(sides, base)
-            ours, theirs = (next(side for side in sides if side.checkout is one) for one in (head, base))
+            ours, theirs = (next(one for one in sides if one.checkout is side) for side in (head, base))
             _meet(pairs, theirs, ours)
             for key, unit in pairs.units.items():
                 if not settled(unit.looks):

@@ -9,17 +9,19 @@ must not be green.
 
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from harness.records.case import BadInput, Case
 from harness.records.machine import describe, same_make
 from harness.records.record import Reading, Record
-from harness.regression import exact, quality
+from harness.regression import exact, history, quality
 from harness.regression.baseline import Baseline, Entry, locate, name_of
 from harness.regression.cells import weighed
 from harness.regression.ratios import Ratio, rise
 from harness.regression.speed import Speed
+from harness.regression.tell import Tell
 from harness.regression.verdict import Verdict, exit_status
 
 __all__ = ["Gate", "NoGate", "Verdict", "exit_status"]
@@ -52,7 +54,7 @@ class Gate:
     exact: the text of counted costs; None leaves that tier out. speed: how speeds are compared; None leaves it out.
     tolerance: share by which a time, or a ratio of measured values, may not rise. margin: share of a score that may be
     lost. reference: the variant that measured values are divided by. force: write a baseline though the machine was
-    disturbed.
+    disturbed. tell: who else hears of it. history: a file to which the numbers of a committed tree are added.
     """
 
     baseline: str
@@ -63,6 +65,8 @@ class Gate:
     margin: float = 0.02
     reference: str = "self_attention"
     speed: Speed | None = None
+    tell: Tell = field(default_factory=Tell)
+    history: str | None = None
 
     def check(self, cases: Sequence[Case]) -> None:
         """BadInput for whatever is wrong before anything is measured: settings, files, worlds, machines, commits."""
@@ -102,7 +106,11 @@ class Gate:
             return [_unsure("baseline", "every case", "there is nothing to compare: give the sweep some cases")]
         if self.exact:
             verdicts += exact.judge(exact.Exact.of(records), exact.Exact.load(locate(self.exact)))
-        return weighed([*verdicts, *self._speed(baseline)])
+        verdicts = weighed([*verdicts, *self._speed(baseline)])
+        if self.history:
+            history.append(Path(self.history), history.results_of(records, verdicts))
+        self.tell(verdicts)
+        return verdicts
 
     def _speed(self, baseline: Baseline) -> list[Verdict]:
         if self.speed is None:

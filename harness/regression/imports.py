@@ -55,6 +55,8 @@ def _worst(growths: Sequence[Mapping[str, float]]) -> str:
 def _more(outcome: str, rise: Rise, tolerance: float) -> str:
     if outcome != "inconclusive":
         return ""
+    if not math.isfinite(rise.half):
+        return "more pairs: gate.speed.minutes="
     pairs = pairs_to_decide(rise, tolerance)
     return (
         f"about {pairs} pairs" if pairs else "no number of pairs: it lies between half the tolerance and the tolerance"

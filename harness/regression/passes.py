@@ -6,8 +6,8 @@ that fit. Two such processes, of two commits, are asked in turn (harness/regress
 machine disturbs both. The lines are JSON.
 """
 
-import importlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -104,7 +104,8 @@ def serve(trials: Iterable["Trial"], packages: list[str], threads: int, whole: b
     """Say what there is to time, then answer until the other end closes; the exit status."""
     torch.set_num_threads(threads)
     units = [unit for trial in trials for unit in units_of(trial, whole)]
-    found = {name: str(Path(next(iter(importlib.import_module(name).__path__)))) for name in packages}
+    loaded = [name for name in packages if name in sys.modules]
+    found = {name: str(Path(next(iter(sys.modules[name].__path__)))) for name in loaded}
     _say({"protocol": PROTOCOL, "packages": found, "units": [unit.label() for unit in units]}, out)
     stage = Stage(units)
     with torch.no_grad():

@@ -1,0 +1,139 @@
+"""Claims: sentences that readers are told, each with what is measured again to see whether it still holds.
+
+A claim compares a reading of one case, or its ratio to another case's, with a limit. What takes minutes is marked
+`slow` and verified on demand. The table of the README is of the same kind: it is written from a file, and the file from
+the records of a run.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.job import run_case
+from harness.records.case import BadInput, Case
+from harness.records.record import Reading, Record
+from harness.regression.verdict import Outcome, Verdict
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence and its measure: `reading` of the case `of` ("sd15 deltaconv 1024"), over that of `over` if given.
+
+    metric: of the catalogue, which takes the reading. at_most, at_least: the limits. slow: verified on demand alone.
+    settings: other settings of the experiment for it.
+    """
+
+    say: str
+    metric: str
+    of: str
+    reading: str = ""
+    over: str | None = None
+    at_most: float = math.inf
+    at_least: float = -math.inf
+    slow: bool = False
+    settings: Mapping[str, Any] | None = None
+
+    def judge(self, of: Reading, over: Reading | None) -> Verdict:
+        """Whether it holds; inconclusive where the interval holds the limit."""
+        if of.value is None or (over is not None and not over.value):
+            why = of.reason or (over.reason if over else "") or "a ratio to zero says nothing"
+            return Verdict(self.say, self.of, "inconclusive", None, None, why, decide="a number that can be taken")
+        value, low, high = _ratio(of, over)
+        limit = self.at_most if math.isfinite(self.at_most) else self.at_least
+        asked = f"at most {limit:g}" if limit == self.at_most else f"at least {limit:g}"
+        beside = f" over {self.over}" if self.over else ""
+        told = f"{of.name} of {self.of}{beside} is {value:.4g} ({low:.4g} to {high:.4g}), claimed is {asked}"
+        outcome: Outcome = "regression"
+        if self.at_least <= low and high <= self.at_most:
+            outcome = "pass"
+        elif self.at_least <= high and low <= self.at_most:
+            outcome = "inconclusive"
+        return Verdict(self.say, self.of, outcome, value, limit, told, decide="a quieter machine, or more samples")
+
+
+@dataclass(frozen=True)
+class Claims:
+    """A file of claims. table: the file of the README's numbers. readme: where they stand. slow: verify all."""
+
+    claims: Sequence[Mapping[str, Any]]
+    table: str = "pkg://conf/gate/table.json"
+    readme: str | None = "README.md"
+    labels: Mapping[str, str] | None = None
+    store: str = "outputs/quality"
+    slow: bool = False
+
+    def check(self, cases: Sequence[Case]) -> None:
+        """BadInput for a file without claims, or one that is none."""
+        list(self._each())
+
+    def __call__(self, records: Sequence[Record]) -> list[Verdict]:
+        """Claims take their own measurements: `verify`."""
+        raise BadInput("claims are verified by `python -m harness gate claims`, and are no gate of a sweep")
+
+    def verify(self, experiment: Any) -> Iterator[Verdict]:
+        """A verdict a claim, as it is measured; slow ones are left out unless they are asked for."""
+        taken: dict[object, Record] = {}
+        for claim in list(self._each()):
+            if claim.slow and not self.slow:
+                continue
+            found = []
+            for case in filter(None, (claim.of, claim.over)):
+                key = (case, claim.metric, str(claim.settings))
+                if key not in taken:
+                    taken[key] = _measured(experiment, claim, case)
+                found.append(_reading(taken[key], claim))
+            yield claim.judge(found[0], found[1] if claim.over else None)
+
+    def left_out(self) -> int:
+        """Claims that are slow, and not asked for."""
+        return 0 if self.slow else sum(claim.slow for claim in self._each())
+
+    def _each(self) -> Iterator[Claim]:
+        if not self.claims:
+            raise BadInput("the file of claims is empty, so nothing would be verified: add a claim to it")
+        for number, fields in enumerate(self.claims, 1):
+            try:
+                claim = Claim(**fields)
+            except TypeError as error:
+                raise BadInput(
+                    f"claim {number} is none ({error}): it has say, metric, of, and at_most or at_least"
+                ) from error
+            if math.isfinite(claim.at_most) == math.isfinite(claim.at_least):
+                raise BadInput(f"claim {claim.say!r} needs one of at_most and at_least, as a number")
+            for case in filter(None, (claim.of, claim.over)):
+                if len(case.split()) != 3:
+                    raise BadInput(f"claim {claim.say!r} names the case {case!r}: write MODEL VARIANT SIZE")
+            yield claim
+
+
+def _measured(experiment: Any, claim: Claim, case: str) -> Record:
+    """A record of that case with that metric alone."""
+    model, variant, size = case.split()
+    wanted = {"models": [model], "variants": [variant], "resolutions": [size], "metrics": [claim.metric]}
+    (job,) = replace(experiment, **wanted, cpu_limits=None, **(claim.settings or {})).jobs()
+    return run_case(job)
+
+
+def _reading(record: Record, claim: Claim) -> Reading:
+    """The claim's reading, or a dash that says why it is not there."""
+    name = claim.reading or claim.metric
+    found = record.reading(name)
+    why = record.reason or f"{claim.metric} takes no reading {name}"
+    return found or Reading(claim.metric, name, None, "1", "neither", "none", reason=why)
+
+
+def _ratio(of: Reading, over: Reading | None) -> tuple[float, float, float]:
+    """Value and interval; intervals of a ratio add in squares of logarithms."""
+    assert of.value is not None
+    if over is None:
+        return of.value, of.value if of.low is None else of.low, of.value if of.high is None else of.high
+    assert over.value is not None
+    value, half = of.value / over.value, math.hypot(_log_half(of), _log_half(over))
+    return value, value * math.exp(-half), value * math.exp(half)
+
+
+def _log_half(reading: Reading) -> float:
+    if not reading.low or not reading.high or reading.low <= 0:
+        return 0.0
+    return math.log(reading.high / reading.low) / 2

@@ -1,0 +1,101 @@
+"""The README's table of how good teachers and students are: written from a file of numbers, and that from records."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.records.case import BadInput, Resolution
+from harness.records.record import Record
+from harness.records.store import write_whole
+
+BEGIN, END = "<!-- written by `python -m harness gate table` -->", "<!-- end of what is written -->"
+COLUMNS = {"attributes": "attributes right", "clip_score": "CLIP score", "fdd": "FDD", "ds": "DS"}
+DECIMALS = {"attributes": 1, "clip_score": 1, "fdd": 1, "ds": 2}
+
+Rows = list[dict[str, Any]]
+
+
+def rows_of(records: Sequence[Record]) -> Rows:
+    """Model, variant, resolution and values of every record that has all columns."""
+    found: Rows = []
+    for record in records:
+        readings = {name: record.reading(name) for name in COLUMNS}
+        values = {name: reading.value for name, reading in readings.items() if reading is not None}
+        if len(values) == len(COLUMNS) and None not in values.values():
+            case = record.case
+            found.append({"model": case.model, "resolution": str(case.resolution), "variant": case.variant, **values})
+    if not found:
+        raise BadInput(
+            f"no record there has {', '.join(COLUMNS)}: run `python -m harness +sweep=quality` first, or give its "
+            "folder with gate.store=FOLDER"
+        )
+    return found
+
+
+def table(rows: Rows, labels: Mapping[str, str]) -> str:
+    """Markdown; a model's name and size stand once, teachers first."""
+    order = {name: place for place, name in enumerate(labels)}
+    placed = sorted(
+        rows, key=lambda r: (r["model"] != "tiny_sd", r["model"], Resolution.parse(r["resolution"]), _place(r, order))
+    )
+    lines = [f"| model | pixels | variant | {' | '.join(COLUMNS.values())} |", "| --- | ---: | --- |" + " ---: |" * 4]
+    before = ("", "")
+    for row in placed:
+        here = (row["model"], row["resolution"])
+        names = (f"`{here[0]}` " if here[0] != before[0] else "", f"{here[1]} " if here != before else "")
+        numbers = " | ".join(_shown(name, row[name]) for name in COLUMNS)
+        lines.append(f"| {names[0]}| {names[1]}| {labels.get(row['variant'], row['variant'])} | {numbers} |")
+        before = here
+    return "\n".join(lines)
+
+
+def load(path: Path) -> Rows:
+    """The numbers in a file; BadInput for another text."""
+    try:
+        rows: Rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        if not all({"model", "resolution", "variant", *COLUMNS} <= row.keys() for row in rows):
+            raise ValueError("a row lacks a column")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"{str(path)!r} holds no table ({error}): write it with `python -m harness gate table`"
+        ) from error
+    return rows
+
+
+def save(path: Path, rows: Rows, taken: Mapping[str, Any]) -> None:
+    """A row a line."""
+    lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
+    write_whole(path, f'{{\n "taken": {json.dumps(dict(taken))},\n "rows": [\n{lines}\n ]\n}}\n')
+
+
+def standing(readme: Path) -> str:
+    """What stands between the marks; BadInput where there are none."""
+    _, text, _ = _split(readme)
+    return text.strip()
+
+
+def write(readme: Path, text: str) -> None:
+    """Put it between the marks."""
+    before, _, after = _split(readme)
+    write_whole(readme, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def _split(readme: Path) -> tuple[str, str, str]:
+    try:
+        whole = readme.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{str(readme)!r} cannot be read ({error.strerror}): give gate.readme=FILE, or null") from error
+    before, begin, rest = whole.partition(BEGIN)
+    text, end, after = rest.partition(END)
+    if not begin or not end:
+        raise BadInput(f"{str(readme)!r} lacks the marks {BEGIN} and {END}: put them around its table")
+    return before, text, after
+
+
+def _place(row: Mapping[str, Any], order: Mapping[str, int]) -> tuple[int, str]:
+    return order.get(row["variant"], len(order)), row["variant"]
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{100 * value:.1f} %" if name == "attributes" else f"{value:.{DECIMALS[name]}f}"
