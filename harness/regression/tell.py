@@ -39,7 +39,7 @@ def junit(verdicts: Sequence[Verdict]) -> str:
     for cell in cells(verdicts):
         counts = {"failures": "regression", "errors": "inconclusive"}
         told = {name: str(sum(v.outcome == outcome for v in cell.verdicts)) for name, outcome in counts.items()}
-        suite = ElementTree.SubElement(root, "testsuite", name=cell.case, tests=str(len(cell.verdicts)), **told)
+        suite = ElementTree.SubElement(root, "testsuite", {"name": cell.case, "tests": str(len(cell.verdicts))} | told)
         for verdict in cell.verdicts:
             name = f"{verdict.tier}: {verdict.name}"
             test = ElementTree.SubElement(suite, "testcase", classname=cell.case, name=name)
