@@ -128,6 +128,7 @@ def run_case(job: Job) -> Record:
         for name in (name for name in job.case.metrics if name not in job.counted):
             taken.take(job.metrics[name], trial)
         taken.attempt(lambda: taken.artifacts.update(_keep_images(trial, job)))
+        taken.attempt(lambda: taken.note_again(trial))
     elif taken.status == "ok":
         taken.status, taken.reason = "out_of_memory", f"not tried: {job.spared}"
     return Record(
@@ -161,6 +162,11 @@ class _Taken:
     def take(self, metric: Metric, trial: Trial) -> None:
         """A metric's readings, all or none."""
         self.attempt(lambda: self.readings.extend([replace(reading, origin=self.origin) for reading in metric(trial)]))
+
+    def note_again(self, trial: Trial) -> None:
+        """What mixers say of a site once they have run there: the layout that was faster, for one."""
+        seats = trial.seats() if self.sites else {}
+        self.sites = [replace(site, note=seats[site.path].mixer.note(site.grid)) for site in self.sites]
 
     def attempt(self, action: Callable[[], object]) -> None:
         """Do it, unless a failure has ended the case before; note its own."""

@@ -10,12 +10,14 @@ import pytest
 import tiny_pipelines
 import torch
 
-from baselines import LinFusionAttention, SelfAttention
+from baselines import DepthwiseConvolution, LinFusionAttention, SelfAttention
 from harness.console import Console
+from harness.counted.flops import Flops
 from harness.distillation.recipe import Recipe
 from harness.distillation.stages import EndToEnd, Layerwise
 from harness.distillation.training import Schedule
 from harness.experiment import Catalog, Experiment
+from harness.measured.latency import Latency
 from harness.models.unet import UNetModel
 from harness.records.case import BadInput
 from harness.records.record import Reading
@@ -86,6 +88,7 @@ def made(tmp_path):
     variants = {
         "self_attention": partial(SelfAttention.for_site),
         "linfusion": partial(LinFusionAttention.for_site, inherit=False),
+        "depthwise": partial(DepthwiseConvolution.for_site, kernel_size=3),
     }
 
     def make(metrics, **settings):
@@ -200,6 +203,17 @@ def test_what_memory_refused_is_not_tried_again_on_this_machine_but_on_a_larger_
         run(made({"fails": Grows(torch.OutOfMemoryError("full"))}, resolutions=[64, 96]), streams()[0])
         asked.append(gigabytes)
     assert asked == [64, 16, 16, 64, 80]
+
+
+def test_the_record_says_which_layout_a_convolution_took(made, tmp_path):
+    metrics = {"flops": Flops(), "latency": Latency(seconds=0.01, least=1)}
+    experiment = made(metrics, variants=["depthwise"], resolutions=[32])
+    assert run(experiment, streams()[0]) == 0
+    (record,) = Store(tmp_path / "out", print).records()
+    assert record.sites
+    for site in record.sites:
+        height, width = site.grid
+        assert f" at {height}x{width} on cpu, which was tried to be faster" in site.note
 
 
 def test_the_first_images_are_kept_with_their_prompts(made, tmp_path):
