@@ -33,9 +33,10 @@ def min_snr(schedule: Any, times_B: Tensor, gamma: float) -> Tensor:
     snr = alphas / (1 - alphas)
     kind = schedule.config.prediction_type
     capped = snr.clamp(max=gamma)
+    weights_B: Tensor = capped / (snr + 1) if kind == "v_prediction" else capped
     if kind == "epsilon":
-        return torch.where(snr > 0, capped / snr.clamp(min=1e-30), torch.ones_like(snr)).float()
-    return (capped / (snr + 1) if kind == "v_prediction" else capped).float()
+        weights_B = torch.where(snr > 0, capped / snr.clamp(min=1e-30), torch.ones_like(snr))
+    return weights_B.float()
 
 
 def weighted(made_BChw: Tensor, wanted_BChw: Tensor, weights_B: Tensor | None) -> Tensor:
