@@ -169,7 +169,8 @@ def _brief(own: Sequence[Group], scored: Sequence[Group], size: Resolution, rati
         for series in order
         if series.variant != REFERENCE
     )
-    n = min((point.reading.n for group in scored for point in group.at(size).values()), default=0)
+    taken = (point.reading for group in scored for point in group.at(size).values())
+    n = max((reading.n for reading in taken if reading.value is not None), default=0)
     return Brief(own[0].model, size, rows, refused, n, open=False)
 
 

@@ -77,8 +77,9 @@ class Attributes:
         scenes = [scene for scene in held_out_scenes(trial.case.n) for _ in trial.case.seeds][: trial.case.n]
         captions = [scene.caption for scene in scenes]
         found = scores(scenes, trial.images(), load(PROBE))
-        chance = scores(scenes, trial.images().roll(1, 0), load(PROBE))["attributes"].mean()
+        chance = scores(scenes, trial.images().roll(len(trial.case.seeds), 0), load(PROBE))["attributes"].mean()
         details: dict[str, Any] = {kind: float(found[kind].mean()) for kind in KINDS} | {"chance": float(chance)}
+        details["margin"] = self.margin * float(found["attributes"].mean())
         details["categories"] = _by_category(scenes, found["attributes"])
         told: list[tuple[str, Tensor, list[str], dict[str, Any]]] = [
             ("attributes", found["attributes"], captions, details),
@@ -102,7 +103,7 @@ class Attributes:
                 low=max(0.0, mean.low),
                 high=min(1.0, mean.high),
                 samples=tuple(values.tolist()),
-                details=more | {"margin": self.margin * mean.value} | units_of(captions),
+                details=more | units_of(captions),
             )
 
 

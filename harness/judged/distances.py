@@ -1,7 +1,9 @@
 """What other distances say beside FDD: KD, CMMD, the overlap of both sets, and FD without the bias of few images.
 
 If a difference of FDD is real, KD and CMMD, which do not grow as images become fewer, say so too; precision and density
-fall where images are bad, recall and coverage where they are few of a kind. Shapes: N, M images, D features.
+fall where images are bad, recall and coverage where they are few of a kind. Real images of other captions are taken
+where the world holds as many: one of the same caption is nearer than chance, and would draw KD and CMMD below zero.
+Shapes: N, M images, D features.
 """
 
 from collections.abc import Iterator
@@ -41,11 +43,12 @@ class Distances:
             for name in ("kd", "cmmd", *OVERLAPS, "fd_infinite"):
                 yield Reading(self.name, name, None, "1", _better(name), name, trial.case.n, reason=why)
             return
-        world, images, references = trial.world, trial.images(), trial.references()
-        prompts = trial.prompts, world.prompts(len(references))
+        world, images = trial.world, trial.images()
+        references, names, whose = _references(trial)
+        prompts = trial.prompts, names
         dino = world.dino.features(images), world.dino.features(references)
         clip = units(world.clip.images(images).double()), units(world.clip.images(references).double())
-        where = f"ref={world.name} n={len(images)}/{len(references)}"
+        where = f"ref={world.name} of {whose} captions n={len(images)}/{len(references)}"
         yield self._kernel("kd", dino, cubic, 1.0, prompts, f"kd (x.y/D+1)^3 unbiased {world.dino.protocol} {where}")
         told = f"cmmd gaussian sigma=10 x1000 unbiased {world.clip.protocol} {where}"
         yield self._kernel("cmmd", clip, gaussian, SCALE, prompts, told)
@@ -112,6 +115,14 @@ class Distances:
             high=found.value.high,
             details={"slope": found.slope, "r2": found.r2},
         )
+
+
+def _references(trial: "Trial") -> tuple[Tensor, list[str], str]:
+    """As many real images as there are images, their captions, and whether these are others or the same."""
+    n, world = trial.case.n, trial.world
+    if world.held(2 * n) < 2 * n:
+        return trial.references(), world.prompts(n), "the same"
+    return trial.references(2 * n)[n:], world.prompts(2 * n)[n:], "other"
 
 
 def _better(name: str) -> Better:

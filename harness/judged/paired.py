@@ -87,7 +87,8 @@ class Paired:
             yield self._reading(trial, 3, lpips, (student, teacher), "lpips torchmetrics alex")
         else:
             why = f"AlexNet's weights are not at hand: put {LPIPS_WEIGHTS} into torch's cache"
-            yield Reading(self.name, "lpips", None, "1", "lower", "lpips torchmetrics alex", reason=why)
+            n = trial.case.n
+            yield Reading(self.name, "lpips", None, "1", "lower", "lpips torchmetrics alex", n, reason=why)
 
     def _teacher(self, trial: "Trial") -> Tensor:
         """The images of the same prompts and seeds by the model's own attention; the last setting's are kept."""

@@ -9,6 +9,7 @@ import torch
 
 from harness.features.clip import ClipExtractor
 from harness.features.dino import DinoExtractor
+from harness.judged.attributes import Attributes
 from harness.judged.checks import blurred, noisy, untrusted_distance, untrusted_score
 from harness.judged.distances import Distances
 from harness.judged.fdd import Fdd
@@ -150,7 +151,8 @@ def test_worse_images_are_worse_by_every_distance(world):
         assert same[name].low <= same[name].value <= same[name].high
     for name in ("recall", "coverage"):  # one outlier's wide ball holds even noise: precision may miss it
         assert same[name].value > worse[name].value
-    assert same["precision"].value == same["recall"].value == 1.0
+    assert " of other captions n=64/64" in same["kd"].protocol
+    assert abs(same["kd"].value) < 0.1 < worse["kd"].value
     assert same["fd_infinite"].value is None
     assert "ask for more than 256" in same["fd_infinite"].reason
 
@@ -194,6 +196,18 @@ def test_the_embedded_world_passes_the_checks_of_fdd(world):
     (reading,) = Fdd()(trial(world, lambda x: x))
     assert "untrusted" not in reading.details
     assert reading.details["margin"] == pytest.approx(0.25 * reading.value)
+
+
+def test_prompt_following_is_read_by_category_where_far_places_must_agree(world):
+    found = readings(Attributes(), world, lambda x: x)
+    wrong = readings(Attributes(), world, lambda x: x.roll(8, 0))
+    assert list(found)[:2] == ["attributes", "scenes_right"]
+    far = {f"attributes_{category}" for category in ("count", "place", "pair", "mirror")}
+    assert far == set(found) - {"attributes", "scenes_right"}
+    assert all(found[name].value > 0.9 > 0.5 > wrong[name].value for name in far)
+    assert sum(found[name].n for name in far) <= found["attributes"].n == 64
+    assert "margin" in found["attributes"].details
+    assert all("margin" not in found[name].details for name in far)
 
 
 def test_an_extractor_that_sees_no_noise_is_not_trusted(world):
