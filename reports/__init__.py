@@ -2,9 +2,11 @@
 
 from reports import render
 render("outputs/resolution")      # -> outputs/resolution/report.html, with readings.csv and summary.md beside it
+render_comparison("before", "after")    # -> after/comparison.html and comparison.md
 """
 
+from reports.comparison_page import render_comparison
 from reports.page import render
 from reports.read import BadStore, load
 
-__all__ = ["BadStore", "load", "render"]
+__all__ = ["BadStore", "load", "render", "render_comparison"]

@@ -52,8 +52,8 @@ class Difference:
     @property
     def text(self) -> str:
         """`CLIP score −1.2 (−1.4 to −1.0)`."""
-        ends = (_signed(end, self.unit).removesuffix(" points") for end in (self.estimate.low, self.estimate.high))
-        told = f"{spoken(self.name)} {_signed(self.estimate.value, self.unit)} ({' to '.join(ends)})"
+        ends = (signed(end, self.unit).removesuffix(" points") for end in (self.estimate.low, self.estimate.high))
+        told = f"{spoken(self.name)} {signed(self.estimate.value, self.unit)} ({' to '.join(ends)})"
         return f"{told}, {self.judged}" if self.verdict else told
 
     @property
@@ -61,7 +61,7 @@ class Difference:
         """`within the margin of 1.8`, `beyond` it, or how many images would tell."""
         if self.verdict is None or self.margin is None:
             return ""
-        margin = f"the margin of {_signed(self.margin, self.unit).removeprefix('+')}"
+        margin = f"the margin of {signed(self.margin, self.unit).removeprefix('+')}"
         if self.verdict.outcome != "inconclusive":
             return f"{'within' if self.verdict.outcome == 'pass' else 'beyond'} {margin}"
         needed = self.verdict.needed
@@ -254,7 +254,7 @@ def _number(reading: Reading, name: str) -> float | None:
     return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
-def _signed(value: float, unit: str) -> str:
+def signed(value: float, unit: str) -> str:
     """A difference in words; of shares it is in percentage points."""
     size = f"{100 * abs(value):.2g} points" if unit == "share" else human(abs(value), unit, 2)
     return ("+" if value > 0 else "−" if value < 0 else "") + size

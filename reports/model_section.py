@@ -53,7 +53,7 @@ def model_section(
     return ModelSection(
         name=name,
         answer=said,
-        picture=_picture(tradeoffs, said),
+        picture=shown_first(tradeoffs, said),
         row=_images(sheets, said),
         briefs=told,
         advice=tuple(_advice(brief, held, folder) for brief in told if brief.open),
@@ -69,7 +69,7 @@ def model_section(
     )
 
 
-def _picture(tradeoffs: Sequence[charts.Chart], said: Answer) -> charts.Chart | None:
+def shown_first(tradeoffs: Sequence[charts.Chart], said: Answer) -> charts.Chart | None:
     """Quality against cost at the size that decides: of the best known score and the price that people feel."""
     here = [one for one in tradeoffs if said.size is not None and one.size == str(said.size)]
 

@@ -34,7 +34,7 @@ def render(folder: str | Path, asked: Collection[str] = ()) -> Path:
     everything = groups(store.records)
     names = _models(store.records, asked)
     sections = _sections(names, store, everything)
-    text = _environment().get_template("report.html").render(**_context(store, sections, everything, asked))
+    text = environment().get_template("report.html").render(**_context(store, sections, everything, asked))
     path = store.folder / "report.html"
     try:
         files.export(store, summary_text(sections, _headline(store, names), _asked_words(store.records, asked)))
@@ -60,7 +60,8 @@ def _sections(names: Sequence[str], store: read.Store, everything: Sequence[Grou
     return [model_section(name, held[name], own.get(name, []), colours, store.folder, room) for name in names]
 
 
-def _environment() -> "jinja2.Environment":
+def environment() -> "jinja2.Environment":
+    """Templates that escape everything foreign."""
     import jinja2
 
     found = jinja2.Environment(
@@ -114,7 +115,7 @@ def _context(
         "sheets": [_sheet_data(sheet, colours) for sheet in sheets],
         "readings": packed(_long(records, {p.text: p.mark for p in marks}, colours)),
         "total_readings": sum(len(r.readings) for r in records),
-        **_inlined(),
+        **inlined(),
     }
 
 
@@ -124,7 +125,7 @@ def _sites(names: Sequence[str], records: Sequence[Record]) -> list[tuple[str, l
 
 
 @cache
-def _inlined() -> dict[str, Any]:
+def inlined() -> dict[str, Any]:
     """Our own style and script, and plotly.js: the only text that goes into the page unescaped."""
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs

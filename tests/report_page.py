@@ -20,10 +20,10 @@ class Page(HTMLParser):
         self._packed: dict[str, str] = {}
         self._script = ""
         self.feed(path.read_text(encoding="utf-8"))
-        payload = self.unpacked("payload")
+        payload = self.unpacked("payload")  # raises where the page has none
         self.figures: list[dict[str, Any]] = [json.loads(text) for text in payload["figures"]]
         self.sheets: list[dict[str, Any]] = payload["sheets"]
-        self.readings: list[list[Any]] = self.unpacked("long")
+        self.readings: list[list[Any]] = self.unpacked("long") if "long" in self._packed else []
         for part in payload["parts"]:
             self.feed(part)
         self.text = " ".join(self.text.split())

@@ -1,22 +1,32 @@
 """Trackers show the records to others; the records stay the truth. MLflow: a parent run a sweep, a child run a case.
 
 What was tracked is remembered beside the records (`tracked.json`: a digest of each record and of the report), so that
-a run with nothing new does not even import mlflow, and a server that was away gets at the next run what it missed.
+a run with nothing new does not even import mlflow, and a server that was away gets at the next run what it missed. That
+memory may be lost: each run carries what it was written from as a tag.
 """
 
 import hashlib
 import json
+import os
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from harness.records.case import BadInput
 from harness.records.record import Record
 from harness.records.store import write_whole
-from harness.tracking import mirror
+from harness.records.typed import reader
+from harness.tracking import database, mirror
+from harness.tracking.patience import Progress, TooSlow, with_patience
+from reports.tradeoff_picture import pictures
 
 MEMORY = "tracked.json"
+MANY = 10**9
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 
 
 class Tracker(Protocol):
@@ -37,58 +47,111 @@ class NoTracker:
 
 @dataclass(frozen=True)
 class MlflowTracker:
-    """Tracks to `uri`; None is a sqlite file with a folder of artifacts, both beside the store's folder."""
+    """Tracks to `uri`, or to $MLFLOW_TRACKING_URI; without either to a sqlite file beside the store's folder.
+
+    experiment: None is $MLFLOW_EXPERIMENT_NAME, or `deltabench`.
+    """
 
     uri: str | None = None
-    experiment: str = "deltabench"
+    experiment: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise BadInput for an address that MLflow has no way to."""
+        address = self.address
+        if address is None:
+            return
+        scheme = urlsplit(address).scheme.partition("+")[0] if isinstance(address, str) else ""
+        if scheme not in SCHEMES:
+            known = ", ".join(f"{name}:" for name in SCHEMES)
+            raise BadInput(
+                f"tracker.uri={address!r} is no address of an MLflow server or database: give one that begins with "
+                f"{known} or null for a sqlite file beside the outputs, or tracker=none"
+            )
+
+    @property
+    def address(self) -> str | None:
+        """Where to, if not beside the outputs."""
+        return self.uri if self.uri is not None else os.environ.get("MLFLOW_TRACKING_URI") or None
+
+    @property
+    def name(self) -> str:
+        """Of the experiment."""
+        return self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "deltabench"
 
     def track(self, records: Sequence[Record], folder: Path, report: Path | None) -> str | None:
         """Track records and report unless their content was tracked before; return a warning if MLflow failed."""
         folder = folder.resolve()
-        database = None if self.uri else folder.parent / "mlflow.db"
-        uri = self.uri or f"sqlite:///{database}"
-        memory = _Memory.load(folder, uri) if database is None or database.exists() else _Memory()
-        pending = [record for record in records if memory.contents.get(record.case.key) != _content(record)]
-        page = _digest(report.read_bytes()) if report else memory.report
-        if not pending and page == memory.report:
+        beside = None if self.address else folder.parent / "mlflow.db"
+        sweep = _Sweep(self.address or f"sqlite:///{beside}", self.name, beside, records, folder, report)
+        if sweep.is_tracked():
             return None
         with mirror.brief_and_quiet():
+            known: tuple[type[Exception], ...] = (*mirror.failures(), TooSlow)
             try:
-                if database is not None and not database.exists():
-                    mirror.make_database(database)
-                runs = mirror.Mirror(uri, self.experiment, None if self.uri else folder.parent / "mlflow-artifacts")
-                self._log(runs, records, pending, memory, folder, uri)
-                runs.close(records, report if page != memory.report else None)
-            except mirror.failures() as error:
-                missing = sum(memory.contents.get(record.case.key) != _content(record) for record in records)
+                sweep.prepare()
+                with_patience(sweep.write)
+            except known as error:
+                missing = sum(sweep.memory.contents.get(record.case.key) != _content(record) for record in records)
                 return (
-                    f"MLflow at {_public(uri)} failed ({_root(error)}): {missing} of {len(records)} records are not "
-                    f"tracked; they stay in {folder.name!r} and are tracked at the next run"
+                    f"MLflow at {_public(sweep.uri)} failed ({_root(error)}): {missing} of {len(records)} records are "
+                    f"not tracked; they stay in {folder.name!r} and are tracked at the next run"
                 )
-        memory.report = page
-        memory.save(folder, uri)
         return None
 
-    def _log(
+
+class _Sweep:
+    """One folder on its way to one server."""
+
+    def __init__(
         self,
-        runs: mirror.Mirror,
-        records: Sequence[Record],
-        pending: Sequence[Record],
-        memory: "_Memory",
-        folder: Path,
         uri: str,
+        experiment: str,
+        beside: Path | None,
+        records: Sequence[Record],
+        folder: Path,
+        report: Path | None,
     ) -> None:
-        """Each pending record to its run, remembered one by one; all of them where the server has lost the sweep."""
-        parent = runs.open(memory.parent, folder.name, records)
-        if parent != memory.parent:
-            pending = records
-            memory.parent, memory.report = parent, ""
-            memory.contents.clear()
-            memory.save(folder, uri)
-        for record in pending:
-            runs.log(record, folder)
-            memory.contents[record.case.key] = _content(record)
-            memory.save(folder, uri)
+        self.uri, self._experiment, self._beside = uri, experiment, beside
+        self._records, self._folder, self._report = records, folder, report
+        self.memory = _Memory.load(folder, uri) if beside is None or beside.exists() else _Memory()
+        self._page = _digest(report.read_bytes()) if report else self.memory.report
+
+    def is_tracked(self) -> bool:
+        """Whether all of it is there, as far as is remembered; a file beside the outputs is asked itself."""
+        same = all(self.memory.contents.get(record.case.key) == _content(record) for record in self._records)
+        if not same or self._page != self.memory.report:
+            return False
+        if self._beside is None or not self.memory.parent:
+            return True
+        return _children(self._beside, self.memory.parent) >= len(self.memory.contents)
+
+    def prepare(self) -> None:
+        """Lay out the file beside the outputs, where there is none."""
+        if self._beside is not None and not self._beside.exists():
+            database.make_database(self._beside)
+
+    def write(self, progress: Progress) -> None:
+        """Each record that the server lacks to its run, remembered one by one; then the parent."""
+        with database.reached(self._beside) if self._beside else nullcontext(self.uri) as uri:
+            artifacts = self._folder.parent / "mlflow-artifacts" if self._beside else None
+            runs = mirror.Mirror(uri, self._experiment, artifacts)
+            parent = runs.open(self.memory.parent, self._folder, self._records)
+            if parent != self.memory.parent:
+                self.memory.parent, self.memory.report = parent, ""
+            self.memory.contents = dict(runs.contents)
+            progress()
+            for record in self._records:
+                content = _content(record)
+                if self.memory.contents.get(record.case.key) != content:
+                    runs.log(record, self._folder, content)
+                    self.memory.contents[record.case.key] = content
+                    self.memory.save(self._folder, self.uri)
+                    progress()
+            changed = self._page != self.memory.report
+            figures = pictures(self._records) if changed and self._report else {}
+            runs.close(self._records, self._report if changed else None, _first_words(self._folder), figures)
+        self.memory.report = self._page
+        self.memory.save(self._folder, self.uri)
 
 
 @dataclass
@@ -101,20 +164,48 @@ class _Memory:
 
     @classmethod
     def load(cls, folder: Path, uri: str) -> "_Memory":
-        """What was saved; an empty memory if that is missing or unreadable."""
+        """What was saved; an empty memory if that is missing or damaged."""
         try:
-            return cls(**json.loads((folder / MEMORY).read_text(encoding="utf-8"))[_digest(uri.encode())])
-        except (OSError, ValueError, KeyError, TypeError):
+            kind: Any = cls
+            found = reader(kind)(_servers(folder)[_digest(uri.encode())], "")
+        except (ValueError, KeyError):
             return cls()
+        return found if isinstance(found, cls) else cls()
 
     def save(self, folder: Path, uri: str) -> None:
         """Keep it beside what is known of other servers, each named by a digest: its URI may hold a password."""
-        path = folder / MEMORY
-        try:
-            servers = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            servers = {}
-        write_whole(path, json.dumps(servers | {_digest(uri.encode()): asdict(self)}, indent=1, sort_keys=True) + "\n")
+        known = _servers(folder) | {_digest(uri.encode()): asdict(self)}
+        write_whole(folder / MEMORY, json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def _servers(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / MEMORY).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _children(path: Path, parent: str) -> int:
+    """How many runs of that parent a sqlite file holds that nobody has deleted; more than any if it will not say."""
+    query = (
+        "SELECT count(*) FROM tags JOIN runs ON tags.run_uuid = runs.run_uuid "
+        "WHERE tags.key = ? AND tags.value = ? AND runs.lifecycle_stage = 'active'"
+    )
+    try:
+        with closing(sqlite3.connect(path, timeout=1)) as connection:
+            return int(connection.execute(query, (mirror.PARENT_TAG, parent)).fetchone()[0])
+    except sqlite3.Error:
+        return MANY
+
+
+def _first_words(folder: Path) -> str:
+    """The answer as summary.md begins with it, before its tables."""
+    try:
+        text = (folder / "summary.md").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    return text.partition("\n## ")[0].strip()[:4000]
 
 
 def _content(record: Record) -> str:

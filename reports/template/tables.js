@@ -99,7 +99,7 @@
   const long = document.getElementById("long-table");
   const EACH = 200;
   async function openLong() {
-    if (!long.open || long.dataset.filled) return;
+    if (!long?.open || long.dataset.filled) return;
     long.dataset.filled = "yes";
     const all = JSON.parse(await page.unpack("long"));
     const box = page.make("input", { type: "search", placeholder: "filter, e.g. deltaconv 1024 latency" });
@@ -145,6 +145,6 @@
     long.append(box, page.make("div", { className: "wide", tabIndex: 0 }, table), more);
     show();
   }
-  long.addEventListener("toggle", openLong);
+  long?.addEventListener("toggle", openLong);
   ready(document.body);
 })();

@@ -1,20 +1,38 @@
 """MLflow mirrors the store: once per content, again after a change, and never at the price of the sweep."""
 
+import contextlib
 import json
+import shutil
 import socket
+import sqlite3
+import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
+from harness.records.case import BadInput, Resolution
 from harness.records.record import Reading
+from harness.tracking import track
+from harness.tracking.database import make_database
+from harness.tracking.patience import with_patience
 from harness.tracking.track import MlflowTracker, NoTracker
 
 
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory):
+    """An empty database, which takes seconds to lay out."""
+    path = tmp_path_factory.mktemp("laid_out") / "mlflow.db"
+    make_database(path)
+    return path
+
+
 @pytest.fixture
-def store_folder(tmp_path):
+def store_folder(tmp_path, laid_out):
     folder = tmp_path / "outputs" / "resolution"
     folder.mkdir(parents=True)
+    shutil.copy(laid_out, folder.parent / "mlflow.db")
     return folder
 
 
@@ -34,8 +52,6 @@ def files_of(folder, run):
 
 
 def with_image(record, folder):
-    from dataclasses import replace
-
     from PIL import Image
 
     path = folder / "images" / record.case.key / "0.png"
@@ -44,9 +60,18 @@ def with_image(record, folder):
     return replace(record, artifacts={"image/0": str(path.relative_to(folder)), "image/1": "images/gone.png"})
 
 
+def made_well(make_record):
+    """A record with a variant spelled out, a noisy timing, and a commit."""
+    spelled = json.dumps({"mixer": "deltaconv.Block", "parameters": {"kernel_size": 5}})
+    noisy = {"details": {"noisy": "busy"}}
+    record = make_record(mixer=spelled)
+    readings = tuple(replace(r, **noisy) if r.name == "latency" else r for r in record.readings)
+    return replace(record, readings=readings, machine=record.machine | {"commit": "abc"})
+
+
 def test_a_sweep_becomes_a_parent_run_with_a_child_a_case_and_stays_one(store_folder, make_record, capsys):
     dash = Reading("fdd", "fdd", None, "1", "lower", "fdd/v1", reason="too few images")
-    good = with_image(make_record(), store_folder)
+    good = with_image(made_well(make_record), store_folder)
     bad = make_record(readings=(dash,), variant="linfusion", status="failed", reason="it broke")
     report = store_folder / "report.html"
     report.write_text("<html>")
@@ -55,7 +80,7 @@ def test_a_sweep_becomes_a_parent_run_with_a_child_a_case_and_stays_one(store_fo
     assert tracker.track([good, bad], store_folder, report) is None
     parent, *children = runs_of(store_folder)
     assert parent.data.tags["mlflow.runName"] == "resolution"
-    assert parent.data.metrics == {"cases.ok": 1, "cases.failed": 1}
+    assert {"cases.ok", "cases.failed", "latency/tiny_sd self_attention"} <= parent.data.metrics.keys()
     assert parent.info.status == "FAILED"
     assert files_of(store_folder, parent)["report.html"].read_text() == "<html>"
     by_key = {child.data.tags["key"]: child for child in children}
@@ -63,7 +88,14 @@ def test_a_sweep_becomes_a_parent_run_with_a_child_a_case_and_stays_one(store_fo
     assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
 
     child = by_key[good.case.key]
-    assert child.data.params == {name: str(value) for name, value in good.case.identity().items()}
+    assert {"width": "64", "height": "64", "n": "4", "seeds": "[0]"}.items() <= child.data.params.items()
+    assert child.data.params["variant.kernel_size"] == "5"
+    assert "mixer" not in child.data.params
+    assert child.data.metrics["system/threads"] == 2
+    assert child.data.tags["noisy"] == "latency: busy"
+    assert child.data.tags["mlflow.source.git.commit"] == "abc"
+    (world,) = child.inputs.dataset_inputs
+    assert (world.dataset.name, json.loads(world.dataset.profile)["prompts"]) == ("shapes", 4)
     assert child.data.metrics["latency"] == 10.0
     assert child.data.metrics["latency.low"] == 9.8
     assert child.data.metrics["latency.high"] == 10.2
@@ -98,8 +130,6 @@ def tracked_again(tracker, records, folder, report):
 
 def tracked_after_a_change(tracker, record, folder, report):
     """A record that gained a reading goes into the run that it had."""
-    from dataclasses import replace
-
     more = replace(record, readings=(*record.readings, Reading("ds", "ds", 3.5, "1", "higher", "ds/v1")))
     assert tracker.track([more], folder, report) is None
     runs = runs_of(folder)
@@ -109,12 +139,100 @@ def tracked_after_a_change(tracker, record, folder, report):
 
 def tracked_after_a_kill(tracker, record, folder, report):
     """Killed after the run was written and before that was remembered: found again by its key."""
-    memory = json.loads((folder / "tracked.json").read_text())
-    for server in memory.values():
-        server["contents"] = {}
-    (folder / "tracked.json").write_text(json.dumps(memory))
-    assert tracker.track([record], folder, report) is None
-    assert len(runs_of(folder)) == 3
+    for memory in ("[]", "{", '{"a": 5}', None):
+        (folder / "tracked.json").unlink()
+        if memory:
+            (folder / "tracked.json").write_text(memory)
+        assert tracker.track([record], folder, report) is None
+        assert len(runs_of(folder)) == 3
+
+
+def test_the_curves_of_the_parent_have_the_resolution_as_their_step(store_folder, make_record):
+    from mlflow import MlflowClient
+
+    sizes = [Resolution(64, 64), Resolution(128, 64), Resolution(256, 256)]
+    tracker = MlflowTracker()
+    assert tracker.track([make_record(resolution=size) for size in sizes], store_folder, None) is None
+    parent = runs_of(store_folder)[0]
+    client = MlflowClient(tracking_uri=f"sqlite:///{store_folder.parent / 'mlflow.db'}")
+    history = client.get_metric_history(parent.info.run_id, "flops/tiny_sd self_attention")
+    assert [(point.step, point.value) for point in history] == [(64, 1e6), (91, 1e6), (256, 1e6)]
+    assert client.get_experiment(parent.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_a_run_that_somebody_deleted_is_tracked_again(store_folder, make_record):
+    from mlflow import MlflowClient
+
+    record, tracker = make_record(), MlflowTracker()
+    assert tracker.track([record], store_folder, None) is None
+    _, child = runs_of(store_folder)
+    MlflowClient(tracking_uri=f"sqlite:///{store_folder.parent / 'mlflow.db'}").delete_run(child.info.run_id)
+    assert tracker.track([record], store_folder, None) is None
+    _, again = runs_of(store_folder)
+    assert again.info.run_id != child.info.run_id
+
+
+def test_a_folder_may_be_called_anything(tmp_path, laid_out, make_record):
+    folder = tmp_path / "what? 100 % #1" / "it's"
+    folder.mkdir(parents=True)
+    shutil.copy(laid_out, folder.parent / "mlflow.db")
+    (folder / "report.html").write_text("<html>")
+    assert MlflowTracker().track([make_record()], folder, folder / "report.html") is None
+    with closing(sqlite3.connect(folder.parent / "mlflow.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (2,)
+
+
+def test_a_locked_database_costs_seconds_and_a_sentence(store_folder, make_record, monkeypatch):
+    monkeypatch.setattr(track, "with_patience", lambda work: with_patience(work, 4))
+    with closing(sqlite3.connect(store_folder.parent / "mlflow.db")) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        warning = MlflowTracker().track([make_record()], store_folder, None)
+        assert time.monotonic() - began < 30
+    assert warning is not None
+    assert "1 of 1 records are not tracked" in warning
+
+
+def test_the_environment_names_server_and_experiment_and_the_settings_come_first(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere:5000")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    assert (MlflowTracker().address, MlflowTracker().name) == ("http://somewhere:5000", "mine")
+    chosen = MlflowTracker("sqlite:///x.db", "other")
+    assert (chosen.address, chosen.name) == ("sqlite:///x.db", "other")
+
+
+@pytest.mark.parametrize("uri", ["", "nonsense", "ftp://x", 5, "file:///tmp/mlruns", "htp://x"])
+def test_an_address_that_is_none_is_bad_input(uri):
+    with pytest.raises(BadInput, match="is no address of an MLflow server or database: give one that begins with"):
+        MlflowTracker(uri)
+
+
+@pytest.fixture
+def dripping_server():
+    """It answers, a byte every half second, without end."""
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def drip():
+            with contextlib.suppress(OSError):
+                connection, _ = listener.accept()
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+                while True:
+                    connection.sendall(b" ")
+                    time.sleep(0.5)
+
+        threading.Thread(target=drip, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_server_that_drips_is_left_behind(store_folder, make_record, dripping_server, monkeypatch):
+    monkeypatch.setattr(track, "with_patience", lambda work: with_patience(work, 4))
+    began = time.monotonic()
+    warning = MlflowTracker(dripping_server).track([make_record()], store_folder, None)
+    assert 4 <= time.monotonic() - began < 30
+    assert warning is not None
+    assert "failed (it did nothing for 4 s)" in warning
 
 
 @pytest.fixture(params=["silent", "refusing"])
@@ -144,4 +262,4 @@ def test_a_dead_server_costs_seconds_and_a_sentence_and_the_records_are_tracked_
 
 def test_no_tracker_writes_nothing(store_folder, make_record):
     assert NoTracker().track([make_record()], store_folder, None) is None
-    assert list(store_folder.parent.iterdir()) == [store_folder]
+    assert list(store_folder.iterdir()) == []

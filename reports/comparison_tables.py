@@ -1,0 +1,200 @@
+"""What changed between two stores: before and after a commit, two machines, two recipes; by the same paired statistics.
+
+Cases are matched by model, variant and size, and by all settings that count for a reading except the machine, the
+weights and what a variant is made of: these may be what changed, and are said. What is counted changed or did not;
+scores of the same prompts and seeds are compared in pairs, all differences together corrected by Holm. Times of two
+runs were never taken in alternation, so their quotient is shown and concludes nothing; a change of the alternated ratio
+to the teacher does.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.records.case import Resolution
+from harness.records.comparison import difference
+from harness.records.record import Reading, Record
+from harness.records.statistics import Estimate, holm
+from harness.records.units import human, is_cost, ratio, spoken, with_interval
+from reports.compare import in_words, name_order, relevant_settings, variant_order
+from reports.findings import signed
+from reports.ratios import disturbance, is_counted
+from reports.read import BadStore, Store
+
+Place = tuple[str, str, Resolution, str, str, tuple[str, ...]]
+"""Model, variant, size, reading, protocol, settings that count."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One reading in both stores. verdict: better, worse, changed, same, or open; note: why nothing is concluded."""
+
+    model: str
+    variant: str
+    resolution: Resolution
+    name: str
+    before: str
+    after: str
+    said: str
+    verdict: str
+    note: str
+    keys: tuple[str, str]
+    shares: tuple[float, float] | None = None
+
+    @property
+    def title(self) -> str:
+        """Of the reading."""
+        return spoken(self.name)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two stores: what changed, what is in one of them alone, and how the two differ as a whole."""
+
+    changes: tuple[Change, ...]
+    only: tuple[tuple[str, tuple[str, ...]], ...]
+    unlike: tuple[tuple[str, str, str], ...]
+
+    def count(self, verdict: str) -> int:
+        """Changes of that verdict."""
+        return sum(change.verdict == verdict for change in self.changes)
+
+    @property
+    def sentence(self) -> str:
+        """What came of it, in a sentence."""
+        told = [f"{self.count(word)} {word}" for word in ("worse", "better", "changed", "same", "open")]
+        return f"Of {len(self.changes)} readings that both hold: {', '.join(told)}."
+
+
+def compared(one: Store, other: Store) -> Compared:
+    """`one` is before, `other` after; raises BadStore where they have no reading in common."""
+    before, after = _placed(one.records), _placed(other.records)
+    both = [place for place in before if place in after]
+    if not both:
+        raise BadStore(
+            f"{str(one.folder)!r} and {str(other.folder)!r} have no reading in common (same model, variant, size, "
+            f"protocol and settings): the first holds {_holds(one.records)}; the second {_holds(other.records)}"
+        )
+    changes = _corrected([_change(place, before[place], after[place]) for place in sorted(both, key=_order)])
+    only = tuple(
+        (str(store.folder), tuple(_cases(set(mine) - set(others))))
+        for store, mine, others in ((one, before, after), (other, after, before))
+    )
+    return Compared(tuple(changes), only, tuple(_unlike(one.records, other.records)))
+
+
+def _placed(records: Sequence[Record]) -> dict[Place, tuple[Record, Reading]]:
+    """Every number by what it is; the latest speaks."""
+    found: dict[Place, tuple[Record, Reading]] = {}
+    for record in records:
+        case = record.case
+        for r in record.readings:
+            if r.value is None or "section" in r.details:
+                continue
+            settings = relevant_settings(record, r.name, r.unit, r.better)
+            counting = in_words({name: value for name, value in settings.items() if name != "machine"})
+            found[case.model, case.variant, case.resolution, r.name, r.protocol, counting] = (record, r)
+    return found
+
+
+def _order(place: Place) -> tuple[Any, ...]:
+    model, variant, size, name, protocol, settings = place
+    return model, size, variant_order(variant), name_order(name), protocol, settings
+
+
+def _change(place: Place, one: tuple[Record, Reading], other: tuple[Record, Reading]) -> Change:
+    (_, before), (_, after) = one, other
+    model, variant, size, name, *_ = place
+    keys = one[0].case.key, other[0].case.key
+    change = Change(model, variant, size, name, _shown(before), _shown(after), "", "open", "", keys)
+    value, earlier = float(after.value or 0), float(before.value or 0)
+    if is_counted(before):
+        times = ratio(value / earlier) if earlier else ""
+        if before.value == after.value:
+            return replace(change, said="the same", verdict="same")
+        good = (value < earlier) == (before.better == "lower")
+        verdict = "changed" if before.better == "neither" else "better" if good else "worse"
+        return replace(change, said=times, verdict=verdict)
+    if disturbed := disturbance(before) or disturbance(after):
+        return replace(change, said=ratio(value / earlier) if earlier else "", note=f"disturbed: {disturbed}")
+    if before.unit in ("ms", "byte") and is_cost(before.unit, before.better):
+        note = "separate runs: their quotient concludes nothing" if before.unit == "ms" else ""
+        return replace(change, said=ratio(value / earlier) if earlier else "", note=note)
+    if before.unit == "x":  # the pairs are within a run, not between two
+        before, after = replace(before, samples=()), replace(after, samples=())
+    estimate = difference(after, before)
+    if estimate is None:
+        return replace(change, said=signed(value - earlier, before.unit), note="without intervals")
+    ends = f"{signed(estimate.low, before.unit)} to {signed(estimate.high, before.unit)}"
+    gain = estimate if before.better == "higher" else Estimate(-estimate.value, estimate.error, estimate.freedom)
+    loss = Estimate(-gain.value, gain.error, gain.freedom)
+    shares = (gain.above(0), loss.above(0)) if before.better != "neither" else None
+    return replace(change, said=f"{signed(estimate.value, before.unit)} ({ends})", shares=shares)
+
+
+def _shown(reading: Reading) -> str:
+    text, interval = with_interval(reading.value, reading.low, reading.high, reading.unit)
+    return f"{text} ({interval})" if interval else text
+
+
+def _corrected(changes: Sequence[Change]) -> list[Change]:
+    """All differences that were tested, told apart from nothing together."""
+    tested = [index for index, change in enumerate(changes) if change.shares is not None]
+    real = holm([min(1.0, 2 * min(changes[index].shares or (1.0, 1.0))) for index in tested])
+    found = list(changes)
+    for index, is_real in zip(tested, real, strict=True):
+        gain, loss = changes[index].shares or (1.0, 1.0)
+        verdict = "open" if not is_real else "better" if gain < loss else "worse"
+        found[index] = replace(changes[index], verdict=verdict, note="" if is_real else "not told apart")
+    return found
+
+
+def _holds(records: Sequence[Record]) -> str:
+    cases = sorted({f"{r.case.model} {r.case.variant} at {r.case.resolution}" for r in records})
+    return ", ".join(cases[:3]) + (f" and {len(cases) - 3} more" if len(cases) > 3 else "")
+
+
+def _cases(places: set[Place]) -> list[str]:
+    sizes: dict[tuple[str, str, str], set[Resolution]] = {}
+    for model, variant, size, name, _, _ in places:
+        sizes.setdefault((model, variant, name), set()).add(size)
+    return [
+        f"{model} {variant} at {', '.join(map(str, sorted(found)))}: {spoken(name)}"
+        for (model, variant, name), found in sorted(sizes.items())
+    ]
+
+
+def _unlike(one: Sequence[Record], other: Sequence[Record]) -> Iterator[tuple[str, str, str]]:
+    """Facts of the machines, and weights and mixers of the cases, that are not the same in both."""
+    before, after = _facts(one), _facts(other)
+    for name in dict.fromkeys((*before, *after)):
+        if before.get(name) != after.get(name):
+            yield name, _listed(before.get(name, set())), _listed(after.get(name, set()))
+
+
+def _facts(records: Sequence[Record]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for record in records:
+        case = record.case
+        named = f"{case.model} {case.variant}"
+        told = _flat(record.machine)
+        told |= {f"weights of {named}": case.weights, f"mixer of {named}": case.mixer}
+        for name, value in told.items():
+            if value not in (None, ""):
+                found.setdefault(name, set()).add(human(value, "byte") if name.endswith("memory") else str(value))
+    return found
+
+
+def _flat(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """What a machine is, and not how busy it was."""
+    found: dict[str, Any] = {}
+    for name, value in machine.items():
+        if isinstance(value, dict):
+            found |= {f"{name} {key}": each for key, each in value.items()}
+        elif name not in ("load", "started"):
+            found[name] = value
+    return found
+
+
+def _listed(values: set[str]) -> str:
+    return ", ".join(sorted(values)) or "–"
