@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.regression.history import Result
 from harness.tracking import mirror
+from harness.tracking.database import make_database
 
 EXPERIMENT = "deltabench-gate"
 LONGEST = 240
@@ -19,7 +20,7 @@ def show(results: Sequence[Result], uri: str | None, folder: Path) -> str:
     with mirror.brief_and_quiet():
         try:
             if database is not None and not database.exists():
-                mirror.make_database(database)
+                make_database(database)
             _log(results, uri or f"sqlite:///{database}")
         except mirror.failures() as error:
             return (
