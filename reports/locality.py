@@ -4,8 +4,10 @@ Every figure comes with one sentence that says how to read it. Sites are named b
 `1` to `n`, since their paths are long; the table beside the figures has both.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from harness.records.case import Resolution
@@ -28,6 +30,7 @@ class Part:
     findings: tuple[str, ...]
     sheet: Sheet | None
     figures: tuple[Figure, ...]
+    heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
@@ -48,7 +51,39 @@ def _part(model: str, size: str, by_variant: dict[str, Record], colours: Palette
     sites = maps.details["sites"] if maps else []
     figures = [*of_maps(sites, maps.protocol if maps else ""), *of_gradients(by_variant, sites, colours)]
     shown = sheet(maps.details["pictures"]) if maps else None
-    return Part(model, size, tuple(_findings(sites)), shown, tuple(figures), tuple(map(_row, enumerate(sites, 1))))
+    kernels = {variant: found for variant, record in by_variant.items() if (found := _kernels(record, sites))}
+    rows = tuple(_row(number, site, [found[number] for found in kernels.values()]) for number, site in enumerate(sites))
+    words = [*_findings(sites), *(_reached(variant, found, sites) for variant, found in kernels.items())]
+    heads = (*HEADS[:3], *(f"kernel of {variant}" for variant in kernels), *HEADS[3:])
+    return Part(model, size, tuple(words), shown, tuple(figures), heads, rows)
+
+
+def _kernels(record: Record, sites: Sequence[dict[str, Any]]) -> list[int]:
+    """The kernel that a variant has at each site, by its settings; none for a variant without kernels."""
+    made = json.loads(record.case.mixer)["parameters"] if record.case.mixer else {}
+    setting = made.get("kernel_size")
+    if isinstance(setting, int):
+        return [setting] * len(sites)
+    patterns = setting if isinstance(setting, list) else []
+    found = [next((size for pattern, size in patterns if _fits(site["path"], pattern)), None) for site in sites]
+    return [] if None in found else [size for size in found if size is not None]
+
+
+def _fits(path: str, pattern: str) -> bool:
+    """As `Site.pick` reads a pattern: a prefix at a dot or a shell pattern, `|` between alternatives."""
+    parts = pattern.split("|")
+    return any(path == part or path.startswith(f"{part}.") or fnmatchcase(path, part) for part in parts)
+
+
+def _reached(variant: str, kernels: Sequence[int], sites: Sequence[dict[str, Any]]) -> str:
+    """How a variant's kernels compare with what was measured."""
+    fields = [site["mean"]["receptive_field"] for site in sites]
+    reached = sum(field is None or kernel >= field for kernel, field in zip(kernels, fields, strict=True))
+    sizes = sorted(set(kernels))
+    listed = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    return (
+        f"The kernels of {variant} ({listed}) are as large as the receptive field in {reached} of {len(sites)} sites."
+    )
 
 
 def _findings(sites: Sequence[dict[str, Any]]) -> list[str]:
@@ -72,16 +107,16 @@ def _findings(sites: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _row(numbered: tuple[int, dict[str, Any]]) -> tuple[str, ...]:
+def _row(number: int, site: dict[str, Any], kernels: Sequence[int]) -> tuple[str, ...]:
     """The cells of one site in the table."""
-    number, site = numbered
     mean, summary = site["mean"], site["summary"]
     fits = "; ".join(f"{fit['form']} {fit['error']:.2f}" for fit in site["decay"]["fits"]) or DASH
     heads = [each["receptive_field"] for each in site["by_head"] if each["receptive_field"] is not None]
     return (
-        f"{number} {site['path']}",
+        f"{number + 1} {site['path']}",
         f"{site['grid'][0]}×{site['grid'][1]}",
         str(mean["receptive_field"] or DASH),
+        *map(str, kernels),
         str(summary["uniform_receptive_field"]),
         f"{min(heads)} to {max(heads)}" if heads else DASH,
         human(summary["locality_mass"], "share"),
@@ -106,4 +141,4 @@ HEADS = (
     "entropy",
     "decay: error of each form",
 )
-"""Of the table's columns."""
+"""Of the table's columns; those of kernels come after the third."""

@@ -95,7 +95,6 @@ def _context(
         "chosen": next((name for name in choices if name.endswith("latency")), choices[0] if choices else ""),
         "sites": _sites(names, records),
         "locality": locality.parts(records, colours),
-        "locality_heads": locality.HEADS,
         "sensitivity": sensitivity.parts(records),
         "sensitivity_heads": sensitivity.HEADS,
         "paper": paper_rows(records),

@@ -107,7 +107,7 @@ class _Bench:
         self.channels = trial.model.latent_channels
         self.grids: dict[str, Grid] = {}
         self.prices: dict[str, int] = {}
-        self.prompts = trial.world.prompts(judged)
+        self.prompts = trial.world.prompts(judged) if judged else []
         self.predictions = self._predictions(lambda site, attention: Kept(attention))
         self.scores = self._scores(lambda site, attention: Kept(attention))
 
