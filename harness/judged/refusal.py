@@ -8,10 +8,17 @@ if TYPE_CHECKING:
     from harness.trial import Trial
 
 
+def unfit(trial: "Trial") -> str:
+    """Why an untrained student is asked for nothing, or nothing."""
+    if trial.trained or trial.untrained_allowed:
+        return ""
+    return f"{trial.case.variant} has no trained weights on {trial.case.model}: an untrained student has no quality"
+
+
 def refusal(trial: "Trial", least: int) -> str:
     """Why this trial has no quality, or nothing. An untrained student is asked for no image at all."""
-    if not (trial.trained or trial.untrained_allowed):
-        return f"{trial.case.variant} has no trained weights on {trial.case.model}: an untrained student has no quality"
+    if why := unfit(trial):
+        return why
     if trial.case.n < least:
         return f"n = {trial.case.n} images are too few for this number: ask for at least {least} (n={least})"
     if not trial.images().isfinite().all():

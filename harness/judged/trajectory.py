@@ -1,0 +1,107 @@
+"""Error of the prediction along the trajectory: what a student answers where its teacher walked.
+
+The teacher makes a few images; at each of its steps the student is given the very same latents, time and text, and its
+prediction is compared with the teacher's. Unlike a comparison of images, an early error is not carried into later
+steps, and nothing is decoded: it shows at which times a student fails, in a few calls.
+Shapes: N images, B rows, C channels, T calls.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from harness.judged.refusal import unfit
+from harness.records.record import Reading
+from harness.records.statistics import mean_of
+
+if TYPE_CHECKING:
+    from harness.trial import Trial
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a denoiser, and what it answered."""
+
+    given: tuple[Any, ...]
+    named: dict[str, Any]
+    answer_BCHW: Tensor
+
+
+@contextmanager
+def recorded(denoiser: nn.Module) -> Iterator[list[Call]]:
+    """The calls that are made meanwhile."""
+    calls: list[Call] = []
+
+    def note(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], answer: Any) -> None:
+        kept = tuple(one.clone() if isinstance(one, Tensor) else one for one in given)
+        calls.append(Call(kept, dict(named), _first(answer).clone()))
+
+    handle = denoiser.register_forward_hook(note, with_kwargs=True)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def relative_error(answer_BCHW: Tensor, known_BCHW: Tensor) -> float:
+    """Squared error over the squared size of what is known."""
+    known = known_BCHW.double()
+    return float((answer_BCHW.double() - known).square().sum() / known.square().sum())
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Mean relative squared error over an image's calls; details: by call, the noisiest first. images: how many."""
+
+    name: str = "trajectory"
+    images: int = 8
+    needs: ClassVar[str] = "weights"
+
+    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+        case, name = trial.case, "prediction_error"
+        protocol = f"{name}/v1: on the teacher's trajectory, steps={case.steps} guidance={case.guidance:g}"
+        why = "the teacher is what others are compared with" if trial.exact else unfit(trial)
+        if why:
+            yield Reading(self.name, name, None, "share", "lower", protocol, self.images, reason=why)
+            return
+        errors_NT = torch.tensor([self._image(trial, row) for row in range(min(self.images, case.n))])
+        samples = errors_NT.mean(dim=1).tolist()
+        mean = mean_of(samples) if len(samples) > 1 else None
+        yield Reading(
+            metric=self.name,
+            name=name,
+            value=float(errors_NT.mean()),
+            unit="share",
+            better="lower",
+            protocol=protocol,
+            n=len(samples),
+            low=max(0.0, mean.low) if mean else None,
+            high=mean.high if mean else None,
+            samples=tuple(samples),
+            details={"by_call": errors_NT.mean(dim=0).tolist()},
+        )
+
+    def _image(self, trial: "Trial", row: int) -> list[float]:
+        """The error of each call of one image."""
+        case, model = trial.case, trial.model
+        model.load(case.device, case.dtype)
+        with recorded(model.denoiser) as calls:
+            model.generate(
+                trial.prompts[row : row + 1], trial.seeds[row : row + 1], case.resolution, case.steps, case.guidance
+            )
+        predicted = slice(model.latent_channels)  # a variance may follow
+        with trial.denoiser() as denoiser, torch.no_grad():
+            answers = [_first(denoiser(*call.given, **call.named)) for call in calls]
+        return [
+            relative_error(answer[:, predicted], call.answer_BCHW[:, predicted])
+            for answer, call in zip(answers, calls, strict=True)
+        ]
+
+
+def _first(answer: Any) -> Tensor:
+    """The prediction, of a tuple or of diffusers' output."""
+    return answer[0] if isinstance(answer, tuple) else answer.sample  # type: ignore[no-any-return]
