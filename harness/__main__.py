@@ -123,7 +123,16 @@ def verb_of(arguments: list[str]) -> Callable[[DictConfig], int]:
         arguments.append("gate=claims")
     elif not any(argument.startswith("+sweep=") for argument in arguments):
         arguments.append("+sweep=ci")
+    arguments[1:] = options_first(arguments[1:])
     return _do if verb == "check" else partial(_gate, verb)
+
+
+def options_first(arguments: list[str]) -> list[str]:
+    """Folders of configurations before all settings: Hydra's parser refuses settings on both sides of an option."""
+    places = [place for place, argument in enumerate(arguments) if argument in ("--config-dir", "-cd")]
+    first = [argument for place in places for argument in arguments[place : place + 2]]
+    rest = [argument for place, argument in enumerate(arguments) if not {place, place - 1} & set(places)]
+    return first + rest
 
 
 def status_of(job: Callable[[], int | None]) -> int:
