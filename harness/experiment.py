@@ -1,7 +1,7 @@
 """An experiment: what a configuration asks for, checked, and spelled out as jobs. Plain Python, fit for a notebook."""
 
 import itertools
-import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.distillation.recipe import Recipe
-from harness.distillation.student import Student, ingredients
+from harness.distillation.student import Student
 from harness.executor import Executor, InProcess
-from harness.features.world import World, taught_on
+from harness.features.world import World
 from harness.job import NEEDS, ON_DEVICE, ON_SHAPES, ON_WEIGHTS, Job, Metric, identity_of
-from harness.locality.profile import settled
+from harness.keeping import Keeping, how_many
 from harness.models import sampler
 from harness.models.model import DTYPES, Model
 from harness.models.sampler import DEFAULT
-from harness.models.weights import at_hand
 from harness.records.case import BadInput, Case, Resolution
 from harness.records.machine import processor
-from harness.records.spelled import digest, settings_of, spelled
+from harness.records.spelled import settings_of, spelled
 from harness.regression.gate import Gate, NoGate
-from harness.seats import checkpoint
-from harness.seats.factory import is_exact, preset
+from harness.row import Row
 from harness.seats.mixer import TokenMixer
 from harness.tracking.track import NoTracker, Tracker
 
@@ -53,7 +51,8 @@ class Experiment:
     cpu_limits: model -> metric -> the longest image side in pixels at which the metric is taken on a CPU (0: never);
     None, no entry, or another device: taken everywhere. train: the recipe for missing students, or None to train
     nothing. untrained: let quality be taken of untrained students, which has to be said in so many words. again:
-    measure anew what the store has. sampler: of every model; None leaves each its own setting.
+    measure anew what the store has. sampler: of every model; None leaves each its own setting. keep: how many images
+    of a case become files, or `all`.
     """
 
     catalog: Catalog
@@ -76,6 +75,7 @@ class Experiment:
     train: Recipe | None = None
     untrained: bool = False
     again: bool = False
+    keep: int | str = 8
     gate: Gate | NoGate = field(default_factory=NoGate)
     tracker: Tracker = field(default_factory=NoTracker)
     executor: Executor = field(default_factory=InProcess)
@@ -100,6 +100,7 @@ class Experiment:
                     raise BadInput(f"{setting}={value} is not possible: give a whole number of at least 1")
         if self.sampler is not None:
             sampler.known(self.sampler)
+        how_many(self.keep)
         _listed("seeds", self.seeds)
         if not self.seeds or any(
             isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in self.seeds
@@ -113,7 +114,7 @@ class Experiment:
     def jobs(self) -> list[Job]:
         """Every case with at least one metric to take, once; the slow things (model, dtype, variant) change last."""
         rows = {
-            (name, variant): _Row(self._models[name], variant, self.catalog.variants[variant], self.train, self._world)
+            (name, variant): Row(self._models[name], variant, self.catalog.variants[variant], self.train, self._world)
             for name in self.models
             for variant in self.variants
         }
@@ -140,6 +141,10 @@ class Experiment:
             return found
         return {name: type(model)(**(settings_of(model) | {"sampler": self.sampler})) for name, model in found.items()}
 
+    @cached_property
+    def _keeping(self) -> Keeping:
+        return Keeping(Path(self.out), how_many(self.keep), time.time() if self.anew else 0.0)
+
     @property
     def _world(self) -> World:
         return self.catalog.worlds[self.world]
@@ -154,7 +159,7 @@ class Experiment:
             model.check(size)
         return list(dict.fromkeys(sizes))
 
-    def _jobs(self, row: "_Row", dtype: str, size: Resolution, batch: int, steps: int) -> Iterator[Job]:
+    def _jobs(self, row: Row, dtype: str, size: Resolution, batch: int, steps: int) -> Iterator[Job]:
         """The job of one case; none where a limit leaves it no metric."""
         limits = (self.cpu_limits or {}).get(row.model.name, {}) if self.device.startswith("cpu") else {}
         longest = max(size.width, size.height)
@@ -197,9 +202,10 @@ class Experiment:
             folder=Path(self.out),
             recipe=self.train if self.train is not None and self.train.on_demand else None,
             untrained=self.untrained,
+            keeping=self._keeping,
         )
 
-    def _weights(self, row: "_Row", needs: str) -> str:
+    def _weights(self, row: Row, needs: str) -> str:
         """A name for the weights in force, by what they were made of, so that it is known before they are trained."""
         if needs == ON_SHAPES:
             return SHAPES
@@ -210,63 +216,6 @@ class Experiment:
             return fingerprint
         trained = row.student.available or not self.untrained
         return f"{fingerprint}+{row.student.key if trained else 'untrained'}"
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A variant on a model, made out once for all its cases."""
-
-    model: Model
-    variant: str
-    chosen: partial[TokenMixer]
-    recipe: Recipe | None
-    world: World
-
-    @cached_property
-    def _laid(self) -> partial[TokenMixer]:
-        """The catalogue's factory under the model's presets; `hybrid-50` has those of `hybrid`, if none of its own."""
-        presets = self.model.presets
-        own = presets.get(self.variant, presets.get(self.variant.partition("-")[0], {}))
-        laid = preset(self.chosen, own)
-        return partial(laid.func, *laid.args, **settled(laid.keywords, self.model.profile, self.model.name))
-
-    @cached_property
-    def factory(self) -> partial[TokenMixer]:
-        """What makes the mixers: `published` says where their weights are, and is no setting of a mixer."""
-        settings = {name: value for name, value in self._laid.keywords.items() if name != "published"}
-        return partial(self._laid.func, *self._laid.args, **settings)
-
-    @cached_property
-    def mixer(self) -> str:
-        """The factory, spelled out."""
-        return json.dumps(spelled(self.factory), sort_keys=True)
-
-    @cached_property
-    def config(self) -> str:
-        """A digest of the model's class and configuration."""
-        return digest(spelled(self.model))
-
-    @cached_property
-    def at_hand(self) -> bool:
-        """Whether nothing has to be downloaded."""
-        published = self._laid.keywords.get("published")
-        return at_hand(self.model.source) and (published is None or checkpoint.local(published) is not None)
-
-    @cached_property
-    def student(self) -> Student:
-        """The student that stands for the variant on this model, trained or not."""
-        name, published = self.model.name, self._laid.keywords.get("published")
-        if is_exact(self.factory):
-            if published is not None:
-                raise BadInput(
-                    f"{self.variant} is the teacher's own attention and takes no weights: leave out published="
-                )
-            return Student(name, self.variant, exact=True)
-        if published is not None:
-            made_of = ingredients(None, checkpoint.digest(published), self.factory, "published")
-            return Student(name, self.variant, made_of, published=str(published))
-        data = " ".join([taught_on(self.world), *map(str, self.model.buckets)])
-        return Student(name, self.variant, ingredients(self.recipe, self.model.fingerprint(), self.factory, data))
 
 
 def _known(kind: str, given: Sequence[str], known: Mapping[str, object]) -> None:

@@ -4,28 +4,29 @@ An experiment spells out its jobs once; from then on nobody asks it again. Every
 run: a model or a world is loaded by the case that first needs it, and what stays loaded for the next case is a cache.
 """
 
-import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
-
-import torch
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from harness.distillation.recipe import Recipe
 from harness.distillation.student import Student
+from harness.features.kept import Reader
 from harness.features.world import World
+from harness.keeping import NOTHING_KEPT, Keeping
 from harness.models import weights
 from harness.models.model import Model
 from harness.records.case import BadInput, Case
+from harness.records.faults import no_memory
+from harness.records.files import write_whole
 from harness.records.machine import describe, threads
 from harness.records.record import TRACEBACK, Reading, Record, SiteAccount, Status
 from harness.records.spelled import digest, spelled
-from harness.records.store import PROMPTS
 from harness.seats.mixer import TokenMixer, Unavailable
 from harness.seats.surgery import Seat
 from harness.trial import Trial
@@ -33,8 +34,8 @@ from harness.trial import Trial
 NEEDS = ("shapes", "device", "weights")
 """What a metric needs of a model, each including the one before: its shapes, a device to run on, trained weights."""
 ON_SHAPES, ON_DEVICE, ON_WEIGHTS = NEEDS
-KEPT_IMAGES = 8
-NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+Ended = tuple[Status, str]
+"""How a case ended, and why."""
 
 
 class Metric(Protocol):
@@ -48,9 +49,22 @@ class Metric(Protocol):
     def __call__(self, trial: Trial) -> Iterator[Reading]: ...
 
 
+@runtime_checkable
+class ReadsImages(Protocol):
+    """A metric that looks at images, and says with what: images are made once, and forgotten when all have read."""
+
+    def readers(self, trial: Trial) -> list[Reader]: ...
+
+
 def runs(metric: Metric) -> bool:
     """Whether a metric runs anything on the device of the case, which takes time and memory there."""
     return bool(getattr(metric, "runs", metric.needs != ON_SHAPES))
+
+
+def timed(job: "Job") -> bool:
+    """Whether it times or weighs something, and so wants the machine for itself."""
+    running = (job.metrics[name] for name in job.case.metrics if runs(job.metrics[name]))
+    return job.ended is None and any(metric.needs != ON_WEIGHTS for metric in running)
 
 
 def identity_of(case: Case, metric: Metric, world: Any) -> str:
@@ -68,9 +82,9 @@ class Job:
     """A case and what it is measured with.
 
     factory: makes the variant's mixers on this model, presets laid over. metrics: by name, those of the case.
-    identities: of each metric, a digest of all that can change its readings. folder: of the store, where images go.
+    identities: of each metric, a digest of all that can change its readings. folder: of the store. keeping: of images.
     recipe: how the student is trained if it is missing; None where it is not. untrained: take quality of an untrained
-    student all the same. spared: why only what is counted is taken, if so.
+    student all the same. ended: how the rest of it is known to end, where only what is counted is taken.
     """
 
     case: Case
@@ -83,7 +97,8 @@ class Job:
     folder: Path
     recipe: Recipe | None = None
     untrained: bool = False
-    spared: str = ""
+    keeping: Keeping = NOTHING_KEPT
+    ended: Ended | None = None
 
     def taking(self, metrics: tuple[str, ...]) -> "Job":
         """The same for some of its metrics."""
@@ -91,7 +106,24 @@ class Job:
 
     def trial(self) -> Trial:
         """The case come alive."""
-        return Trial(self.case, self.model, self.factory, self.world, self.student, self.untrained)
+        return Trial(
+            self.case,
+            self.model,
+            self.factory,
+            self.world,
+            self.student,
+            self.untrained,
+            self.keeping,
+            self.readers,
+        )
+
+    def readers(self, trial: Trial) -> list[Reader]:
+        """What its metrics read of images; one that cannot say it breaks when its turn comes."""
+        found: list[Reader] = []
+        for metric in (self.metrics[name] for name in self.case.metrics):
+            with suppress(Exception):
+                found += metric.readers(trial) if isinstance(metric, ReadsImages) else []
+        return found
 
     @property
     def counted(self) -> tuple[str, ...]:
@@ -117,31 +149,48 @@ def run_case(job: Job) -> Record:
     after it are taken all the same, but not where memory or a needed package is missing.
     """
     begun = time.monotonic()
-    origin = {"started": datetime.now(UTC).isoformat(timespec="seconds")} | describe(job.case.device)
-    trial, taken = job.trial(), _Taken(origin)
+    trial, taken = job.trial(), _Taken(_origin(job))
     for name in job.counted:
         taken.take(job.metrics[name], trial)
     taken.attempt(lambda: taken.sites.extend(_accounts(trial, taken.readings)))
-    if not job.spared:
+    if job.ended is None:
         if job.trains:
             taken.attempt(lambda: _train(job))
         for name in (name for name in job.case.metrics if name not in job.counted):
             taken.take(job.metrics[name], trial)
-        taken.attempt(lambda: taken.artifacts.update(_keep_images(trial, job)))
+        taken.attempt(lambda: taken.artifacts.update(trial.kept_images()))
         taken.attempt(lambda: taken.note_again(trial))
+        taken.attempt(trial.dismiss_judges)
     elif taken.status == "ok":
-        taken.status, taken.reason = "out_of_memory", f"not tried: {job.spared}"
+        taken.status, taken.reason = job.ended
+    return _record(job, taken, trial.notes(), time.monotonic() - begun)
+
+
+def lost(job: Job) -> Record:
+    """The record of a case of which nothing could be taken."""
+    assert job.ended is not None
+    taken = _Taken(_origin(job))
+    taken.status, taken.reason = job.ended
+    return _record(job, taken, (), 0.0)
+
+
+def _origin(job: Job) -> dict[str, Any]:
+    """When and on what it is measured."""
+    return {"started": datetime.now(UTC).isoformat(timespec="seconds")} | describe(job.case.device)
+
+
+def _record(job: Job, taken: "_Taken", notes: tuple[str, ...], elapsed_s: float) -> Record:
     return Record(
         case=job.case,
         status=taken.status,
         reason=taken.reason,
         readings=tuple(taken.readings),
         sites=tuple(taken.sites),
-        notes=trial.notes(),
+        notes=notes,
         artifacts=taken.artifacts | _keep_traceback(taken.tracebacks, job),
-        machine={name: value for name, value in origin.items() if name != "started"},
-        started=str(origin["started"]),
-        elapsed_s=round(time.monotonic() - begun, 3),
+        machine={name: value for name, value in taken.origin.items() if name != "started"},
+        started=str(taken.origin["started"]),
+        elapsed_s=round(elapsed_s, 3),
         identities={name: job.identities[name] for name in job.case.metrics},
     )
 
@@ -174,18 +223,17 @@ class _Taken:
             return
         try:
             action()
-        except Unavailable as error:
-            self._fail("unavailable", error, ends=True)
-        except BadInput as error:
-            self._fail("failed", error)
         except Exception as error:  # noqa: BLE001, whatever a case does, the sweep goes on
-            if _is_out_of_memory(error):
-                self._fail("out_of_memory", error, ends=True)
+            if (full := no_memory(error)) is not None:
+                self._fail("out_of_memory", full, ends=True)
+            elif isinstance(error, Unavailable):
+                self._fail("unavailable", error, ends=True)
             else:
-                self.tracebacks.append("".join(traceback.format_exception(error)))
                 self._fail("failed", error)
+                if not isinstance(error, BadInput):
+                    self.tracebacks.append("".join(traceback.format_exception(error)))
 
-    def _fail(self, status: Status, error: Exception, ends: bool = False) -> None:
+    def _fail(self, status: Status, error: BaseException, ends: bool = False) -> None:
         self._ended |= ends
         if self.status == "ok":
             said = " ".join(str(error).split())
@@ -199,43 +247,16 @@ def _train(job: Job) -> None:
     job.recipe.run(job.student, job.model, job.factory, job.world, job.case.device)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return known or any(words in str(error) for words in NO_MEMORY)
-
-
-def _keep_images(trial: Trial, job: Job) -> dict[str, str]:
-    """Write the first images of the case, one file a prompt, and their prompts; their names in the record.
-
-    Beside the teacher's stand the real images of the same prompts, where the world has some.
-    """
-    from torchvision.utils import save_image
-
-    if trial.made_images is None:
-        return {}
-    folder, prompts = job.folder / "images" / job.case.key, trial.prompts[:KEPT_IMAGES]
-    folder.mkdir(parents=True, exist_ok=True)
-    images = {f"image/{index}": image for index, image in enumerate(trial.made_images[:KEPT_IMAGES])}
-    if trial.exact and trial.world.pictured:
-        row = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
-        real = trial.references(len(row))
-        images |= {f"real/{index}": real[row[prompt]] for index, prompt in enumerate(prompts)}
-    kept = {}
-    for name, image in images.items():
-        path = folder / f"{name.replace('image/', '').replace('/', '_')}.png"
-        save_image(image, path)
-        kept[name] = path.relative_to(job.folder).as_posix()
-    (folder / PROMPTS).write_text(json.dumps(prompts) + "\n", encoding="utf-8")
-    return kept
-
-
 def _keep_traceback(tracebacks: list[str], job: Job) -> dict[str, str]:
     """Where a case broke, in a file beside its record; one of an earlier try goes."""
     path = job.folder / "records" / f"{job.case.key}.txt"
-    if not tracebacks:
-        path.unlink(missing_ok=True)
+    try:
+        if not tracebacks:
+            path.unlink(missing_ok=True)
+            return {}
+        write_whole(path, "\n".join(tracebacks))
+    except OSError:  # a full disk, which the record says if it was why; the record itself may still find room
         return {}
-    path.write_text("\n".join(tracebacks), encoding="utf-8")
     return {TRACEBACK: path.relative_to(job.folder).as_posix()}
 
 

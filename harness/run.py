@@ -1,8 +1,9 @@
 """Runs an experiment: measures what the store lacks, mirrors it, judges it, renders it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -60,7 +61,7 @@ def _take(experiment: Experiment, todo: Sequence[Job], store: Store, console: Co
     """Measure, and keep each record before the next case begins; what this run took, without what was kept before."""
     full: dict[tuple[str, str], Case] = {}
     taken = []
-    for record in experiment.executor.map(_spared(todo, full, console)):
+    for record in experiment.executor.map(todo, partial(_begun, full, console)):
         if record.status == "out_of_memory":
             full.setdefault((record.case.model, record.case.variant), record.case)
         console.row(store.put(record))
@@ -68,15 +69,13 @@ def _take(experiment: Experiment, todo: Sequence[Job], store: Store, console: Co
     return taken
 
 
-def _spared(todo: Sequence[Job], full: dict[tuple[str, str], Case], console: Console) -> Iterator[Job]:
-    """Each job when its turn comes; of one that asks for no less than a case that filled memory, what is counted."""
-    for job in todo:
-        console.working(str(job.case))
-        smaller = full.get((job.case.model, job.case.variant))
-        if smaller is not None and _is_larger(job.case, smaller):
-            yield replace(job, spared=f"{smaller.resolution} was too large for memory already")
-        else:
-            yield job
+def _begun(full: dict[tuple[str, str], Case], console: Console, job: Job) -> Job:
+    """The job when its turn comes; of one that asks for no less than a case that filled memory, what is counted."""
+    console.working(str(job.case))
+    smaller = full.get((job.case.model, job.case.variant))
+    if job.ended is not None or smaller is None or not _is_larger(job.case, smaller):
+        return job
+    return replace(job, ended=("out_of_memory", f"not tried: {smaller.resolution} was too large for memory already"))
 
 
 def _is_larger(case: Case, other: Case) -> bool:

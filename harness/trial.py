@@ -8,13 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from harness.distillation.student import Student
+from harness.features.kept import Reader
 from harness.features.world import World
+from harness.keeping import NOTHING_KEPT, Keeping
 from harness.models.model import Model, Parts
 from harness.models.weights import RANDOM
-from harness.records.case import Case, Resolution
+from harness.records.case import Case
 from harness.records.spelled import digest
 from harness.seats.checkpoint import Weighted
 from harness.seats.surgery import Factory, Seat, Seating, seated, seating_of
+from harness.stream import Images, Readers, References, no_readers
 
 
 class Trial:
@@ -28,7 +31,10 @@ class Trial:
         world: World,
         student: Student,
         untrained_allowed: bool = False,
+        keeping: Keeping = NOTHING_KEPT,
+        readers: Readers = no_readers,
     ) -> None:
+        """keeping: what is kept of the images. readers: of all metrics of the case, which one pass serves."""
         self.case = case
         self.model = model
         self.world = world
@@ -36,8 +42,8 @@ class Trial:
         self._factory = factory
         self._student = student
         self._weighted: Weighted | None = None
-        self._images: Tensor | None = None
-        self._references: dict[tuple[int, Resolution], Tensor] = {}
+        self.images = Images(self, keeping, readers)
+        self.real = References(world, case.resolution, keeping)
 
     @property
     def trained(self) -> bool:
@@ -101,7 +107,7 @@ class Trial:
 
     def notes(self) -> tuple[str, ...]:
         """What the record must say of published weights (what was loaded, missing, left over) and of the world."""
-        notes = tuple(getattr(self.world, "notes", ()))
+        notes = (*getattr(self.world, "notes", ()), *self.images.kept.notes, *self.real.kept.notes)
         if self._student.published is None or self._weighted is None:
             return notes
         return (f"published weights, {self._weighted.account()}", *notes)
@@ -117,27 +123,31 @@ class Trial:
         seeds = self.case.seeds
         return [_seed(seeds[i % len(seeds)], i // len(seeds)) for i in range(self.case.n)]
 
-    def images(self) -> Tensor:
-        """(n, 3, H, W) in [0, 1], generated once."""
-        if self._images is None:
-            case = self.case
-            with self.denoiser():
-                self._images = self.model.generate(
-                    self.prompts, self.seeds, case.resolution, case.steps, case.guidance, case.batch
-                )
-        return self._images
+    def rows(self, reader: Reader) -> Tensor:
+        """What a reader says of each image, (n, ...): each is made once, read by all readers, and forgotten."""
+        return self.images.rows(reader)
 
-    @property
-    def made_images(self) -> Tensor | None:
-        """The images, if a metric has asked for them."""
-        return self._images
+    def reference_rows(self, reader: Reader, n: int | None = None) -> Tensor:
+        """What a reader says of real images of the world, n of them or as many as there are images."""
+        return self.real.rows(reader, n or self.case.n)
 
-    def references(self, n: int | None = None) -> Tensor:
-        """Real images of the world at the case's resolution, n of them or as many as there are images."""
-        key = (n or self.case.n, self.case.resolution)
-        if key not in self._references:
-            self._references[key] = self.world.references(*key)
-        return self._references[key]
+    def references(self, n: int) -> Tensor:
+        """(n, 3, H, W): the first few real images. What looks at all of them is a reader."""
+        return self.world.references(n, self.case.resolution)
+
+    def kept_images(self) -> dict[str, str]:
+        """The images that became files, as the record names them; beside the teacher's the real ones of the prompts."""
+        pictures = self.images.pictures
+        if pictures is None:
+            return {}
+        beside = pictures.real(self.real.one) if self.exact and self.world.pictured else {}
+        return pictures.named() | beside
+
+    def dismiss_judges(self) -> None:
+        """Let the extractors go from a device whose memory is scarce; on a CPU they stay for the next case."""
+        if not self.case.device.startswith("cpu") and self.images.pictures is not None:
+            self.world.dino.leave()
+            self.world.clip.leave()
 
     @property
     def _prompt_count(self) -> int:

@@ -4,14 +4,13 @@ The weights that OpenAI published need QuickGELU; without it the same file score
 therefore taken from the pretrained tag and written into the protocol. Shapes: N images or texts, D features.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
-from harness.features.cache import FeatureCache
 from harness.features.dino import in_batches
 from harness.features.pixels import Pixels, Triple
 from harness.features.source import fingerprint, fingerprint_of, folder_of, hub_file, local_file, read_json, readable
@@ -36,7 +35,6 @@ class ClipExtractor(Inert):
     texts_as: Literal["mended", "plain"] = "mended"
     batch: int = 64
     device: str = "cpu"
-    cache: FeatureCache = field(default_factory=FeatureCache, repr=False, compare=False)
 
     def fingerprints(self) -> dict[str, str]:
         """The files of the weights."""
@@ -54,20 +52,21 @@ class ClipExtractor(Inert):
 
     def images(self, images_N3HW: Tensor) -> Tensor:
         """(N, D) float32 image embeddings of length 1, on the CPU."""
-        return self.cache.rows(self.protocol, images_N3HW, self._images)
+        return in_batches(
+            images_N3HW, lambda part: self._network("encode_image", self._pixels(part)), self.batch, self.device
+        )
 
     def texts(self, prompts: list[str]) -> Tensor:
         """(N, D) float32 text embeddings of length 1, on the CPU; longer texts are cut at the model's context."""
         ids = self._tokenizer([self.prefix + prompt for prompt in prompts])
         return in_batches(ids, lambda part: self._network("encode_text", part), self.batch, self.device)
 
-    def _images(self, images: Tensor) -> Tensor:
-        return in_batches(
-            images, lambda part: self._network("encode_image", self._pixels(part)), self.batch, self.device
-        )
-
     def _network(self, part: str, batch: Tensor) -> Tensor:
         return cast(Tensor, getattr(self._model, part)(batch, normalize=True))
+
+    def leave(self) -> None:
+        """Let go of the weights, until they are asked for again; what they are called stays known."""
+        vars(self).pop("_model", None)
 
     @cached_property
     def _model(self) -> nn.Module:

@@ -6,7 +6,7 @@ the protocol string, with a hash of the weights. Shapes: N images, D features, K
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.features.cache import FeatureCache
 from harness.features.pixels import Pixels, Triple
 from harness.features.positions import Rule, fit, known
 from harness.features.source import fingerprint, fingerprint_of, folder_of, hub_file, local_file, read_json, readable
@@ -40,6 +39,8 @@ class Dino(Protocol):
 
     def logits(self, images_N3HW: Tensor) -> Tensor: ...
 
+    def leave(self) -> None: ...
+
 
 @dataclass(frozen=True)
 class DinoExtractor(Inert):
@@ -61,7 +62,6 @@ class DinoExtractor(Inert):
     positions: Rule = "timm"
     batch: int = 64
     device: str = "cpu"
-    cache: FeatureCache = field(default_factory=FeatureCache, repr=False, compare=False)
 
     def fingerprints(self) -> dict[str, str]:
         """The files of the weights and of the head."""
@@ -85,7 +85,7 @@ class DinoExtractor(Inert):
 
     def features(self, images_N3HW: Tensor) -> Tensor:
         """(N, D) float32 normalised class tokens on the CPU."""
-        return self.cache.rows(self.protocol, images_N3HW, lambda images: self._each(images, self._features))
+        return self._each(images_N3HW, self._features)
 
     def logits(self, images_N3HW: Tensor) -> Tensor:
         """(N, K) float32 class logits on the CPU; raises BadInput for an encoder without a head."""
@@ -93,7 +93,11 @@ class DinoExtractor(Inert):
             raise BadInput(
                 f"extractor {str(self.source)!r} has no classes: give head= a safetensors file with a linear classifier"
             )
-        return self.cache.rows(self.logits_protocol, images_N3HW, lambda images: self._each(images, self._logits))
+        return self._each(images_N3HW, self._logits)
+
+    def leave(self) -> None:
+        """Let go of the weights, until they are asked for again; what they are called stays known."""
+        vars(self).pop("_model", None)
 
     @cached_property
     def _model(self) -> nn.Module:
@@ -162,6 +166,11 @@ class DinoPair:
 
     def logits(self, images_N3HW: Tensor) -> Tensor:
         return self.classifier.logits(images_N3HW)
+
+    def leave(self) -> None:
+        """Let go of the weights of both."""
+        self.encoder.leave()
+        self.classifier.leave()
 
 
 def in_batches(images: Tensor, network: Callable[[Tensor], Tensor], batch: int, device: str) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.records.case import BadInput
+from harness.records.faults import no_memory
 from harness.records.spelled import digest
 from harness.seats.sources import PACKAGED, sha256
 
@@ -80,6 +81,8 @@ def readable(source: str | Path) -> Iterator[None]:
     except BadInput:
         raise
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
+        if no_memory(error):
+            raise
         why = " ".join(str(error).split())[:200]
         raise BadInput(
             f"extractor {str(source)!r} cannot be loaded ({why}): its weights are damaged or do not fit its config"

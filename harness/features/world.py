@@ -57,7 +57,7 @@ class World(Protocol):
 
     def categories(self, n: int) -> list[str]: ...
 
-    def references(self, n: int, resolution: Resolution) -> Tensor: ...
+    def references(self, n: int, resolution: Resolution, start: int = 0) -> Tensor: ...
 
     def training(self, n: int, resolution: Resolution, device: str = "cpu") -> Iterator[tuple[Tensor, list[str]]]: ...
 
@@ -161,10 +161,10 @@ class FolderWorld(Inert):
         """The first n categories, empty where the list names none."""
         return [entry.category for entry in self._first(n)]
 
-    def references(self, n: int, resolution: Resolution) -> Tensor:
-        """(n, 3, H, W) float32 in [0, 1]: the images that belong to the first n captions."""
+    def references(self, n: int, resolution: Resolution, start: int = 0) -> Tensor:
+        """(n - start, 3, H, W) float32 in [0, 1]: the images of the first n captions, from one of them on."""
         size = (self.side, self.side) if self.side else (resolution.width, resolution.height)
-        return torch.stack([_pixels(entry, size, self.fit, self.resize) for entry in self._first(n)])
+        return torch.stack([_pixels(entry, size, self.fit, self.resize) for entry in self._first(n)[start:]])
 
     def training(self, n: int, resolution: Resolution, device: str = "cpu") -> Iterator[tuple[Tensor, list[str]]]:
         """Images (B, 3, H, W) at that size and their captions, from the training folder; the centre of each."""

@@ -7,19 +7,21 @@ level, which is printed beside.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from harness.features.kept import Reader
 from harness.features.source import fingerprint_of
 from harness.judged.refusal import refusal
 from harness.records.groups import units_of
 from harness.records.record import Reading
 from harness.records.statistics import mean_of
 from harness.shapes.captions import Scene, held_out_scenes
-from harness.shapes.probe import NOTHING, Probe, Sight, load
+from harness.shapes.probe import NOTHING, Sight, load
 
 if TYPE_CHECKING:
     from harness.trial import Trial
@@ -43,9 +45,8 @@ def right(scene: Scene, sight: Sight, row: int) -> dict[str, float]:
     return shares | {"all": float(all(share == 1 for share in shares.values()) and not extra)}
 
 
-def scores(scenes: Sequence[Scene], images: Tensor, probe: Probe) -> dict[str, Tensor]:
+def scores(scenes: Sequence[Scene], sight: Sight) -> dict[str, Tensor]:
     """Per image (N,): `place`, `shape`, `colour`, their mean `attributes`, and `all`."""
-    sight = probe.read(images)
     marks = [right(scene, sight, row) for row, scene in enumerate(scenes)]
     found = {kind: torch.tensor([mark[kind] for mark in marks]) for kind in (*KINDS, "all")}
     return found | {"attributes": torch.stack([found[kind] for kind in KINDS]).mean(dim=0)}
@@ -67,6 +68,10 @@ class Attributes:
         """The probe's weights."""
         return {"probe": fingerprint_of(PROBE)}
 
+    def readers(self, trial: "Trial") -> list[Reader]:
+        """What it reads of images."""
+        return [_probe()] if trial.world.name == "shapes" else []
+
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         """attributes, scenes_right and attributes_<category>; one dash outside the embedded world."""
         protocol = f"attributes/v1: probe on 64 px, place, shape and colour of each thing, n={trial.case.n}"
@@ -76,8 +81,10 @@ class Attributes:
             return
         scenes = [scene for scene in held_out_scenes(trial.case.n) for _ in trial.case.seeds][: trial.case.n]
         captions = [scene.caption for scene in scenes]
-        found = scores(scenes, trial.images(), load(PROBE))
-        chance = scores(scenes, trial.images().roll(len(trial.case.seeds), 0), load(PROBE))["attributes"].mean()
+        seen = trial.rows(_probe())
+        found = scores(scenes, Sight(*seen.unbind(1)))
+        shuffled = Sight(*seen.roll(len(trial.case.seeds), 0).unbind(1))
+        chance = scores(scenes, shuffled)["attributes"].mean()
         details: dict[str, Any] = {kind: float(found[kind].mean()) for kind in KINDS} | {"chance": float(chance)}
         details["margin"] = self.margin * float(found["attributes"].mean())
         details["categories"] = _by_category(scenes, found["attributes"])
@@ -113,6 +120,13 @@ def _rows_by_category(scenes: Sequence[Scene]) -> dict[str, list[int]]:
     for row, scene in enumerate(scenes):
         rows.setdefault(scene.category, []).append(row)
     return rows
+
+
+@cache
+def _probe() -> Reader:
+    """What the probe sees in images, (N, 3, 9): shape, colour and size at each place."""
+    probe = cache(lambda: load(PROBE))
+    return Reader(f"probe/v1@{fingerprint_of(PROBE)}", lambda images: torch.stack(probe().read(images), dim=1))
 
 
 def _by_category(scenes: Sequence[Scene], values: Tensor) -> dict[str, float]:

@@ -15,8 +15,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from harness.trial import Trial
 
-FEW = 64
-"""Real images that are enough: the changes are seen on each."""
+FEW, FEWEST, ROOM = 64, 8, 2**24
+"""Real images that are enough: the changes are seen on each. No more than so many pixels of them in all."""
 BLURS = (0.0, 0.02, 0.08)
 """Standard deviation of a Gaussian blur as a share of the image's shorter side."""
 NOISES = (0.0, 0.1, 0.4)
@@ -24,8 +24,8 @@ NOISES = (0.0, 0.1, 0.4)
 
 
 def some_references(trial: "Trial") -> Tensor:
-    """The first real images of the trial's world, at its size."""
-    return trial.references(min(FEW, trial.case.n))
+    """The first real images of the trial's world, at its size: fewer where they are large."""
+    return trial.references(min(FEW, trial.case.n, max(FEWEST, ROOM // trial.case.resolution.pixels)))
 
 
 def blurred(images_N3HW: Tensor, share: float) -> Tensor:

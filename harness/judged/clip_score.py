@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.features.clip import ClipExtractor
+from harness.features.kept import Reader
 from harness.judged.checks import some_references, untrusted_score
 from harness.judged.refusal import refusal
 from harness.records.groups import units_of
@@ -41,6 +43,10 @@ class ClipScore:
     margin: float = 0.02
     needs: ClassVar[str] = "weights"
 
+    def readers(self, trial: "Trial") -> list[Reader]:
+        """What it reads of images."""
+        return [seen_by(trial.world.clip)]
+
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         why = refusal(trial, max(2, self.least))
         if why:
@@ -48,7 +54,7 @@ class ClipScore:
             return
         clip, prompts = trial.world.clip, trial.prompts
         texts_ND = clip.texts(prompts)
-        scores = clip_score(clip.images(trial.images()), texts_ND).tolist()
+        scores = clip_score(trial.rows(seen_by(clip)), texts_ND).tolist()
         mean = mean_of(scores, prompts)
         yield Reading(
             metric=self.name,
@@ -80,11 +86,16 @@ def _doubt(trial: "Trial") -> dict[str, str]:
     return {"untrusted": told} if told else {}
 
 
+def seen_by(clip: ClipExtractor) -> Reader:
+    """Its embeddings of images."""
+    return Reader(clip.protocol, clip.images)
+
+
 def real_score(trial: "Trial") -> dict[str, float]:
     """What real images score with their own captions: the detail `real`; nothing where the world has none."""
     if not trial.world.pictured:
         return {}
     count = -(-trial.case.n // len(trial.case.seeds))
     clip = trial.world.clip
-    scores_N = clip_score(clip.images(trial.references(count)), clip.texts(trial.world.prompts(count)))
+    scores_N = clip_score(trial.reference_rows(seen_by(clip), count), clip.texts(trial.world.prompts(count)))
     return {"real": float(scores_N.mean())}

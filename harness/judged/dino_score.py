@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from harness.features.dino import Dino
+from harness.features.kept import Reader
 from harness.judged.checks import some_references, untrusted_score
 from harness.judged.refusal import refusal
 from harness.records.groups import mixed
@@ -61,13 +63,17 @@ class DinoScore:
     margin: float = 0.05
     needs: ClassVar[str] = "weights"
 
+    def readers(self, trial: "Trial") -> list[Reader]:
+        """What it reads of images."""
+        return [classes_of(trial.world.dino)]
+
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         why = refusal(trial, max(self.least, 2 * self.splits))
         if why:
             yield Reading(self.name, "ds", None, "1", "higher", self.name, trial.case.n, reason=why)
             return
         dino = trial.world.dino
-        logits_NK = dino.logits(trial.images())[mixed(trial.prompts)]
+        logits_NK = trial.rows(classes_of(dino))[mixed(trial.prompts)]
         n, classes = logits_NK.shape
         parts = split_scores(logits_NK, self.splits).tolist()
         score = mean_of(parts)
@@ -100,3 +106,8 @@ def _doubt(trial: "Trial") -> dict[str, str]:
     dino = trial.world.dino
     told = untrusted_score(some_references(trial), lambda images: inception_form(dino.logits(images), splits=1))
     return {"untrusted": told} if told else {}
+
+
+def classes_of(dino: Dino) -> Reader:
+    """Its logits of images."""
+    return Reader(dino.logits_protocol, dino.logits)

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
+from harness.features.kept import Reader
+from harness.judged.clip_score import seen_by
 from harness.judged.cmmd import SCALE, gaussian, units
+from harness.judged.fdd import features_of
 from harness.judged.infinite import frechet_distance_infinite
 from harness.judged.kernel_distance import cubic
 from harness.judged.manifold import overlap
@@ -37,18 +40,26 @@ class Distances:
     least: int = 64
     needs: ClassVar[str] = "weights"
 
+    def readers(self, trial: "Trial") -> list[Reader]:
+        """What it reads of images."""
+        return [features_of(trial.world.dino), seen_by(trial.world.clip)]
+
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         why = refusal(trial, max(self.least, self.k + 1)) or unpictured(trial)
         if why:
             for name in ("kd", "cmmd", *OVERLAPS, "fd_infinite"):
                 yield Reading(self.name, name, None, "1", _better(name), name, trial.case.n, reason=why)
             return
-        world, images = trial.world, trial.images()
-        references, names, whose = _references(trial)
+        world = trial.world
+        seen, embedded = self.readers(trial)
+        rows, names, whose = _references(trial)
+        dino = trial.rows(seen), trial.reference_rows(seen, rows.stop)[rows.start :]
+        clip = (
+            units(trial.rows(embedded).double()),
+            units(trial.reference_rows(embedded, rows.stop)[rows.start :].double()),
+        )
         prompts = trial.prompts, names
-        dino = world.dino.features(images), world.dino.features(references)
-        clip = units(world.clip.images(images).double()), units(world.clip.images(references).double())
-        where = f"ref={world.name} of {whose} captions n={len(images)}/{len(references)}"
+        where = f"ref={world.name} of {whose} captions n={len(dino[0])}/{len(dino[1])}"
         yield self._kernel("kd", dino, cubic, 1.0, prompts, f"kd (x.y/D+1)^3 unbiased {world.dino.protocol} {where}")
         told = f"cmmd gaussian sigma=10 x1000 unbiased {world.clip.protocol} {where}"
         yield self._kernel("cmmd", clip, gaussian, SCALE, prompts, told)
@@ -117,12 +128,12 @@ class Distances:
         )
 
 
-def _references(trial: "Trial") -> tuple[Tensor, list[str], str]:
-    """As many real images as there are images, their captions, and whether these are others or the same."""
+def _references(trial: "Trial") -> tuple[range, list[str], str]:
+    """Numbers of as many real images as there are images, their captions, and whether these are others or the same."""
     n, world = trial.case.n, trial.world
     if world.held(2 * n) < 2 * n:
-        return trial.references(), world.prompts(n), "the same"
-    return trial.references(2 * n)[n:], world.prompts(2 * n)[n:], "other"
+        return range(n), world.prompts(n), "the same"
+    return range(n, 2 * n), world.prompts(2 * n)[n:], "other"
 
 
 def _better(name: str) -> Better:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.features.dino import Dino
+from harness.features.kept import Reader
 from harness.judged.checks import some_references, untrusted_distance
 from harness.judged.frechet import Moments, Sums, arrays, distance, distance_of, frechet_distance, origin
 from harness.judged.left_out import FEW, without
@@ -72,17 +74,21 @@ class Fdd:
     margin: float = 0.25
     needs: ClassVar[str] = "weights"
 
+    def readers(self, trial: "Trial") -> list[Reader]:
+        """What it reads of images."""
+        return [features_of(trial.world.dino)]
+
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         why = refusal(trial, self.least) or unpictured(trial)
         if why:
             yield Reading(self.name, "fdd", None, "1", "lower", self.name, trial.case.n, reason=why)
             return
         dino = trial.world.dino
-        x_ND, spare_MD = dino.features(trial.images()), dino.features(_spare_references(trial))
+        x_ND, spare_MD = trial.rows(features_of(dino)), trial.reference_rows(features_of(dino), _spare(trial))
         y_MD = spare_MD[: len(x_ND)]
         protocol = f"fdd {dino.protocol} ref={trial.world.name} n={len(x_ND)}/{len(y_MD)}"
         units = trial.prompts, trial.world.prompts(len(y_MD))
-        reading = reading_of(self.name, x_ND, y_MD, units, protocol, split_half_floor(spare_MD, len(x_ND)))
+        reading = reading_of(self.name, x_ND, y_MD, units, protocol, _floor(trial, spare_MD, len(x_ND)))
         real = some_references(trial)
         doubt = untrusted_distance(real, lambda changed: frechet_distance(dino.features(changed), dino.features(real)))
         yield replace(
@@ -90,9 +96,20 @@ class Fdd:
         )
 
 
-def _spare_references(trial: "Trial") -> Tensor:
+def features_of(dino: Dino) -> Reader:
+    """Its features of images."""
+    return Reader(dino.protocol, dino.features)
+
+
+def _spare(trial: "Trial") -> int:
     """Twice as many references as images, or as many as the world holds, so that the floor is taken at the same n."""
-    return trial.references(max(trial.case.n, trial.world.held(2 * trial.case.n)))
+    return max(trial.case.n, trial.world.held(2 * trial.case.n))
+
+
+def _floor(trial: "Trial", spare_MD: Tensor, n: int) -> tuple[float, int]:
+    """The floor, which is the same for all variants."""
+    value, half = trial.real.once(["split-half floor/v1", n], spare_MD, lambda: split_half_floor(spare_MD, n))
+    return value, int(half)
 
 
 def reading_of(

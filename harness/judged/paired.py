@@ -5,7 +5,7 @@ nobody minds. The floor of each is that of shuffled pairs: two images of one wor
 show. Distances to the teacher say nothing about which of both is better. Shapes: N images, D features.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.features.kept import Reader
+from harness.judged.fdd import features_of
 from harness.judged.refusal import refusal
 from harness.records.groups import units_of
 from harness.records.record import Better, Reading
@@ -26,6 +28,8 @@ ROUNDING = 1 / (12 * 255**2)
 """Mean squared error of rounding to 8 bits: images that agree to it have 58.9 dB, not endlessly many."""
 LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
 AT_ONCE = 64
+ROOM = 2**28
+"""Bytes of the teacher's images that are remembered from variant to variant."""
 
 
 def psnr(x_N3HW: Tensor, y_N3HW: Tensor) -> Tensor:
@@ -62,7 +66,7 @@ def lpips_at_hand() -> bool:
 
 @dataclass(frozen=True)
 class Paired:
-    """Four readings: dino_cos, psnr, ssim, lpips. The teacher's images of a setting are made once for all variants."""
+    """Four readings: dino_cos, psnr, ssim, lpips. The teacher's images are made once for all variants, if they fit."""
 
     name: str = "paired"
     least: int = 8
@@ -77,43 +81,68 @@ class Paired:
             for name, better, unit in NAMES:
                 yield Reading(self.name, name, None, unit, better, name, trial.case.n, reason=why)
             return
-        student, teacher = trial.images(), self._teacher(trial)
-        dino = trial.world.dino
-        features = dino.features(student), dino.features(teacher)
-        yield self._reading(trial, 0, cosine, features, f"dino_cos {dino.protocol}")
-        yield self._reading(trial, 1, psnr, (student, teacher), "psnr range=1")
-        yield self._reading(trial, 2, ssim, (student, teacher), "ssim torchmetrics gaussian 11 range=1")
-        if lpips_at_hand():
-            yield self._reading(trial, 3, lpips, (student, teacher), "lpips torchmetrics alex")
+        own, teachers, pixels = self.readers(trial)
+        x_ND, y_ND, shift = trial.rows(own), trial.rows(teachers), len(trial.case.seeds)
+        cosines = torch.stack([cosine(x_ND, y_ND), cosine(x_ND, y_ND.roll(shift, 0))], dim=1)
+        yield self._reading(trial, 0, cosines, f"dino_cos {trial.world.dino.protocol}")
+        found_NM2 = trial.rows(pixels)
+        yield self._reading(trial, 1, found_NM2[:, 0], "psnr range=1")
+        yield self._reading(trial, 2, found_NM2[:, 1], "ssim torchmetrics gaussian 11 range=1")
+        if found_NM2.shape[1] > 2:
+            yield self._reading(trial, 3, found_NM2[:, 2], "lpips torchmetrics alex")
         else:
             why = f"AlexNet's weights are not at hand: put {LPIPS_WEIGHTS} into torch's cache"
             n = trial.case.n
             yield Reading(self.name, "lpips", None, "1", "lower", "lpips torchmetrics alex", n, reason=why)
 
-    def _teacher(self, trial: "Trial") -> Tensor:
-        """The images of the same prompts and seeds by the model's own attention; the last setting's are kept."""
-        case, model = trial.case, trial.model
-        made_by = (case.model, model.fingerprint(), model.sampler, case.world, str(case.resolution), case.n)
-        key = (*made_by, case.steps, case.guidance, case.seeds, case.dtype, case.device)
-        if key not in self._teachers:
-            self._teachers.clear()
-            model.load(case.device, case.dtype)
-            made = model.generate(trial.prompts, trial.seeds, case.resolution, case.steps, case.guidance, case.batch)
-            self._teachers[key] = made.half()
-        return self._teachers[key].float()
+    def readers(self, trial: "Trial") -> list[Reader]:
+        """Features of the images and of the teacher's; (N, M, 2): each measure of the pair and of a shuffled one."""
+        if trial.exact:
+            return []
+        dino, case = trial.world.dino, trial.case
+        measures = (psnr, ssim, lpips) if lpips_at_hand() else (psnr, ssim)
 
-    def _reading(
-        self,
-        trial: "Trial",
-        which: int,
-        measure: Callable[[Tensor, Tensor], Tensor],
-        pair: tuple[Tensor, Tensor],
-        protocol: str,
-    ) -> Reading:
+        def teachers(images: Tensor, rows: range) -> Tensor:
+            return dino.features(self._teacher(trial, rows))
+
+        def pixels(images: Tensor, rows: range) -> Tensor:
+            others = self._teacher(trial, [(row - len(case.seeds)) % case.n for row in rows])
+            pairs = (self._teacher(trial, rows), others)
+            return torch.stack([torch.stack([of(images, pair) for pair in pairs], 1) for of in measures], 1)
+
+        return [
+            features_of(dino),
+            Reader(f"teacher {dino.protocol}", teachers, numbered=True),
+            Reader(f"pairs/v1 measures={len(measures)} n={case.n}", pixels, numbered=True),
+        ]
+
+    def _teacher(self, trial: "Trial", rows: Sequence[int]) -> Tensor:
+        """Images by the model's own attention of the same prompts and seeds, made in the batches of the trial."""
+        found = []
+        for row in rows:
+            start = row // trial.case.batch * trial.case.batch
+            batch = self._batch(trial, range(start, min(start + trial.case.batch, trial.case.n)))
+            found.append(batch[row - start].float())
+        return torch.stack(found)
+
+    def _batch(self, trial: "Trial", rows: range) -> Tensor:
+        """Some of them in half precision; of earlier ones as many are remembered as there is room for."""
+        case, model = trial.case, trial.model
+        made_by = (case.model, model.fingerprint(), model.sampler, case.world, str(case.resolution), case.n, case.batch)
+        key = (*made_by, case.steps, case.guidance, case.seeds, case.dtype, case.device, rows)
+        if key not in self._teachers:
+            while len(self._teachers) > 2 and sum(batch.nbytes for batch in self._teachers.values()) > ROOM:
+                del self._teachers[next(iter(self._teachers))]
+            model.load(case.device, case.dtype)
+            some, seeds = trial.prompts[rows.start : rows.stop], trial.seeds[rows.start : rows.stop]
+            made = model.generate(some, seeds, case.resolution, case.steps, case.guidance, case.batch)
+            self._teachers[key] = made.half()
+        return self._teachers[key]
+
+    def _reading(self, trial: "Trial", which: int, pair_N2: Tensor, protocol: str) -> Reading:
         name, better, unit = NAMES[which]
-        values = measure(*pair).tolist()
+        values = pair_N2[:, 0].tolist()
         mean = mean_of(values, trial.prompts)
-        floor = float(measure(pair[0], pair[1].roll(len(trial.case.seeds), 0)).mean())
         return Reading(
             metric=self.name,
             name=name,
@@ -125,7 +154,7 @@ class Paired:
             low=mean.low,
             high=mean.high,
             samples=tuple(values),
-            details={"shuffled": floor} | units_of(trial.prompts),
+            details={"shuffled": float(pair_N2[:, 1].mean())} | units_of(trial.prompts),
         )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from harness.features.kept import Reader
 from harness.judged.fdd import reading_of, split_half_floor
 from harness.judged.refusal import refusal, unpictured
 from harness.records.record import Reading
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
     from harness.trial import Trial
 
 
-def patches(images_N3HW: Tensor, side: int, each: int, seed: int = 0) -> Tensor:
-    """(N * each, 3, side, side): crops at random places, image after image."""
+def patches(images_N3HW: Tensor, side: int, each: int, seed: int = 0, first: int = 0) -> Tensor:
+    """(N * each, 3, side, side): crops at random places, image after image; first: the number of the first image."""
     height, width = images_N3HW.shape[-2:]
     if side > min(height, width):
         raise ValueError(f"images of {width}x{height} hold no patch of {side} pixels")
     cut = []
-    for number, image in enumerate(images_N3HW):
+    for number, image in enumerate(images_N3HW, first):
         source = random.Random(f"{seed} {number}")
         for _ in range(each):
             top, left = source.randint(0, height - side), source.randint(0, width - side)
@@ -44,6 +45,18 @@ class PatchFdd:
     least: int = 64
     needs: ClassVar[str] = "weights"
 
+    def readers(self, trial: "Trial") -> list[Reader]:
+        """The features of patches: (N, P, D)."""
+        dino, side, each = trial.world.dino, trial.world.dino.reads, self.each
+        size = trial.case.resolution
+        if min(size.width, size.height) <= side:
+            return []
+
+        def read(images: Tensor, rows: range) -> Tensor:
+            return dino.features(patches(images, side, each, first=rows.start)).unflatten(0, (len(rows), each))
+
+        return [Reader(f"patches {each}x{side}px {dino.protocol}", read, numbered=True)]
+
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         why = refusal(trial, self.least) or unpictured(trial) or self._too_small(trial)
         if why:
@@ -51,8 +64,8 @@ class PatchFdd:
             return
         dino, side = trial.world.dino, trial.world.dino.reads
         count = max(trial.case.n, trial.world.held(2 * trial.case.n))
-        x_ND = dino.features(patches(trial.images(), side, self.each))
-        spare_MD = dino.features(patches(trial.references(count), side, self.each))
+        (reader,) = self.readers(trial)
+        x_ND, spare_MD = trial.rows(reader).flatten(0, 1), trial.reference_rows(reader, count).flatten(0, 1)
         y_MD = spare_MD[: len(x_ND)]
         prompts = trial.prompts, trial.world.prompts(len(y_MD) // self.each)
         units = (

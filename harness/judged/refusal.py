@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from harness.features.kept import FINITE
 from harness.records.record import Reading
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def refusal(trial: "Trial", least: int) -> str:
         return why
     if trial.case.n < least:
         return f"n = {trial.case.n} images are too few for this number: ask for at least {least} (n={least})"
-    if not trial.images().isfinite().all():
+    if not trial.rows(FINITE).all():
         return "the model made images with values that are not finite"
     return ""
 

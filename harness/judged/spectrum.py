@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from harness.features.kept import Reader
 from harness.judged.refusal import refusal, unpictured
 from harness.records.groups import units_of
 from harness.records.record import Reading
@@ -59,18 +60,19 @@ class Spectrum:
     least: int = 8
     needs: ClassVar[str] = "weights"
 
+    def readers(self, trial: "Trial") -> list[Reader]:
+        """What it reads of images."""
+        return [Reader(f"radial spectrum/v1 rings={self.rings}", lambda images: radial_spectrum(images, self.rings))]
+
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
-        why = refusal(trial, self.least) or unpictured(trial)
-        images = None if why else trial.images()
-        count = -(-trial.case.n // len(trial.case.seeds))
-        references = None if why else trial.references(count)
-        if images is not None and references is not None and images.shape[-2:] != references.shape[-2:]:
-            why = f"world {trial.world.name} gives its references resized: spectra need them at the size of the images"
-        if why or images is None or references is None:
+        why = refusal(trial, self.least) or unpictured(trial) or resized(trial)
+        if why:
             yield Reading(self.name, "fine_structure", None, "dB", "neither", self.name, trial.case.n, reason=why)
             return
-        rows = [i // len(trial.case.seeds) for i in range(len(images))]
-        made_NR, real_NR = radial_spectrum(images, self.rings), radial_spectrum(references, self.rings)[rows]
+        (reader,) = self.readers(trial)
+        count = -(-trial.case.n // len(trial.case.seeds))
+        rows = [i // len(trial.case.seeds) for i in range(trial.case.n)]
+        made_NR, real_NR = trial.rows(reader), trial.reference_rows(reader, count)[rows]
         fine = math.ceil(2 * FINE * self.rings)
         apart_N = decibels(made_NR[:, fine:].mean(dim=1)) - decibels(real_NR[:, fine:].mean(dim=1))
         mean = mean_of(apart_N.tolist(), trial.prompts)
@@ -91,3 +93,11 @@ class Spectrum:
             }
             | units_of(trial.prompts),
         )
+
+
+def resized(trial: "Trial") -> str:
+    """Why real images show another structure than their own, or nothing."""
+    size = trial.case.resolution
+    if tuple(trial.references(1).shape[-2:]) == (size.height, size.width):
+        return ""
+    return f"world {trial.world.name} gives its references resized: spectra need them at the size of the images"

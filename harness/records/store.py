@@ -9,14 +9,13 @@ moment leaves the record from before or the record from after. What cannot be re
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import psutil
-
 from harness.records.case import BadInput, Case
+from harness.records.files import locked, owner, remove_leftovers
+from harness.records.files import write_whole as write_whole
 from harness.records.machine import describe, room, same_make
 from harness.records.record import Record, Unreadable
 
@@ -75,9 +74,10 @@ class Store(Archive):
         super().__init__(folder, say)
         try:
             self._records.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(self._records)
-            write_whole(self._records / "probe", "")
-            (self._records / "probe").unlink()
+            remove_leftovers(self._records)
+            probe = self._records / f".probe.{owner()}.tmp"
+            probe.touch()
+            probe.unlink()
         except OSError as error:
             raise BadInput(
                 f"output folder {str(folder)!r} cannot be written ({error.strerror}): give another one with out=FOLDER"
@@ -85,21 +85,28 @@ class Store(Archive):
 
     def put(self, record: Record) -> Record:
         """Keep a record, joined with what the store has of the same case; return what is now kept."""
-        earlier = self.get(record.case)
-        kept = record if earlier is None else earlier.merged(record)
         try:
-            write_whole(self._path(record.case), json.dumps(kept.to_json(), indent=1, allow_nan=False) + "\n")
+            with locked(self.folder / ".lock"):
+                return self._join(record)
         except OSError as error:
             raise BadInput(
                 f"the record of {record.case} cannot be written under {str(self.folder)!r} ({error.strerror}): "
                 "make room there or give another folder with out=FOLDER; what was kept before is still there"
             ) from error
+
+    def _join(self, record: Record) -> Record:
+        earlier = self.get(record.case)
+        kept = record if earlier is None else earlier.merged(record)
+        write_whole(self._path(record.case), json.dumps(kept.to_json(), indent=1, allow_nan=False) + "\n")
         return kept
 
     def _refuse(self, path: Path, why: str) -> None:
         taken = sum(1 for _ in path.parent.glob(f"{path.name}.corrupt*"))
         aside = path.with_name(f"{path.name}.corrupt{taken or ''}")
-        path.replace(aside)
+        try:
+            path.replace(aside)
+        except FileNotFoundError:  # another run has set it aside
+            return
         self._say(
             f"record {path.name} cannot be read ({why}): set aside as {aside.name}, its case will be measured again"
         )
@@ -132,35 +139,3 @@ def _here(record: Record) -> bool:
     """Whether a record is from a machine of this one's make and memory."""
     now = describe(record.case.device)
     return same_make(record.machine, now) and room(record.machine) == room(now)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that its name always stands for its old or its new content, also after SIGKILL or power loss."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable, where the system can (Windows opens no folders)."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of processes that are gone."""
-    for leftover in folder.glob(".*.tmp"):
-        process = leftover.name.split(".")[-2]
-        if not process.isdigit() or not psutil.pid_exists(int(process)):
-            leftover.unlink(missing_ok=True)

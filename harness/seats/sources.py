@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from harness.records.case import BadInput
+from harness.records.faults import no_memory
 
 PACKAGED = "pkg://"
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -40,6 +41,8 @@ def reaching_hub(failed: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except unreachable() as error:
+        if no_memory(error):
+            raise
         raise BadInput(f"{failed} ({type(error).__name__}): get online, or {remedy}") from error
 
 

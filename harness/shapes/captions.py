@@ -12,6 +12,7 @@ import random
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple")
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
@@ -75,11 +76,16 @@ def scenes(seed: int, held_out: bool = False) -> Iterator[Scene]:
 
 def held_out_scenes(n: int) -> list[Scene]:
     """The first n of the fixed test set: held-out captions, none twice."""
+    return list(_held_out(1 << max(0, n - 1).bit_length())[:n])
+
+
+@lru_cache(maxsize=4)
+def _held_out(n: int) -> tuple[Scene, ...]:
     found: dict[str, Scene] = {}
     for scene in scenes(seed=2504_21292, held_out=True):
         found.setdefault(scene.caption, scene)
         if len(found) >= n:
-            return list(found.values())
+            return tuple(found.values())
     raise AssertionError("scenes() never ends")
 
 

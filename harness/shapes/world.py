@@ -48,10 +48,10 @@ class ShapesWorld:
         """What each of them tests: colour, shape, size, place, count, pair, mirror, mixed."""
         return [scene.category for scene in held_out_scenes(n)]
 
-    def references(self, n: int, resolution: Resolution) -> Tensor:
-        """(n, 3, H, W) float32 in [0, 1]: the held-out scenes, drawn at that size."""
-        seeds = range(REFERENCE_SEED, REFERENCE_SEED + n)
-        return draw(held_out_scenes(n), seeds, resolution.height, resolution.width)
+    def references(self, n: int, resolution: Resolution, start: int = 0) -> Tensor:
+        """(n - start, 3, H, W) float32 in [0, 1]: the first n held-out scenes, from one of them on, at that size."""
+        seeds = range(REFERENCE_SEED + start, REFERENCE_SEED + n)
+        return draw(held_out_scenes(n)[start:], seeds, resolution.height, resolution.width)
 
     def taught_on(self) -> str:
         """Scenes of a seed."""

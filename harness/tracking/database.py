@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 
+from harness.records.files import locked
+
 ASIDE = ".mlflow-"
 
 
@@ -28,8 +30,14 @@ def reached(database: Path) -> Iterator[str]:
 def make_database(path: Path) -> None:
     """Lay out mlflow's sqlite file aside and move it into place: a run killed meanwhile leaves no half of one.
 
-    The migrations run without syncs to disk, which saves seconds; nothing is in the file yet that could be lost.
+    Of several runs that find none the first makes it, and the others wait. The migrations run without syncs to disk, which saves seconds; nothing is in the file yet that could be lost.
     """
+    with locked(path.with_name(f".{path.name}.lock")):
+        if not path.exists():
+            _lay_out(path)
+
+
+def _lay_out(path: Path) -> None:
     from mlflow import MlflowClient
     from sqlalchemy import event
     from sqlalchemy.engine import Engine

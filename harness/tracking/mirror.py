@@ -52,7 +52,7 @@ class Mirror:
         existing = self.client.get_experiment_by_name(experiment)
         if existing is None:
             location = artifacts.as_uri() if artifacts else None
-            self._experiment = self.client.create_experiment(experiment, location, dict([KIND]))
+            self._experiment = self._made(experiment, location)
         else:
             self._experiment = existing.experiment_id
             if existing.lifecycle_stage == "deleted":
@@ -62,6 +62,18 @@ class Mirror:
         self._parent = ""
         self._children: dict[str, str] = {}
         self.contents: dict[str, str] = {}
+
+    def _made(self, experiment: str, location: str | None) -> str:
+        """The id of a new experiment, or of the one that another run has made at the same moment."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self.client.create_experiment(experiment, location, dict([KIND])))
+        except MlflowException:
+            existing = self.client.get_experiment_by_name(experiment)
+            if existing is None:
+                raise
+            return str(existing.experiment_id)
 
     def open(self, parent: str, folder: Path, records: Sequence[Record]) -> str:
         """Take up that parent run with its children, or the folder's, or begin one; return the id of the parent.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.judged.clip_score import ClipScore, clip_score
+from harness.records.case import Resolution
 
 
 def test_known_vectors_have_known_scores() -> None:
@@ -50,9 +51,12 @@ def trial(scores: Tensor, trained: bool = True, pictured: bool = True) -> Any:
 
     clip = SimpleNamespace(protocol="clip@0", images=embedded, texts=lambda prompts: text_ND)
     return SimpleNamespace(
-        case=SimpleNamespace(n=len(scores), variant="neighborhood", model="tiny_sd", seeds=(0,)),
+        case=SimpleNamespace(
+            n=len(scores), variant="neighborhood", model="tiny_sd", seeds=(0,), resolution=Resolution(2, 2)
+        ),
         world=SimpleNamespace(name="shapes", clip=clip, pictured=pictured, prompts=lambda n: ["real"] * n),
-        images=lambda: torch.zeros(len(scores), 3, 2, 2),
+        rows=lambda reader: reader.read(torch.zeros(len(scores), 3, 2, 2)),
+        reference_rows=lambda reader, n: reader.read(torch.ones(n, 3, 2, 2)),
         references=lambda n: torch.ones(n, 3, 2, 2),
         prompts=[str(i) for i in range(len(scores))],
         trained=trained,

@@ -88,7 +88,7 @@ def trial(logits_NK: Tensor, trained: bool = True) -> Any:
     return SimpleNamespace(
         case=SimpleNamespace(n=n, variant="linfusion", model="tiny_sd"),
         world=SimpleNamespace(name="shapes", dino=dino, pictured=False),
-        images=lambda: torch.zeros(n, 3, 2, 2),
+        rows=lambda reader: reader.read(torch.zeros(n, 3, 2, 2)),
         prompts=[str(i) for i in range(n)],
         trained=trained,
         untrained_allowed=False,

@@ -79,17 +79,16 @@ def trial(
 ) -> Any:
     """A trial whose extractor averages pixels over columns, in a world that holds so many real images."""
 
-    def references(n: int | None = None) -> Tensor:
-        return held[: n or len(images)]
-
     dino = SimpleNamespace(protocol="mean@0", features=lambda images: images.mean(dim=-1).flatten(1).double())
     return SimpleNamespace(
         case=SimpleNamespace(n=len(images), variant="deltaconv", model="tiny_sd", resolution=Resolution(4, 4)),
         world=SimpleNamespace(
             name="noise", dino=dino, prompts=named, pictured=pictured, held=lambda n: min(n, len(held))
         ),
-        images=lambda: images,
-        references=references,
+        rows=lambda reader: reader.read(images),
+        reference_rows=lambda reader, n: reader.read(held[:n]),
+        references=lambda n: held[:n],
+        real=SimpleNamespace(once=lambda made_of, rows, compute: compute()),
         prompts=named(len(images)),
         trained=trained,
         untrained_allowed=untrained_allowed,
@@ -138,7 +137,7 @@ def test_too_few_images_have_no_fdd() -> None:
 
 def test_an_untrained_student_is_asked_for_no_image() -> None:
     refused = trial(noise(100, 0), noise(100, 1), trained=False)
-    refused.images = lambda: pytest.fail("made images")
+    refused.rows = lambda reader: pytest.fail("made images")
     (reading,) = Fdd()(refused)
     assert reading.value is None
     assert "an untrained student has no quality" in reading.reason

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.features.cache import FeatureCache, address
 from harness.features.clip import ClipExtractor
 from harness.features.dino import DinoExtractor, DinoPair
 from harness.features.pixels import Pixels, eight_bit
@@ -312,42 +311,3 @@ def test_images_of_the_wrong_shape_or_without_value_are_refused() -> None:
         eight_bit(torch.zeros(3, 8, 8))
     with pytest.raises(ValueError, match="not finite"):
         eight_bit(torch.full((1, 3, 2, 2), torch.nan))
-
-
-class Counted:
-    """Mean colours, and how many images they were computed for."""
-
-    def __init__(self) -> None:
-        self.images = 0
-
-    def __call__(self, images: Tensor) -> Tensor:
-        self.images += len(images)
-        return images.mean(dim=(2, 3))
-
-
-@pytest.mark.parametrize("on_disk", [False, True])
-def test_the_cache_computes_an_image_once(on_disk: bool, tmp_path: Path) -> None:
-    compute, images = Counted(), noise(4, side=4)
-    cache = FeatureCache(tmp_path / "features" if on_disk else None)
-    first = cache.rows("a", images, compute)
-    assert torch.equal(cache.rows("a", images[[3, 1, 1]], compute), first[[3, 1, 1]])
-    assert compute.images == 4
-    cache.rows("b", images[:1], compute)
-    assert compute.images == 5
-    again = FeatureCache(cache.folder)
-    assert torch.equal(again.rows("a", images, compute), first)
-    assert compute.images == (5 if on_disk else 9)
-
-
-def test_a_cache_file_that_was_cut_short_is_computed_again(tmp_path: Path) -> None:
-    compute, images = Counted(), noise(2, side=4)
-    FeatureCache(tmp_path).rows("a", images, compute)
-    (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes()[:20])
-    FeatureCache(tmp_path).rows("a", images, compute)
-    assert compute.images == 4
-
-
-def test_the_address_of_an_image_knows_type_and_shape() -> None:
-    image = torch.zeros(3, 4, 2)
-    assert len({address(image), address(image.double()), address(image.reshape(3, 2, 4)), address(image + 1)}) == 4

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.records.case import BadInput
+from harness.records.files import owner
 from harness.records.machine import describe
 from harness.records.record import Reading
 from harness.records.store import Archive, Store, done, missing
@@ -132,13 +133,16 @@ def test_leftovers_of_dead_processes_are_removed_and_those_of_living_ones_are_no
     Store(tmp_path)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    mine = tmp_path / "records" / f".a.json.{os.getpid()}.tmp"
-    gone = tmp_path / "records" / f".a.json.{dead.pid}.tmp"
+    mine = tmp_path / "records" / f".a.json.{owner()}.tmp"
+    gone = tmp_path / "records" / f".a.json.{owner().replace(str(os.getpid()), str(dead.pid))}.tmp"
+    elsewhere = tmp_path / "records" / f".a.json.other-host.{dead.pid}.1.tmp"
     mine.touch()
     gone.touch()
+    elsewhere.touch()
     Store(tmp_path)
     assert mine.exists()
     assert not gone.exists()
+    assert elsewhere.exists()
 
 
 @pytest.mark.parametrize("changed", [{}, {"load": 9.9}, {"cpu": "another"}, {"memory": 1}, {"gpu": "H100"}])
@@ -171,6 +175,7 @@ WRITER = """
 import sys
 from dataclasses import replace
 from harness.records.record import Record
+from harness.records.files import owner
 from harness.records.store import Store
 import json
 store = Store(sys.argv[1])

@@ -1,0 +1,118 @@
+"""What is kept of the images of a case: the first of them as PNG files, and what extractors said of all."""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from harness.distillation.student import cache_folder
+from harness.features.kept import Kept, fresh
+from harness.records.case import BadInput
+from harness.records.files import write_whole
+from harness.records.store import PROMPTS
+
+ALL = "all"
+SHOWN = 64
+"""Images that a record names at most; all that are kept lie in its folder."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where a run keeps what: images and their features in its store, features of real images in the user's cache.
+
+    store: None keeps nothing. images: how many of a case; None for all. since: what was written before (in s) is made
+    again.
+    """
+
+    store: Path | None = None
+    images: int | None = 8
+    since: float = 0.0
+
+    def features(self) -> Kept:
+        """Of made images."""
+        return Kept(self.store / "features" if self.store else None, self.since)
+
+    def references(self) -> Kept:
+        """Of real images, which other runs compare with too."""
+        return Kept(cache_folder() / "references" if self.store else None, self.since)
+
+    def pictures(self, key: str, prompts: Sequence[str]) -> "KeptPictures | None":
+        """Of the case with that key."""
+        if self.store is None:
+            return None
+        return KeptPictures(self.store, self.store / "images" / key, prompts[: self.images], self.since)
+
+
+NOTHING_KEPT = Keeping()
+
+
+def how_many(keep: int | str) -> int | None:
+    """The setting `keep` as a number, None for all; BadInput for what is neither."""
+    if keep == ALL:
+        return None
+    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
+        raise BadInput(f"keep={keep} is not possible: give how many images of a case to keep, or {ALL}")
+    return keep
+
+
+@dataclass
+class KeptPictures:
+    """The first images of a case and their prompts, written as they come, each file whole or not at all."""
+
+    store: Path
+    folder: Path
+    prompts: Sequence[str]
+    since: float = 0.0
+    error: OSError | None = field(default=None, init=False)
+
+    def lack(self, rows: range) -> bool:
+        """Whether one of these images is to be kept and is not there."""
+        return self.error is None and any(not fresh(self._path(row), self.since) for row in self._mine(rows))
+
+    def keep(self, rows: range, images: Tensor) -> None:
+        """Write those that are to be kept; a first fault ends the keeping, and no measurement."""
+        if self.error is not None:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if rows.start == 0:
+                write_whole(self.folder / PROMPTS, json.dumps(list(self.prompts)) + "\n")
+            for row in self._mine(rows):
+                write_whole(self._path(row), png(images[row - rows.start]))
+        except OSError as error:
+            self.error = error
+
+    def named(self) -> dict[str, str]:
+        """What the record names, relative to its store; raises what kept images from being written."""
+        if self.error is not None:
+            raise self.error
+        paths = [self._path(row) for row in range(min(len(self.prompts), SHOWN))]
+        return {f"image/{path.stem}": path.relative_to(self.store).as_posix() for path in paths if path.exists()}
+
+    def real(self, read: Callable[[int], Tensor]) -> dict[str, str]:
+        """Write the real images of the prompts beside them; what the record names. read: that of the n-th prompt."""
+        found, place = {}, {prompt: row for row, prompt in enumerate(dict.fromkeys(self.prompts))}
+        for index, prompt in enumerate(self.prompts[:SHOWN]):
+            path = self.folder / f"real_{index}.png"
+            if not fresh(path, self.since):
+                write_whole(path, png(read(place[prompt])))
+            found[f"real/{index}"] = path.relative_to(self.store).as_posix()
+        return found
+
+    def _mine(self, rows: range) -> range:
+        return range(rows.start, min(rows.stop, len(self.prompts)))
+
+    def _path(self, row: int) -> Path:
+        return self.folder / f"{row}.png"
+
+
+def png(image: Tensor) -> bytes:
+    """(3, H, W) in [0, 1] as the bytes of a PNG file."""
+    from torchvision.utils import save_image
+
+    out = io.BytesIO()
+    save_image(image, out, format="png")
+    return out.getvalue()

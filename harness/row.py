@@ -1,0 +1,74 @@
+"""A variant on a model: what fills its sites there, and the student that stands for it."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+from harness.distillation.recipe import Recipe
+from harness.distillation.student import Student, ingredients
+from harness.features.world import World, taught_on
+from harness.locality.profile import settled
+from harness.models.model import Model
+from harness.models.weights import at_hand
+from harness.records.case import BadInput
+from harness.records.spelled import digest, spelled
+from harness.seats import checkpoint
+from harness.seats.factory import is_exact, preset
+from harness.seats.mixer import TokenMixer
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant on a model, made out once for all its cases."""
+
+    model: Model
+    variant: str
+    chosen: partial[TokenMixer]
+    recipe: Recipe | None
+    world: World
+
+    @cached_property
+    def _laid(self) -> partial[TokenMixer]:
+        """The catalogue's factory under the model's presets; `hybrid-50` has those of `hybrid`, if none of its own."""
+        presets = self.model.presets
+        own = presets.get(self.variant, presets.get(self.variant.partition("-")[0], {}))
+        laid = preset(self.chosen, own)
+        return partial(laid.func, *laid.args, **settled(laid.keywords, self.model.profile, self.model.name))
+
+    @cached_property
+    def factory(self) -> partial[TokenMixer]:
+        """What makes the mixers: `published` says where their weights are, and is no setting of a mixer."""
+        settings = {name: value for name, value in self._laid.keywords.items() if name != "published"}
+        return partial(self._laid.func, *self._laid.args, **settings)
+
+    @cached_property
+    def mixer(self) -> str:
+        """The factory, spelled out."""
+        return json.dumps(spelled(self.factory), sort_keys=True)
+
+    @cached_property
+    def config(self) -> str:
+        """A digest of the model's class and configuration."""
+        return digest(spelled(self.model))
+
+    @cached_property
+    def at_hand(self) -> bool:
+        """Whether nothing has to be downloaded."""
+        published = self._laid.keywords.get("published")
+        return at_hand(self.model.source) and (published is None or checkpoint.local(published) is not None)
+
+    @cached_property
+    def student(self) -> Student:
+        """The student that stands for the variant on this model, trained or not."""
+        name, published = self.model.name, self._laid.keywords.get("published")
+        if is_exact(self.factory):
+            if published is not None:
+                raise BadInput(
+                    f"{self.variant} is the teacher's own attention and takes no weights: leave out published="
+                )
+            return Student(name, self.variant, exact=True)
+        if published is not None:
+            made_of = ingredients(None, checkpoint.digest(published), self.factory, "published")
+            return Student(name, self.variant, made_of, published=str(published))
+        data = " ".join([taught_on(self.world), *map(str, self.model.buckets)])
+        return Student(name, self.variant, ingredients(self.recipe, self.model.fingerprint(), self.factory, data))

@@ -1,0 +1,231 @@
+"""Workers: processes that run jobs side by side, each on a device of its own and with its model kept loaded.
+
+A worker that dies or takes too long costs its case and no other: it is replaced, what the case counts is taken by
+another worker, and its record says what happened. Workers compute with as many threads as this process, so that their
+numbers are its numbers; what is timed is timed while all other workers stand still.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import connection, get_context
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import torch
+
+from harness.deal import Deal, Loaded, loaded_by
+from harness.executor import InProcess, KeepsLoaded
+from harness.job import Ended, Job, lost, timed
+from harness.records.case import BadInput
+from harness.records.record import Record
+from harness.records.store import to_stderr
+
+SPAWN = get_context("spawn")
+OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat")
+"""Where Linux counts the processes that it killed for memory: those of this container, else of the machine."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Runs jobs in `workers` processes; one, by default, is this process.
+
+    devices: a GPU for each worker, such as [cuda:0,cuda:1]. timeout_s: how long a case may take, student and all;
+    a case is only stopped in a process of its own, so that a single worker becomes one too.
+    """
+
+    workers: int = 1
+    devices: Sequence[str] | None = None
+    timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise BadInput for what starts no worker."""
+        if isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 1:
+            raise BadInput(f"executor.workers={self.workers} runs nothing: give a whole number of at least 1")
+        if self.timeout_s is not None and not (isinstance(self.timeout_s, int | float) and self.timeout_s > 0):
+            raise BadInput(f"executor.timeout_s={self.timeout_s} stops everything: give seconds above 0, or null")
+        self._check_devices()
+
+    def _check_devices(self) -> None:
+        given = list(self.devices or [])
+        said = f"executor.devices=[{','.join(map(str, given))}]"
+        twice = next((name for name in given if given.count(name) > 1), None)
+        if twice is not None:
+            raise BadInput(f"{said} lists {twice} twice: give each worker a device of its own")
+        wrong = next((name for name in given if not str(name).removeprefix("cuda:").isdigit()), None)
+        if wrong is not None:
+            raise BadInput(f"{said} names {wrong}, which is no GPU: write cuda:0, cuda:1 and so on")
+        if given and self.workers not in (1, len(given)):
+            raise BadInput(f"{said} are {len(given)} and executor.workers={self.workers}: leave out one of both")
+
+    def map(self, jobs: Sequence[Job], begin: Callable[[Job], Job]) -> Iterator[Record]:
+        """The record of each job as it comes; `begin` has a last word on each when its turn comes."""
+        if self.workers == 1 and not self.devices and self.timeout_s is None:
+            yield from InProcess().map(jobs, begin)
+            return
+        devices: list[str | None] = [*self.devices] if self.devices else [None] * min(self.workers, max(1, len(jobs)))
+        wrong = next((job.case.device for job in jobs if self.devices and job.case.device != "cuda"), None)
+        if wrong is not None:
+            raise BadInput(f"executor.devices with device={wrong}: give device=cuda, each worker then sees its own GPU")
+        for warning in _warnings(len(devices), jobs[0].case.device if jobs else "cpu", bool(self.devices)):
+            to_stderr(warning)
+        crew = _Crew(devices, self.timeout_s)
+        try:
+            yield from crew.run(Deal(jobs), begin)
+        finally:
+            crew.dismiss()
+
+
+def _warnings(workers: int, device: str, have_own: bool) -> Iterator[str]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers > cores:
+        yield f"{workers} workers share {cores} cores: they slow each other down"
+    if workers > 1 and device.startswith("cuda") and not have_own:
+        yield f"{workers} workers share one GPU and its memory: executor.devices=[cuda:0,...] gives each its own"
+
+
+@dataclass
+class _Worker:
+    """A process, and the job that it works on. ready: it has started, and waits or works."""
+
+    process: SpawnProcess
+    pipe: connection.Connection
+    device: str | None
+    ready: bool = False
+    job: Job | None = None
+    loaded: Loaded | None = None
+    begun: float = 0.0
+    killed_before: int = 0
+
+
+class _Crew:
+    def __init__(self, devices: Sequence[str | None], timeout_s: float | None) -> None:
+        self.timeout_s = timeout_s
+        self.workers = [_hired(device) for device in devices]
+
+    def run(self, deal: Deal, begin: Callable[[Job], Job]) -> Iterator[Record]:
+        """Until no job waits and none is worked on."""
+        while deal or any(worker.job for worker in self.workers):
+            self._give(deal, begin)
+            for worker in self._heard():
+                try:
+                    record = worker.pipe.recv()
+                except (EOFError, OSError):
+                    yield from self._replace(worker, deal, _death(worker))
+                    continue
+                worker.ready = True
+                if record is not None:
+                    worker.job = None
+                    yield record
+            for worker in self._late():
+                worker.process.kill()
+                yield from self._replace(worker, deal, ("timeout", f"it took longer than timeout_s={self.timeout_s:g}"))
+
+    def dismiss(self) -> None:
+        """End all processes."""
+        for worker in self.workers:
+            worker.process.kill()
+            worker.process.join()
+
+    def _give(self, deal: Deal, begin: Callable[[Job], Job]) -> None:
+        """A job to each worker that waits, if there is one that it may begin now."""
+        for worker in self.workers:
+            working = [other.job for other in self.workers if other.job is not None]
+            if worker.job is not None or not worker.ready or any(map(timed, working)):
+                continue
+            others = [other.loaded for other in self.workers if other is not worker]
+            job = deal.next(worker.loaded, others, busy=bool(working))
+            if job is None:
+                continue
+            job = begin(job)
+            worker.job, worker.loaded = job, loaded_by(job)
+            worker.begun, worker.killed_before = time.monotonic(), _oom_kills()
+            worker.pipe.send(job)
+
+    def _heard(self) -> list[_Worker]:
+        """Those that have something to say or have died; nobody, once a case is over its time."""
+        ends = [worker.begun + self.timeout_s for worker in self.workers if worker.job and self.timeout_s is not None]
+        wait_s = max(0.0, min(ends) - time.monotonic()) if ends else None
+        heard = connection.wait([worker.pipe for worker in self.workers], wait_s)
+        return [worker for worker in self.workers if worker.pipe in heard]
+
+    def _late(self) -> list[_Worker]:
+        now = time.monotonic()
+        limit = self.timeout_s
+        return [each for each in self.workers if limit is not None and each.job and now - each.begun > limit]
+
+    def _replace(self, worker: _Worker, deal: Deal, ended: Ended) -> Iterator[Record]:
+        """Hire another; of the case, what is counted is taken by whoever comes next, unless that was what broke."""
+        worker.process.join()
+        if not worker.ready:
+            raise BadInput(f"a worker {ended[1]} before it could begin: run with executor.workers=1 to see why")
+        self.workers[self.workers.index(worker)] = _hired(worker.device)
+        if worker.job is not None and worker.job.ended is None:
+            deal.back(replace(worker.job, ended=ended))
+        elif worker.job is not None:
+            yield lost(worker.job)
+
+
+def _hired(device: str | None) -> _Worker:
+    ours, theirs = SPAWN.Pipe()
+    process = SPAWN.Process(target=_serve, args=(theirs, torch.get_num_threads()), daemon=True)
+    with _seeing(device):
+        process.start()
+    theirs.close()
+    return _Worker(process, ours, device)
+
+
+@contextmanager
+def _seeing(device: str | None) -> Iterator[None]:
+    """While open, a process that starts sees one GPU alone, by the number that it has here."""
+    name = "CUDA_VISIBLE_DEVICES"
+    before = os.environ.get(name)
+    if device is not None:
+        index = int(device.removeprefix("cuda:"))
+        seen = [one for one in (before or "").split(",") if one]
+        os.environ[name] = seen[index] if index < len(seen) else str(index)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        os.environ.update({name: before} if before is not None else {})
+
+
+def _serve(pipe: connection.Connection, threads: int) -> None:
+    """What a worker does: run what it is given until nobody gives any more. Ctrl-C is the business of who hired it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    runner = KeepsLoaded()
+    pipe.send(None)
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(runner.run(job))
+
+
+def _death(worker: _Worker) -> Ended:
+    """How a worker that is gone ended: killed for memory, by a signal, or by itself."""
+    worker.process.join()
+    code = worker.process.exitcode or 0
+    if code == -signal.SIGKILL and _oom_kills() > worker.killed_before:
+        return "out_of_memory", "its worker was killed by the system, which was out of memory"
+    if code < 0:
+        return "failed", f"its worker was killed by {signal.Signals(-code).name}"
+    return "failed", f"its worker ended with exit status {code}"
+
+
+def _oom_kills() -> int:
+    """How many processes the system has killed for memory so far; 0 where it does not say."""
+    for path in map(Path, OOM_COUNTERS):
+        try:
+            counts = dict(line.split()[:2] for line in path.read_text().splitlines() if len(line.split()) > 1)
+        except OSError:
+            continue
+        if "oom_kill" in counts:
+            return int(counts["oom_kill"])
+    return 0
