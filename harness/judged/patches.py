@@ -53,7 +53,8 @@ class PatchFdd:
             return []
 
         def read(images: Tensor, rows: range) -> Tensor:
-            return dino.features(patches(images, side, each, first=rows.start)).unflatten(0, (len(rows), each))
+            found_ND: Tensor = dino.features(patches(images, side, each, first=rows.start))
+            return found_ND.reshape(len(rows), each, -1)
 
         return [Reader(f"patches {each}x{side}px {dino.protocol}", read, numbered=True)]
 
