@@ -7,13 +7,13 @@ numbers are its numbers; what is timed is timed while all other workers stand st
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import connection, get_context
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from time import monotonic
 
 import torch
 
@@ -142,18 +142,18 @@ class _Crew:
                 continue
             job = begin(job)
             worker.job, worker.loaded = job, loaded_by(job)
-            worker.begun, worker.killed_before = time.monotonic(), _oom_kills()
+            worker.begun, worker.killed_before = monotonic(), _oom_kills()
             worker.pipe.send(job)
 
     def _heard(self) -> list[_Worker]:
         """Those that have something to say or have died; nobody, once a case is over its time."""
         ends = [worker.begun + self.timeout_s for worker in self.workers if worker.job and self.timeout_s is not None]
-        wait_s = max(0.0, min(ends) - time.monotonic()) if ends else None
+        wait_s = max(0.0, min(ends) - monotonic()) if ends else None
         heard = connection.wait([worker.pipe for worker in self.workers], wait_s)
         return [worker for worker in self.workers if worker.pipe in heard]
 
     def _late(self) -> list[_Worker]:
-        now = time.monotonic()
+        now = monotonic()
         limit = self.timeout_s
         return [each for each in self.workers if limit is not None and each.job and now - each.begun > limit]
 
