@@ -30,7 +30,8 @@ def reached(database: Path) -> Iterator[str]:
 def make_database(path: Path) -> None:
     """Lay out mlflow's sqlite file aside and move it into place: a run killed meanwhile leaves no half of one.
 
-    Of several runs that find none the first makes it, and the others wait. The migrations run without syncs to disk, which saves seconds; nothing is in the file yet that could be lost.
+    Of several runs that find none the first makes it, and the others wait. The migrations run without syncs to disk,
+    which saves seconds; nothing is in the file yet that could be lost.
     """
     with locked(path.with_name(f".{path.name}.lock")):
         if not path.exists():
