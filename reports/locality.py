@@ -51,14 +51,14 @@ def _part(model: str, size: str, by_variant: dict[str, Record], colours: Palette
     sites = maps.details["sites"] if maps else []
     figures = [*of_maps(sites, maps.protocol if maps else ""), *of_gradients(by_variant, sites, colours)]
     shown = sheet(maps.details["pictures"]) if maps else None
-    kernels = {variant: found for variant, record in by_variant.items() if (found := _kernels(record, sites))}
+    kernels = {variant: found for variant, record in by_variant.items() if (found := kernels_of(record, sites))}
     rows = tuple(_row(number, site, [found[number] for found in kernels.values()]) for number, site in enumerate(sites))
-    words = [*_findings(sites), *(_reached(variant, found, sites) for variant, found in kernels.items())]
+    words = [*_findings(sites), *(reached(variant, found, sites) for variant, found in kernels.items())]
     heads = (*HEADS[:3], *(f"kernel of {variant}" for variant in kernels), *HEADS[3:])
     return Part(model, size, tuple(words), shown, tuple(figures), heads, rows)
 
 
-def _kernels(record: Record, sites: Sequence[dict[str, Any]]) -> list[int]:
+def kernels_of(record: Record, sites: Sequence[dict[str, Any]]) -> list[int]:
     """The kernel that a variant has at each site, by its settings; none for a variant without kernels."""
     made = json.loads(record.case.mixer)["parameters"] if record.case.mixer else {}
     setting = made.get("kernel_size")
@@ -75,15 +75,13 @@ def _fits(path: str, pattern: str) -> bool:
     return any(path == part or path.startswith(f"{part}.") or fnmatchcase(path, part) for part in parts)
 
 
-def _reached(variant: str, kernels: Sequence[int], sites: Sequence[dict[str, Any]]) -> str:
+def reached(variant: str, kernels: Sequence[int], sites: Sequence[dict[str, Any]]) -> str:
     """How a variant's kernels compare with what was measured."""
     fields = [site["mean"]["receptive_field"] for site in sites]
-    reached = sum(field is None or kernel >= field for kernel, field in zip(kernels, fields, strict=True))
+    count = sum(field is None or kernel >= field for kernel, field in zip(kernels, fields, strict=True))
     sizes = sorted(set(kernels))
     listed = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    return (
-        f"The kernels of {variant} ({listed}) are as large as the receptive field in {reached} of {len(sites)} sites."
-    )
+    return f"The kernels of {variant} ({listed}) are as large as the receptive field in {count} of {len(sites)} sites."
 
 
 def _findings(sites: Sequence[dict[str, Any]]) -> list[str]:

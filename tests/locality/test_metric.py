@@ -1,7 +1,6 @@
 """The metrics on whole trials: what they read, what they refuse, and what the report and a profile make of it."""
 
 import json
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,17 +100,6 @@ def test_the_teacher_is_read_by_maps_and_gradients(model: Model, tmp_path: Path)
         assert sentence in page
     laid = settled({"kernel_size": "erf"}, str(folder / "profiles" / f"{model.name}.json"), model.name)
     assert laid["kernel_size"] == {site["path"]: site["mean"]["receptive_field"] for site in sites}
-
-
-def test_kernels_stand_beside_the_receptive_fields(sd: Model, tmp_path: Path) -> None:
-    one = trial(sd)
-    folder = stored(tmp_path / "out", one, list(Locality(**QUICK)(one)))
-    listed = {"mixer": "a.B.for_site", "parameters": {"kernel_size": [["down_blocks", 3], ["mid_*|up_blocks", 99]]}}
-    case = replace(one.case, variant="deltaconv", mixer=json.dumps(listed))
-    dash = Reading("locality", "locality", None, "token", "neither", "p", reason="r", details={"section": "locality"})
-    Store(folder).put(Record(case, "ok", readings=(dash,)))
-    page = reports.render(folder).read_text(encoding="utf-8")
-    assert "Kernels of deltaconv (3 to 99) are as large as the receptive field in" in page
 
 
 def test_a_variant_without_maps_is_read_by_gradients_alone(model: Model) -> None:
