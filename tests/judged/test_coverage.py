@@ -11,6 +11,7 @@ import torch
 from harness.judged.clip_score import ClipScore
 from harness.judged.dino_score import DinoScore
 from harness.judged.fdd import Fdd
+from harness.records.case import Resolution
 
 RUNS = 200
 FEATURES, CLASSES = 8, 12
@@ -41,7 +42,7 @@ def runs(metric, n, monkeypatch):
         )
         yield from metric(
             SimpleNamespace(
-                case=SimpleNamespace(n=n, variant="v", model="m"),
+                case=SimpleNamespace(n=n, variant="v", model="m", resolution=Resolution(8, 8)),
                 world=SimpleNamespace(
                     name="w",
                     dino=dino,
@@ -50,8 +51,10 @@ def runs(metric, n, monkeypatch):
                     pictured=metric.name == "fdd",
                     held=lambda count: count,
                 ),
-                images=lambda made=made: made,
-                references=lambda count=None, shared=shared: shared[: count or n],
+                rows=lambda reader, made=made: reader.read(made),
+                reference_rows=lambda reader, count, shared=shared: reader.read(shared[:count]),
+                references=lambda count, shared=shared: shared[:count],
+                real=SimpleNamespace(once=lambda made_of, rows, compute: compute()),
                 prompts=[f"{i}" for i in range(n)],
                 trained=True,
                 untrained_allowed=False,
