@@ -156,6 +156,10 @@ def _refused(error: BaseException) -> int:
 def main() -> int:
     """Compose and run."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    if sys.argv[1:2] == ["students"]:
+        from harness.distillation.shelf import students
+
+        return status_of(lambda: students(sys.argv[2:]))
     do = verb_of(sys.argv)
     ConfigStore.instance().store(name="catalog", node=catalog(sys.argv), package="catalog")
     return status_of(entrance(do))

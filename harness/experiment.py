@@ -50,9 +50,9 @@ class Experiment:
     resolutions: None lets each model take its own. steps, batch, dtype: one value, or a list for a case each.
     cpu_limits: model -> metric -> the longest image side in pixels at which the metric is taken on a CPU (0: never);
     None, no entry, or another device: taken everywhere. train: the recipe for missing students, or None to train
-    nothing. untrained: let quality be taken of untrained students, which has to be said in so many words. again:
-    measure anew what the store has. sampler: of every model; None leaves each its own setting. keep: how many images
-    of a case become files, or `all`.
+    nothing; with `metrics=[]` training is all that is done. untrained: let quality be taken of untrained students,
+    which has to be said in so many words. again: measure anew what the store has. sampler: of every model; None leaves
+    each its own setting. keep: how many images of a case become files, or `all`.
     """
 
     catalog: Catalog
@@ -85,7 +85,8 @@ class Experiment:
         """Raise BadInput for the first setting that cannot be used."""
         _known("model", self.models, self.catalog.models)
         _known("variant", self.variants, self.catalog.variants)
-        _known("metric", self.metrics, self.catalog.metrics)
+        if self.metrics or self.train is None:
+            _known("metric", self.metrics, self.catalog.metrics)
         if self.resolutions is not None:
             _listed("resolutions", self.resolutions)
             if not self.resolutions:
@@ -113,11 +114,7 @@ class Experiment:
 
     def jobs(self) -> list[Job]:
         """Every case with at least one metric to take, once; the slow things (model, dtype, variant) change last."""
-        rows = {
-            (name, variant): Row(self._models[name], variant, self.catalog.variants[variant], self.train, self._world)
-            for name in self.models
-            for variant in self.variants
-        }
+        rows = self.rows
         found = (
             job
             for name, dtype, variant in itertools.product(self.models, _each("dtype", self.dtype), self.variants)
@@ -128,10 +125,19 @@ class Experiment:
         )
         return list({job.case: job for job in found}.values())
 
+    @cached_property
+    def rows(self) -> dict[tuple[str, str], Row]:
+        """Each variant on each model."""
+        return {
+            (name, variant): Row(self._models[name], variant, self.catalog.variants[variant], self.train, self._world)
+            for name in self.models
+            for variant in self.variants
+        }
+
     @property
     def anew(self) -> bool:
         """Whether what the store has is measured again: a gate judges the code as it is, and no kept number."""
-        return self.again or isinstance(self.gate, Gate)
+        return self.again or isinstance(self.gate, Gate) or (self.train is not None and self.train.force)
 
     @cached_property
     def _models(self) -> dict[str, Model]:

@@ -139,7 +139,13 @@ class Job:
     def trains(self) -> bool:
         """Whether its student is missing, asked for, and trained before it is judged."""
         able = self.recipe is not None and not self.untrained and self.model.source != weights.RANDOM
-        return able and self.judged and not (self.student.exact or self.student.available)
+        return able and self.judged and self.wanting
+
+    @property
+    def wanting(self) -> bool:
+        """Whether its student lacks weights that its recipe can give it."""
+        own = not self.student.exact and self.student.published is None
+        return own and self.recipe is not None and self.recipe.wants(self.student)
 
 
 def run_case(job: Job) -> Record:

@@ -25,6 +25,8 @@ FAILED = 1
 
 def run(experiment: Experiment, console: Console) -> int:
     """Take every case that is not done, then track, gate and report; returns the exit status."""
+    if not experiment.metrics:
+        return _teach(experiment, console)
     jobs = experiment.jobs()
     if experiment.dry_run:
         return _forecast(experiment, jobs, console)
@@ -55,6 +57,19 @@ def run(experiment: Experiment, console: Console) -> int:
     finally:
         console.stop()
     return _close(experiment, kept, taken, store, console)
+
+
+def _teach(experiment: Experiment, console: Console) -> int:
+    """Train students and measure nothing."""
+    if experiment.dry_run:
+        raise BadInput("dry_run=true predicts measurements, and metrics=[] leaves none: name some, or leave it out")
+    kept = {}
+    for (model, variant), row in experiment.rows.items():
+        if experiment.train is not None and not row.student.exact and row.student.published is None:
+            path = experiment.train.run(row.student, row.model, row.factory, row.world, experiment.device)
+            kept[f"{model} {variant}"] = path.as_posix()
+    console.finish({"name": experiment.name, "students": kept})
+    return 0
 
 
 def _take(experiment: Experiment, todo: Sequence[Job], store: Store, console: Console) -> list[Record]:

@@ -5,6 +5,7 @@ stretch or shorten all stages alike; the first that is used up ends them.
 """
 
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Literal
 
 import torch
 
+from harness.distillation.alone import alone, announce
 from harness.distillation.informed_start import begin
 from harness.distillation.pair import Pair
 from harness.distillation.processes import device_of, is_first, wait
@@ -35,7 +37,8 @@ class Recipe:
     start: mixers begin as they are made (`made`), with closing maps by least squares (`closing`), or as what their
     teacher's attention does on average as well (`informed`). sizes: images' sizes in equal shares; None for the model's
     own. samples: how many images there are. steps, images, minutes: budgets in the place of the stages' own steps.
-    on_demand: False trains nothing, so that what needs a missing student becomes a dash with its reason.
+    on_demand: False trains nothing, so that what needs a missing student becomes a dash with its reason. force: train
+    also what is there, once a run, which `begun` tells.
     """
 
     stages: Sequence[Stage]
@@ -48,7 +51,9 @@ class Recipe:
     steps: int | None = None
     images: int | None = None
     minutes: float | None = None
-    on_demand: bool = field(default=True, repr=False)
+    on_demand: bool = True
+    force: bool = False
+    begun: float = field(default_factory=time.time, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """BadInput for a budget or a number of samples that trains nothing."""
@@ -62,8 +67,33 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise BadInput(f"train.{name}={getattr(self, name)} is not possible: give a whole number of at least 1")
 
+    def wants(self, student: Student) -> bool:
+        """Whether the student is to be trained: it is missing, or this run is told to train it anew and has not yet."""
+        path = student.path
+        return path is None or (self.force and path.stat().st_mtime < self.begun)
+
     def run(self, student: Student, model: Model, factory: Factory, world: World, device: str) -> Path:
-        """Train the student on the loaded model and keep it in the cache; returns its file."""
+        """Train the student on the loaded model and keep it in the cache; returns its file.
+
+        Of several runs that want one student the first trains it, and the others wait for it.
+        """
+        with alone(student):
+            path = student.path
+            if path is not None and not self.wants(student):
+                return path
+            announce(student, self.budget())
+            self._train(student, model, factory, world, device)
+        wait()
+        return student.cached
+
+    def budget(self) -> str:
+        """How long it trains, in words."""
+        if self.minutes is not None:
+            return f"{self.minutes:g} minutes"
+        steps = sum(schedule.last for schedule in self.schedules())
+        return f"{steps} steps of {self.batch} images"
+
+    def _train(self, student: Student, model: Model, factory: Factory, world: World, device: str) -> None:
         model.load(device_of(device), "fp32")
         torch.manual_seed(self.seed)
         samples = Samples(model, world, self.resolutions(model), self.samples, self.batch, self.drop, self.seed)
@@ -78,8 +108,6 @@ class Recipe:
         if is_first():
             student.save(pair.mixers, student.cached, facts)
             shutil.rmtree(work, ignore_errors=True)
-        wait()
-        return student.cached
 
     def resolutions(self, model: Model) -> list[Resolution]:
         """The sizes of the images; BadInput for one that the model cannot do."""

@@ -50,11 +50,11 @@ class Samples:
         """The size of a step's images."""
         return random.Random(f"{self.seed} {step}").choice(self.sizes)
 
-    def __call__(self, step: int, size: Resolution | None = None) -> Batch:
-        """The batch of a step, of its own size or of a given one."""
+    def __call__(self, step: int, size: Resolution | None = None, among: int | None = None) -> Batch:
+        """The batch of a step, of its own size or of a given one; among: the first so many images."""
         generator = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + step)
         where: dict[str, Any] = {"generator": generator, "device": self.device}
-        rows = torch.randint(len(self.prompts), (self.batch,), **where)
+        rows = torch.randint(min(among or len(self.prompts), len(self.prompts)), (self.batch,), **where)
         times = torch.randint(self.model.noise_schedule.config.num_train_timesteps, (self.batch,), **where)
         clean = self.latents[size or self.size(step)][rows]
         noise = torch.randn(clean.shape, **where)

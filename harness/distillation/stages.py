@@ -30,17 +30,18 @@ class Layerwise:
     """Each mixer regresses what its teacher's layer makes of the teacher's own input, in units of its spread.
 
     One teacher call serves all; gradients never cross layers (teacher forcing, arXiv 2506.18999; grafting, arXiv
-    2506.05340). norm: one for all sites, or by patterns of their paths.
+    2506.05340). norm: one for all sites, by patterns of their paths, or `chosen` for each by how its target is spread.
     """
 
     title = "layer by layer"
     schedule: Schedule
-    norm: Norm | Mapping[str, Norm] = "l2"
+    norm: Norm | Literal["chosen"] | Mapping[str, Norm] = "l2"
 
     @contextmanager
     def opened(self, pair: Pair) -> Iterator[Loss]:
         """The loss: a term a site, each with a graph of its own."""
-        norms = {path: cast(Norm, seat.site.pick(self.norm, "norm")) for path, seat in pair.seats.items()}
+        picked = {path: seat.site.pick(self.norm, "norm") for path, seat in pair.seats.items()}
+        norms = suited(pair) if self.norm == "chosen" else cast(dict[str, Norm], picked)
         learners = pair.learners
         with attention(pair.teacher, learners) as kept:
 
@@ -62,7 +63,8 @@ class EndToEnd:
 
     task, output, feature: weights of the three. gamma: of Min-SNR, which weighs the first two; None weighs no time.
     features: the sites' outputs (`attention`), or the hidden states behind them (`residual`). relative: their errors in
-    units of the teacher's spread. summed: over the sites, instead of their mean.
+    units of the teacher's spread. summed: over the sites, instead of their mean. few: the stage sees the first so many
+    images alone, such as a curated few. checkpointing: keep less for the way back, and compute it again.
     """
 
     title = "end to end"
@@ -74,6 +76,7 @@ class EndToEnd:
     features: Literal["attention", "residual"] = "attention"
     relative: bool = True
     summed: bool = False
+    few: int | None = None
     checkpointing: bool = False
 
     @contextmanager
@@ -86,7 +89,7 @@ class EndToEnd:
         with capture(pair.teacher, pair.mixers) as wanted, capture(pair.student, pair.mixers) as made:
 
             def loss(step: int) -> Tensor:
-                batch = pair.samples(step)
+                batch = pair.samples(step, among=self.few)
                 truth = batch.target_BChw
                 with torch.no_grad():
                     expected = pair.teacher(**batch.arguments)[0][:, : truth.shape[1]]
@@ -105,3 +108,17 @@ class EndToEnd:
         scales = {path: pair.spread[path] if self.relative else 1.0 for path in made}
         errors = torch.stack([distance(made[path], wanted[path], scales[path]) for path in made])
         return errors.sum() if self.summed else errors.mean()
+
+
+def suited(pair: Pair) -> dict[str, Norm]:
+    """For each site the norm that its target's tails ask for, by their excess kurtosis on one batch of each size.
+
+    L2 for targets spread like a Gaussian, Huber for longer tails, L1 for outliers: the grafting paper chooses among
+    the three site by site, by trial; the bounds here are ours.
+    """
+    tails: dict[str, float] = {}
+    for _, kept in pair.calls(1):
+        for path, (_, wanted) in kept.items():
+            standard = (wanted.float() - wanted.float().mean()) / wanted.float().std()
+            tails[path] = max(tails.get(path, 0.0), float(standard.pow(4).mean()) - 3)
+    return {path: "l1" if tail > 30 else "huber" if tail > 3 else "l2" for path, tail in tails.items()}

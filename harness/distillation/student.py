@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from harness.records.machine import describe
 from harness.records.spelled import ONLY_SPEED, spelled
 from harness.seats import checkpoint
 from harness.seats.checkpoint import Checkpoint
@@ -62,9 +63,9 @@ class Student:
         """The file that holds it, or None."""
         if self.published is not None:
             return checkpoint.find(self.published)
-        if _shipped_key(self.shipped) == self.key:
-            return self.shipped
-        return self.cached if _key_of(self.cached) == self.key else None
+        if _key_of(self.cached) == self.key:
+            return self.cached
+        return self.shipped if _shipped_key(self.shipped) == self.key else None
 
     @property
     def available(self) -> bool:
@@ -91,7 +92,18 @@ class Student:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}.part")
         save_file(tensors, fresh, {"key": self.key, "ingredients": self.ingredients, **facts})
+        path.with_suffix(".md").write_text(self.card(facts), encoding="utf-8")
         os.replace(fresh, path)
+
+    def card(self, facts: Mapping[str, str]) -> str:
+        """What it is and what made it, as a model card: words for people, the ingredients for programs."""
+        made_of = json.dumps(json.loads(self.ingredients or "{}"), indent=1)
+        told = {"key": self.key, "commit": str(describe()["commit"]), **facts}
+        lines = "\n".join(f"- {name}: {value}" for name, value in told.items())
+        return (
+            f"# {self.variant} of {self.model}\n\nA student: it stands in for the self-attention of {self.model}, its "
+            f"teacher, of which nothing else was changed.\n\n{lines}\n\n## What made it\n\n```json\n{made_of}\n```\n"
+        )
 
 
 def ingredients(recipe: object, fingerprint: str, factory: partial[TokenMixer], data: str) -> str:

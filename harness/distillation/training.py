@@ -32,11 +32,11 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: `average` is the decay of the moving average.
+    """How long and how fast: `average` is the decay of the moving average, `clip` the longest gradient, None for any.
 
-    AdamW trains at `learning_rate`. Where `matrix_rate` is given, Muon trains the matrices, at that rate. Rates decay
-    over `steps`, or over `minutes` of training where these are over first; a run that is good enough before ends at
-    step `until`. Each step adds the gradients of `accumulate` batches.
+    AdamW trains at `learning_rate`, with `betas`. Where `matrix_rate` is given, Muon trains the matrices, at that rate.
+    Rates decay over `steps`, or over `minutes` of training where these are over first; a run that is good enough before
+    ends at step `until`. Each step adds the gradients of `accumulate` batches.
     """
 
     steps: int
@@ -46,7 +46,8 @@ class Schedule:
     warmup: int = 100
     weight_decay: float = 0.01
     average: float = 0.998
-    clip: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float | None = 1.0
     precision: Precision = "bf16"
     decay: Literal["cosine", "constant"] = "cosine"
     minutes: float | None = None
@@ -84,7 +85,11 @@ class Schedule:
         rest = [value for key, value in module.named_parameters() if value.requires_grad and key not in inner]
         found: list[torch.optim.Optimizer] = []
         if rest:
-            found.append(torch.optim.AdamW(rest, self.learning_rate, weight_decay=self.weight_decay))
+            found.append(
+                torch.optim.AdamW(
+                    rest, self.learning_rate, (self.betas[0], self.betas[1]), weight_decay=self.weight_decay
+                )
+            )
         if inner and self.matrix_rate is not None:
             found.append(Muon(inner.values(), self.matrix_rate, self.weight_decay))
         return found
@@ -139,7 +144,8 @@ def _step(trained: Trained, loss: Loss, schedule: Schedule, step: int) -> Tensor
                 torch.autograd.backward(term / schedule.accumulate)
                 total += term.detach().float() / schedule.accumulate
     total = averaged(parameters, total)
-    nn.utils.clip_grad_norm_(parameters, schedule.clip)
+    if schedule.clip is not None:
+        nn.utils.clip_grad_norm_(parameters, schedule.clip)
     for optimizer in trained.optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

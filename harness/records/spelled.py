@@ -31,6 +31,7 @@ IDLE = {
     "ClipExtractor.batch": "images at a time: each is read by itself",
     "ClipExtractor.device": "a case says its device",
     "Recipe.on_demand": "whether a student is trained, not how",
+    "Recipe.force": "whether a student is trained again, not how",
     "Schedule.save_every": "how often a training is kept",
 }
 """`Class.setting` -> why it changes no number. A subclass inherits these."""
