@@ -71,8 +71,11 @@ class Pairs:
         return len(self.imports)
 
 
-def duel(base: Checkout, head: Checkout, minutes: float, tolerance: float) -> Pairs:
-    """Compare two checkouts; Broken where the head does not run, BadInput where the base does not."""
+def duel(base: Checkout, head: Checkout, minutes: float, tolerance: float | None) -> Pairs:
+    """Compare two checkouts; Broken where the head does not run, BadInput where the base does not.
+
+    Without a tolerance nothing is ever settled, and all of the minutes are used.
+    """
     started, pairs = time.monotonic(), Pairs()
     for side in (base, head):
         side.compiled()
@@ -87,7 +90,8 @@ def duel(base: Checkout, head: Checkout, minutes: float, tolerance: float) -> Pa
             for key, unit in pairs.units.items():
                 if not settled(unit.looks):
                     unit.logs.append(_ratio(_index(theirs, key), theirs, _index(ours, key), ours, pairs.count % 2 == 0))
-                    unit.look(tolerance)
+                    if tolerance is not None:
+                        unit.look(tolerance)
             pairs.imports.append((theirs.imports_ms(), ours.imports_ms()))
         pairs.seconds = time.monotonic() - started
     return pairs

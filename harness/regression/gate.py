@@ -8,11 +8,14 @@ must not be green.
 """
 
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.measured.load import Load
+from harness.measured.timing import disturbance
 from harness.records.case import BadInput, Case
 from harness.records.machine import describe, same_make
 from harness.records.record import Reading, Record
@@ -102,7 +105,7 @@ class Gate:
         verdicts = []
         for name in sorted(run.cases.keys() | baseline.cases.keys()):
             verdicts += self._case(name, run, baseline)
-        if not verdicts:
+        if not run.cases and not baseline.cases:
             return [_unsure("baseline", "every case", "there is nothing to compare: give the sweep some cases")]
         if self.exact:
             verdicts += exact.judge(exact.Exact.of(records), exact.Exact.load(locate(self.exact)))
@@ -132,6 +135,11 @@ class Gate:
             )
         baseline = Baseline.of(records, _committer())
         if self.speed and not self.speed.base:
+            if (busy := _disturbed()) and not self.force:
+                raise BadInput(
+                    f"{busy}, and speeds of a disturbed machine would be a baseline for all that follow: try again "
+                    "when it is quiet, give gate.force=true, or leave them out with gate.speed=null"
+                )
             baseline = replace(baseline, speed=self.speed.speeds(self.reference))
         baseline.save(locate(self.baseline))
         if self.exact:
@@ -203,6 +211,13 @@ class Gate:
                 f"gate.tolerance={self.tolerance} and gate.margin={self.margin} are shares above zero: two runs of the "
                 "same code differ by some, so give one, as in 0.05"
             )
+
+
+def _disturbed() -> str:
+    """What else this machine does, watched for a second in which we do nothing; empty if nothing worth the name."""
+    load = Load.begin()
+    time.sleep(1)
+    return disturbance(load.end())
 
 
 def _status(name: str, now: Entry, then: Entry) -> list[Verdict]:

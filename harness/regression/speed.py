@@ -4,12 +4,12 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.records.case import BadInput
 from harness.records.units import duration
-from harness.regression.decision import pairs_to_decide, resolution_of
+from harness.regression.decision import LEAST, pairs_to_decide, resolution_of
 from harness.regression.duel import Key, Pairs, Unit, duel, passes
 from harness.regression.imports import judge_imports
 from harness.regression.passes import WHOLE
@@ -76,7 +76,8 @@ class Speed:
                 return [Verdict("speed", "every case", "regression", None, None, told, "speed")]
             own = sorted({*base.packages(), *head.packages()})
         told = f"{head.name} over {base.name}"
-        return [*judged(pairs, tolerance, told, self.minutes), *judge_imports(pairs.imports, own, tolerance)]
+        verdicts = judged(pairs, tolerance, told, "gate.speed.minutes={minutes}")
+        return [*verdicts, *judge_imports(pairs.imports, own, tolerance)]
 
     def against_file(self, speeds: Mapping[str, list[float]], reference: str, tolerance: float) -> list[Verdict]:
         """Verdicts on every mixer at its sites, by its time over the reference's there."""
@@ -88,7 +89,9 @@ class Speed:
         for unit in pairs.units.values():
             unit.look(tolerance)
             unit.looks *= 2  # there is one look alone
-        return judged(pairs, tolerance, f"over {reference}, against the baseline's", self.minutes)
+        gone = [key for key in then if key not in pairs.units]
+        pairs.only = {"baseline": gone}
+        return judged(pairs, tolerance, f"over {reference}, against the baseline's", "gate.speed.passes={pairs}")
 
     def speeds(self, reference: str) -> dict[str, list[float]]:
         """What a baseline file keeps: the logarithm of each unit's time over the reference's, one a process."""
@@ -98,9 +101,7 @@ class Speed:
     def noise(self, tolerance: float) -> tuple[Pairs, float]:
         """The working tree against itself: the pairs, and the tolerance that this machine can decide on."""
         here = self._here()
-        pairs = duel(
-            here, Checkout("again", here.folder, here.arguments, here.python_path, here.threads), self.minutes, 0
-        )
+        pairs = duel(here, replace(here, name="again"), self.minutes, None)
         return pairs, resolution_of([unit.rise for unit in pairs.units.values()])
 
     @contextmanager
@@ -129,12 +130,15 @@ class Speed:
         return f"{option}{mark}{os.path.relpath(path.resolve(), here)}" if inside else argument
 
 
-def judged(pairs: Pairs, tolerance: float, told: str, minutes: float) -> list[Verdict]:
-    """One verdict for each mixer of a case and each outcome of its sites, and for each whole call."""
+def judged(pairs: Pairs, tolerance: float, told: str, setting: str) -> list[Verdict]:
+    """One verdict for each mixer of a case and each outcome of its sites, and for each whole call.
+
+    setting: what lets it take more pairs, or more minutes.
+    """
     groups: dict[tuple[str, str, Outcome], list[Unit]] = {}
     for unit in pairs.units.values():
         groups.setdefault((unit.case, unit.mixer, unit.outcome), []).append(unit)
-    verdicts = [_verdict(units, tolerance, told, pairs, minutes) for units in groups.values()]
+    verdicts = [_verdict(units, tolerance, told, pairs, setting) for units in groups.values()]
     for side, keys in pairs.only.items():
         for case, site in keys:
             why = f"only the {side} has {site}"
@@ -142,7 +146,7 @@ def judged(pairs: Pairs, tolerance: float, told: str, minutes: float) -> list[Ve
     return [_blamed(one, verdicts) for one in verdicts]
 
 
-def _verdict(units: Sequence[Unit], tolerance: float, told: str, pairs: Pairs, minutes: float) -> Verdict:
+def _verdict(units: Sequence[Unit], tolerance: float, told: str, pairs: Pairs, setting: str) -> Verdict:
     """Told by the unit that rose most."""
     worst = max(units, key=lambda unit: abs(unit.rise.value) if unit.outcome == "improvement" else unit.rise.value)
     where = f"{worst.mixer} at {worst.site}" if worst.mixer else worst.site
@@ -152,20 +156,22 @@ def _verdict(units: Sequence[Unit], tolerance: float, told: str, pairs: Pairs, m
     else:
         said = f"{where}{more}: {worst.rise} ({told})"
     outcome = worst.outcome
-    decide = _decide(worst, tolerance, pairs, minutes) if outcome == "inconclusive" else ""
+    decide = _decide(worst, tolerance, pairs, setting) if outcome == "inconclusive" else ""
     given = math.exp(worst.rise.value)
     return Verdict(worst.mixer or WHOLE, worst.case, outcome, given, 1.0, said, "speed", decide)
 
 
-def _decide(unit: Unit, tolerance: float, pairs: Pairs, minutes: float) -> str:
+def _decide(unit: Unit, tolerance: float, pairs: Pairs, setting: str) -> str:
     """What would decide an inconclusive unit."""
     each = pairs.seconds / max(1, pairs.count)
     if not math.isfinite(unit.rise.half):
-        return f"more time: a pair takes {duration(each)} here, and {minutes:g} minutes held {pairs.count}"
+        more = setting.format(pairs=2 * LEAST, minutes=math.ceil(2 * LEAST * each / 60))
+        return f"more time: a pair takes {duration(each)} here, and there were {pairs.count}: {more}"
     needed = pairs_to_decide(unit.rise, tolerance)
     if needed is None:
         return "no number of pairs: it lies between half of the tolerance and all of it"
-    return f"about {needed} pairs, {duration(needed * each)} here: gate.speed.minutes={math.ceil(needed * each / 60)}"
+    more = setting.format(pairs=needed, minutes=math.ceil(needed * each / 60))
+    return f"about {needed} pairs, {duration(needed * each)} here: {more}"
 
 
 def _blamed(verdict: Verdict, all_of: Sequence[Verdict]) -> Verdict:

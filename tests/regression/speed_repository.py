@@ -14,6 +14,9 @@ if "broken" in speeds:
 units = [{{"case": "tiny linfusion 64 fp32 cpu", "site": site, "mixer": mixer, "alike": 1}} for site, mixer in (
     ("down.attn1", "LinFusionAttention"), ("up.attn1", "LinFusionAttention"), ("the whole call", ""))]
 units = units[: speeds.get("units", 3)]
+if "reference" in speeds:
+    units += [unit | {{"case": "tiny self_attention 64 fp32 cpu"}} for unit in units]
+    speeds["ms"] += speeds["reference"]
 print(json.dumps({{"protocol": "fake", "packages": {{"harness": str(here)}}, "units": units}}), flush=True)
 source = random.Random()
 for line in sys.stdin:

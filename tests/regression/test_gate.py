@@ -304,6 +304,16 @@ def test_a_baseline_is_not_written_on_a_disturbed_machine_unless_forced(gate, ru
     assert {v.outcome for v in replace(gate, update=True, force=True)(noisy)} == {"pass"}
 
 
+def test_speeds_are_no_baseline_on_a_busy_machine_unless_forced(gate, run, monkeypatch):
+    monkeypatch.setattr("harness.regression.gate._disturbed", lambda: "other work kept 1.0 cores busy")
+    monkeypatch.setattr(Speed, "speeds", lambda self, reference: {"x @ y": [0.5]})
+    writing = replace(gate, update=True, speed=Speed())
+    with pytest.raises(BadInput, match=r"^other work kept 1.0 cores busy, and speeds of a disturbed machine"):
+        writing(run())
+    replace(writing, force=True)(run())
+    assert Baseline.load(locate(gate.baseline)).speed == {"x @ y": [0.5]}
+
+
 def made_of(**changed):
     parts = {"the sampler": "DPM 1", "the mixers' weights": "abc"} | changed
     return Reading("ingredients", "ingredients", len(parts), "1", "neither", "ingredients/v1", details=parts)
@@ -346,6 +356,22 @@ def test_other_ingredients_are_asked_about_even_where_no_score_moved(gate, run):
 
 def test_a_baseline_may_lie_in_a_package():
     assert locate("pkg://conf/gate/ci.json") == resources.files("conf") / "gate" / "ci.json"
+
+
+def test_a_case_with_counted_costs_alone_is_judged_by_them(tmp_path, make_record):
+    site = {"mixer": "Mine", "tokens": [4, 4], "channels": 8, "flops": 10, "parameters": 3, "bytes": 5, "operators": {}}
+    body = {"flops": {"other": 7}, "parameters": 9, "bytes": 11, "at": "aten.mm"}
+
+    def counted(flops):
+        details = {"sites": {"a.attn1": site | {"flops": flops}}, "body": body, "torch": "2.14.1"}
+        return [make_record(readings=(Reading("site_costs", "site_costs", 1, "1", "neither", "v1", details=details),))]
+
+    gate = Gate(str(tmp_path / "gate.json"), exact=str(tmp_path / "exact.txt"))
+    replace(gate, update=True)(counted(1000))
+    assert [verdict.outcome for verdict in gate(counted(1000))] == ["pass"]
+    (verdict,) = gate(counted(1020))
+    assert verdict.reason.startswith("Mine at a.attn1: FLOPs 1,000 -> 1,020 (+20, +2.00%)")
+    assert (verdict.outcome, verdict.tier) == ("regression", "exact")
 
 
 def test_no_gate_says_nothing_and_is_green(run):

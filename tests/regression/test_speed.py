@@ -1,5 +1,7 @@
 """Two commits in alternation: real worktrees and processes, with a harness in them that claims how fast it is."""
 
+import math
+
 import pytest
 from speed_repository import commit, git
 
@@ -66,6 +68,7 @@ def test_too_little_time_is_inconclusive_and_says_what_would_decide(repository):
     assert verdict.outcome == "inconclusive"
     assert "too few pairs for an interval: 1" in verdict.reason
     assert verdict.decide.startswith("more time: a pair takes ")
+    assert "gate.speed.minutes=" in verdict.decide
 
 
 def test_a_site_that_one_side_lacks_is_asked_about(repository):
@@ -111,3 +114,23 @@ def test_the_working_tree_against_itself_says_what_the_machine_resolves(reposito
     pairs, resolved = Speed(repository=str(repository), minutes=0.3).noise(0.05)
     assert pairs.count >= 4
     assert 0 < resolved < 0.2
+
+
+BESIDE = '{"ms": [1.0, 2.0, 9.0], "reference": [4.0, 4.0, 20.0]}'
+
+
+def test_speeds_of_a_file_are_ratios_to_the_reference_and_a_slower_mixer_is_found_by_them(tmp_path):
+    folder = tmp_path / "repository"
+    commit(folder, BESIDE)
+    speed = Speed(repository=str(folder), passes=4)
+    kept = speed.speeds("self_attention")
+    assert set(kept) == {
+        f"tiny linfusion 64 fp32 cpu @ {site}" for site in ("down.attn1", "up.attn1", "the whole call")
+    }
+    assert kept["tiny linfusion 64 fp32 cpu @ up.attn1"] == pytest.approx([math.log(0.5)] * 4, abs=0.02)
+    commit(folder, '{"ms": [2.0, 4.8, 18.0], "reference": [8.0, 8.0, 40.0]}')  # a machine of half the speed
+    found = {v.name: v for v in speed.against_file(kept | {"gone @ x": [0.1] * 4}, "self_attention", 0.05)}
+    assert found["LinFusionAttention"].outcome == "regression"
+    assert found["LinFusionAttention"].reason.startswith("LinFusionAttention at up.attn1 takes +")
+    assert found["the whole call"].outcome == "pass"
+    assert found["speed"].reason == "only the baseline has x"
