@@ -196,5 +196,5 @@ def _site(site: Mapping[str, Any]) -> dict[str, str]:
         "FLOPs": f"{site['flops']:,}",
         "parameters": f"{site['parameters']:,}",
         "bytes": f"{site['bytes']:,}",
-        "operators": ", ".join(f"{name} {count}" for name, count in site["operators"].items()),
+        "operators": ", ".join(f"{name} {count}" for name, count in site["operators"].items()) or "none",
     }
