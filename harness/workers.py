@@ -10,9 +10,10 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from threading import Thread
 from time import monotonic
 
 import torch
@@ -197,6 +198,7 @@ def _seeing(device: str | None) -> Iterator[None]:
 def _serve(pipe: connection.Connection, threads: int) -> None:
     """What a worker does: run what it is given until nobody gives any more. Ctrl-C is the business of who hired it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     runner = KeepsLoaded()
     pipe.send(None)
@@ -206,6 +208,14 @@ def _serve(pipe: connection.Connection, threads: int) -> None:
         except EOFError:
             return
         pipe.send(runner.run(job))
+
+
+def _end_with_parent() -> None:
+    """Leave a case unfinished that nobody waits for: who hired this process may have been killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
 
 
 def _death(worker: _Worker) -> Ended:

@@ -3,9 +3,14 @@
 Starting a worker imports torch and diffusers, so few tests do.
 """
 
+import os
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import tiny_pipelines
 from slow_and_deadly import Counts, Notes, Untimed
@@ -84,6 +89,28 @@ def test_what_is_timed_is_alone_and_a_kill_for_memory_spares_the_larger_sizes(ma
     assert full.reason == "its worker was killed by the system, which was out of memory"
     assert spared.reason == "not tried: 64 was too large for memory already"
     assert [record.readings[0].value for record in (full, spared)] == [64, 96]
+
+
+HIRES = """
+if __name__ == "__main__":
+    from harness.workers import _hired
+    worker = _hired(None)
+    worker.pipe.recv()
+    print(worker.process.pid, flush=True)
+    worker.pipe.recv()
+"""
+
+
+def test_a_worker_does_not_outlive_who_hired_it(tmp_path):
+    (tmp_path / "hires.py").write_text(HIRES)
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": root}
+    command = [sys.executable, str(tmp_path / "hires.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdout is not None
+        worker = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    worker.wait(timeout=60)
 
 
 @pytest.mark.parametrize(
