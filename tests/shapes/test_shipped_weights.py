@@ -17,7 +17,7 @@ WEIGHTS = Path(shapes.__path__[0]) / "weights"
 LEARNED = sorted(path.parent.name for path in WEIGHTS.glob("*/figures.json"))
 INSIDE = {"autoencoder": "tiny_sd/vae"}
 """What is shipped as a part of a pipeline alone."""
-TEACHERS = {"tiny_sd": 0.85, "tiny_pixart": 0.80}
+TEACHERS = {"tiny_sd": 0.95, "tiny_pixart": 0.90}
 """What each obeys at least: the share of attributes over 64 captions."""
 STUDENTS = ("neighborhood", "linfusion", "deltaconv")
 
