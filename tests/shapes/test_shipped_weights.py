@@ -19,6 +19,7 @@ INSIDE = {"autoencoder": "tiny_sd/vae"}
 """What is shipped as a part of a pipeline alone."""
 TEACHERS = {"tiny_sd": 0.95, "tiny_pixart": 0.90}
 """What each obeys at least: the share of attributes over 64 captions."""
+ONE_SIZE = ("resolutions=[64]",)
 STUDENTS = ("neighborhood", "linfusion", "deltaconv")
 
 
@@ -35,7 +36,7 @@ def quality(composed):
 
     def take(metric, model, variant, **settings):
         given = [f"{name}={value}" for name, value in settings.items()]
-        experiment = composed("+sweep=quality", f"models=[{model}]", f"variants=[{variant}]", "n=64", *given)
+        experiment = composed("+sweep=quality", f"models=[{model}]", f"variants=[{variant}]", *ONE_SIZE, "n=64", *given)
         (job,) = experiment.jobs()
         return next(iter(job.metrics[metric](job.trial())))
 
@@ -64,7 +65,7 @@ def test_a_teacher_obeys_captions_that_it_never_saw(quality, model):
 @pytest.mark.parametrize("variant", STUDENTS)
 @pytest.mark.parametrize("model", TEACHERS)
 def test_every_student_is_shipped_under_the_key_of_its_recipe(composed, model, variant):
-    (job,) = composed("+sweep=quality", f"models=[{model}]", f"variants=[{variant}]").jobs()
+    (job,) = composed("+sweep=quality", f"models=[{model}]", f"variants=[{variant}]", *ONE_SIZE).jobs()
     assert job.student.path == SHIPPED / f"{model}-{variant}.safetensors"
 
 
