@@ -3,15 +3,19 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hydra
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, InstantiationException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -44,14 +48,58 @@ def _config_dirs(arguments: list[str]) -> list[str]:
     return joined + [value for option, value in pairwise(arguments) if option in ("--config-dir", "-cd")]
 
 
-def entrance(do: Callable[[DictConfig], int]) -> Callable[[], None]:
-    """What composes a configuration and does something with it; a status leaves by SystemExit, as Hydra drops it."""
+class OwnFolderFirst(SearchPathPlugin):
+    """What the user keeps in the folder of --config-dir is found before what the package has under the same name."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Hydra puts that folder last."""
+        for folder in _config_dirs(sys.argv):
+            search_path.prepend("own", f"file://{Path(folder).resolve()}")
+
+
+def plain(arguments: Sequence[str]) -> list[str]:
+    """Settings with or without `+`, all as such that need not be there before: what nobody takes is found later.
+
+    BadInput for a choice of a group that has no such file.
+    """
+    import conf
+
+    folders = [*map(Path, conf.__path__), *map(Path, _config_dirs([*arguments]))]
+    groups = {path.name for folder in folders for path in folder.glob("*/") if any(path.glob("*.yaml"))}
+    written = re.compile(r"\+{0,2}([A-Za-z_][\w.\-]*)=(.*)", re.DOTALL)
+    made = []
+    for argument in arguments:
+        found = written.fullmatch(argument)
+        if found is None or found[1] == "sweep" or found[1].startswith("hydra."):
+            made.append(argument)
+        elif found[1] in groups:
+            _check_choice(found[1], found[2], names(found[1], [*arguments]))
+            made.append(argument)
+        else:
+            made.append(f"++{argument.lstrip('+')}")
+    return made
+
+
+def _check_choice(group: str, given: str, known: Sequence[str]) -> None:
+    if group in GROUPS:
+        place = "world" if group == "worlds" else GROUPS[group]
+        raise BadInput(f"{group}={given} chooses nothing: write {place}={given if group == 'worlds' else f'[{given}]'}")
+    for name in given.split(","):
+        if name not in known:
+            raise BadInput(f"{group}={given} is not possible: choose from {', '.join(known)}")
+
+
+def entrance(do: Callable[[DictConfig], int], statuses: list[int]) -> Callable[[], None]:
+    """What composes a configuration and does something with it; a status is noted, since Hydra drops what is returned.
+
+    Of several jobs (-m) each is done, whatever became of those before.
+    """
 
     @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
     def run(config: DictConfig) -> None:
-        status = status_of(lambda: do(config))
-        if status:
-            raise SystemExit(status)
+        statuses.append(status_of(lambda: do(config)))
+        if statuses[-1] == INTERRUPTED:
+            raise SystemExit(INTERRUPTED)
 
     composed: Callable[[], None] = run
     return composed
@@ -60,32 +108,59 @@ def entrance(do: Callable[[DictConfig], int]) -> Callable[[], None]:
 def _gate(verb: str, config: DictConfig) -> int:
     """A verb of the gate, told what was typed: the processes of other commits are given the same."""
     from hydra.core.hydra_config import HydraConfig
-    from hydra.utils import instantiate
 
     from harness.regression.verbs import VERBS
 
-    give_way(config, HydraConfig.get().overrides.task)
+    settle(config, HydraConfig.get().overrides.task, HydraConfig.get().runtime.choices.get("sweep"))
     remind(config)
     if verb not in VERBS:
         raise BadInput(f"gate {verb!r} is not known: choose from check, {', '.join(VERBS)}")
-    return VERBS[verb](instantiate(config, _convert_="all"))
+    return VERBS[verb](checked(config))
 
 
 def _do(config: DictConfig) -> int:
     from hydra.core.hydra_config import HydraConfig
-    from hydra.utils import instantiate
 
     from harness.console import Console
     from harness.distillation.trainable import Trainable
     from harness.run import run as run_experiment
 
-    give_way(config, HydraConfig.get().overrides.task)
+    settle(config, HydraConfig.get().overrides.task, HydraConfig.get().runtime.choices.get("sweep"))
     remind(config)
-    part = instantiate(config.train, _convert_="all")
-    if isinstance(part, Trainable):
+    if config.train is not None and isinstance(part := checked(config.train), Trainable):
         part.train()
         return 0
-    return run_experiment(instantiate(config, _convert_="all"), Console())
+    return run_experiment(checked(config), Console())
+
+
+def settle(config: DictConfig, typed: Sequence[str], sweep: str | None) -> None:
+    """Let presets of models give way to what was said: on the command line, in a sweep, in files of --config-dir."""
+    import conf
+
+    own = [Path(folder) for folder in _config_dirs(sys.argv)]
+    sweeps = (folder / "sweep" / f"{sweep}.yaml" for folder in [*own, *map(Path, conf.__path__)])
+    swept = next((OmegaConf.load(path) for path in sweeps if path.is_file()), OmegaConf.create())
+    variants = [(path.stem, OmegaConf.load(path)) for folder in own for path in sorted(folder.glob("variant/*.yaml"))]
+    variants += (OmegaConf.select(swept, "catalog.variants") or {}).items()
+    give_way(config, [*typed, *(f"catalog.variants.{name}.{key}" for name, node in variants for key in _keys(node))])
+
+
+def _keys(settings: Any) -> Iterator[str]:
+    """The names of settings, those of a hybrid's choices as `choices.deltaconv.kernel_size`."""
+    for name, value in settings.items():
+        inside = value.items() if name == "choices" and value else ()
+        yield from (f"choices.{choice}.{key}" for choice, node in inside for key in _keys(node))
+        yield str(name)
+
+
+def checked(config: DictConfig) -> Any:
+    """What a configuration describes, made after all its settings were checked."""
+    from hydra.utils import instantiate
+
+    from harness.settings import check
+
+    check(OmegaConf.to_container(config, resolve=True))
+    return instantiate(config, _convert_="all")
 
 
 def give_way(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -160,9 +235,20 @@ def main() -> int:
         from harness.distillation.shelf import students
 
         return status_of(lambda: students(sys.argv[2:]))
-    do = verb_of(sys.argv)
+    statuses: list[int] = []
+    status = status_of(lambda: _composed(verb_of(sys.argv), statuses))
+    return max(statuses, default=0) if status == 0 else status
+
+
+def _composed(do: Callable[[DictConfig], int], statuses: list[int]) -> None:
+    """Hand the command line to Hydra."""
+    sys.argv[1:] = plain(sys.argv[1:])
+    Plugins.instance().register(OwnFolderFirst)
     ConfigStore.instance().store(name="catalog", node=catalog(sys.argv), package="catalog")
-    return status_of(entrance(do))
+    with TemporaryDirectory() as folder:  # where Hydra writes down what -m stands for
+        if {"-m", "--multirun"} & set(sys.argv):
+            sys.argv += [f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=."]
+        entrance(do, statuses)()
 
 
 if __name__ == "__main__":

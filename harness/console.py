@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -33,6 +33,12 @@ SECONDS_WIDTH = 8
 GAP = "  "
 
 
+class Left(Protocol):
+    """Knows how long the rest of a run will take."""
+
+    def left_s(self) -> float: ...
+
+
 class Console:
     """The two streams of one run. `start`, then `row` or `skipped` for each case, then `finish`."""
 
@@ -43,17 +49,21 @@ class Console:
         self._varying: tuple[str, ...] = ()
         self._progress: Progress | None = None
         self._task = TaskID(0)
-        self._pace = _Pace(0)
+        self._total, self._seen, self._began = 0, 0, time.monotonic()
+        self._pace: Left | None = None
 
-    def start(self, total: int, metrics: Sequence[str] = (), varying: Sequence[str] = ()) -> None:
+    def start(
+        self, total: int, metrics: Sequence[str] = (), varying: Sequence[str] = (), pace: "Left | None" = None
+    ) -> None:
         """Print the head of the table: a column for each metric, filled by the reading that bears its name.
 
         A terminal that is too narrow gets the first of the metrics; a file or a pipe gets all.
-        varying: settings that tell cases of one model, variant and resolution apart.
+        varying: settings that tell cases of one model, variant and resolution apart. pace: what says how long the rest
+        will take.
         """
         self._varying = tuple(varying)
         self._columns = self._fitting(metrics) if self._out.is_terminal else tuple(metrics)
-        self._pace = _Pace(total)
+        self._total, self._seen, self._pace = total, 0, pace
         head = _head(varying)
         head += [f"{name:>{_width(name)}}" for name in self._columns]
         head += [f"{'status':<{STATUS_WIDTH}}", f"{'seconds':>{SECONDS_WIDTH}}"]
@@ -73,7 +83,6 @@ class Console:
 
     def row(self, record: Record) -> None:
         """One line for a case that was just measured; its reason on stderr if it is not ok."""
-        self._pace.measured += 1
         self._line(record, f"{record.elapsed_s:.1f}")
         if record.status != "ok":
             self.notice(f"{record.case}: {record.status}: {record.reason}")
@@ -129,7 +138,7 @@ class Console:
         self._out.file.flush()
 
     def _line(self, record: Record, seconds: str) -> None:
-        self._pace.seen += 1
+        self._seen += 1
         line = Text(GAP.join(_identity(record.case, self._varying)))
         for name in self._columns:
             line.append(f"{GAP}{cell(record.reading(name)):>{_width(name)}}")
@@ -137,9 +146,14 @@ class Console:
         line.append(f"{GAP}{seconds:>{SECONDS_WIDTH}}")
         self._print_above_bar(line)
         if self._progress:
-            self._progress.update(self._task, completed=self._pace.seen, left=self._pace.left(), description="")
+            self._progress.update(self._task, completed=self._seen, left=self._left(), description="")
         else:
-            self.notice(f"{self._pace.seen} of {self._pace.total} cases, {self._pace.left()}")
+            self.notice(f"{self._seen} of {self._total} cases, {self._left()}")
+
+    def _left(self) -> str:
+        if self._seen >= self._total:
+            return f"done in {duration(time.monotonic() - self._began)}"
+        return f"about {duration(self._pace.left_s())} left" if self._pace else "time left unknown"
 
     def _fitting(self, metrics: Sequence[str]) -> tuple[str, ...]:
         room = self._out.width - sum(IDENTITY_WIDTHS.values()) - STATUS_WIDTH - SECONDS_WIDTH - 4 * len(GAP)
@@ -155,24 +169,6 @@ class Console:
         self._out.file.flush()
         if self._progress:
             self._progress.start()
-
-
-class _Pace:
-    """How long the rest will take, judged by the cases that were measured (what the store had takes no time)."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.seen = 0
-        self.measured = 0
-        self._began = time.monotonic()
-
-    def left(self) -> str:
-        rest = self.total - self.seen
-        if rest <= 0:
-            return f"done in {duration(time.monotonic() - self._began)}"
-        if not self.measured:
-            return "time left unknown"
-        return f"about {duration((time.monotonic() - self._began) / self.measured * rest)} left"
 
 
 def cell(reading: Reading | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from harness.distillation.recipe import Recipe
 from harness.distillation.student import Student
@@ -19,8 +19,10 @@ from harness.models.model import DTYPES, Model
 from harness.models.sampler import DEFAULT
 from harness.records.case import BadInput, Case, Resolution
 from harness.records.machine import processor
+from harness.records.record import Record
 from harness.records.spelled import settings_of, spelled
-from harness.regression.gate import Gate, NoGate
+from harness.regression.gate import NoGate
+from harness.regression.verdict import Verdict
 from harness.row import Row
 from harness.seats.mixer import TokenMixer
 from harness.tracking.track import NoTracker, Tracker
@@ -31,6 +33,8 @@ SHAPES = "shapes"
 """The weights of a case that needs none: no file is read and no network asked."""
 NOT_FETCHED = "not fetched"
 """The weights of a dry run's case that are not here: it downloads nothing to give them a name."""
+UNTRAINED = "untrained"
+"""In the place of a student's key: what nothing has trained, and nothing will train for this case."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,14 @@ class Catalog:
     variants: Mapping[str, partial[TokenMixer]]
     metrics: Mapping[str, Metric]
     worlds: Mapping[str, World]
+
+
+class Judge(Protocol):
+    """Says what is wrong with a run before it, and gives verdicts after it."""
+
+    def check(self, cases: Sequence[Case]) -> None: ...
+
+    def __call__(self, records: Sequence[Record]) -> list[Verdict]: ...
 
 
 @dataclass(frozen=True)
@@ -65,8 +77,8 @@ class Experiment:
     cpu_limits: Mapping[str, Mapping[str, int]] | None = None
     world: str = "shapes"
     n: int = 64
-    steps: int | Sequence[int] = 20
-    guidance: float = 4.0
+    steps: int | Sequence[int] = 10
+    guidance: float = 3.0
     sampler: str | None = None
     seeds: Sequence[int] = (0,)
     batch: int | Sequence[int] = 16
@@ -76,7 +88,7 @@ class Experiment:
     untrained: bool = False
     again: bool = False
     keep: int | str = 8
-    gate: Gate | NoGate = field(default_factory=NoGate)
+    gate: Judge = field(default_factory=NoGate)
     tracker: Tracker = field(default_factory=NoTracker)
     executor: Executor = field(default_factory=InProcess)
     dry_run: bool = False
@@ -95,6 +107,9 @@ class Experiment:
             if isinstance(value := getattr(self, setting), Sequence) and not isinstance(value, str):
                 raise BadInput(f"{setting}={value} is a list: give one value; steps, batch and dtype may be lists")
         _known("world", [self.world], self.catalog.worlds)
+        for model, limits in (self.cpu_limits or {}).items():
+            _known("model", [model], self.catalog.models)
+            _known("metric", list(limits) or self.metrics, self.catalog.metrics)
         for setting in ("n", "steps", "batch"):
             for value in _each(setting, getattr(self, setting)):
                 if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -137,7 +152,8 @@ class Experiment:
     @property
     def anew(self) -> bool:
         """Whether what the store has is measured again: a gate judges the code as it is, and no kept number."""
-        return self.again or isinstance(self.gate, Gate) or (self.train is not None and self.train.force)
+        judged = not isinstance(self.gate, NoGate)
+        return self.again or judged or (self.train is not None and self.train.force)
 
     @cached_property
     def _models(self) -> dict[str, Model]:
@@ -195,14 +211,14 @@ class Experiment:
             processor=processor(self.device),
             sampler=row.model.sampler if row.model.sampler != DEFAULT else "",
         )
-        here = needs != ON_SHAPES and case.weights != NOT_FETCHED
+        taught = case.weights not in (SHAPES, NOT_FETCHED) and not case.weights.endswith(UNTRAINED)
         world = self._spelled_world if needs == ON_WEIGHTS else None
         yield Job(
             case=case,
             model=row.model,
             factory=row.factory,
             world=self._world,
-            student=row.student if here else Student(row.model.name, row.variant),
+            student=row.student if taught else Student(row.model.name, row.variant),
             metrics=metrics,
             identities={name: identity_of(case, metric, world) for name, metric in metrics.items()},
             folder=Path(self.out),
@@ -221,7 +237,7 @@ class Experiment:
         if needs == ON_DEVICE or row.student.exact:
             return fingerprint
         trained = row.student.available or not self.untrained
-        return f"{fingerprint}+{row.student.key if trained else 'untrained'}"
+        return f"{fingerprint}+{row.student.key if trained else UNTRAINED}"
 
 
 def _known(kind: str, given: Sequence[str], known: Mapping[str, object]) -> None:

@@ -216,7 +216,12 @@ class _Taken:
 
     def take(self, metric: Metric, trial: Trial) -> None:
         """A metric's readings, all or none."""
-        self.attempt(lambda: self.readings.extend([replace(reading, origin=self.origin) for reading in metric(trial)]))
+        self.attempt(lambda: self.readings.extend([self._stamped(reading, trial) for reading in metric(trial)]))
+
+    def _stamped(self, reading: Reading, trial: Trial) -> Reading:
+        """With its origin; a dash may heal where a student that is missing now can be trained another time."""
+        heals = reading.heals or (reading.value is None and not trial.trained)
+        return replace(reading, origin=self.origin, heals=heals)
 
     def note_again(self, trial: Trial) -> None:
         """What mixers say of a site once they have run there: the layout that was faster, for one."""

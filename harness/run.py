@@ -13,11 +13,12 @@ from harness.console import Console, varied
 from harness.experiment import Experiment
 from harness.forecast import forecasts
 from harness.job import Job
+from harness.pace import Pace, training_s
 from harness.records.case import BadInput, Case
 from harness.records.machine import describe, differences, room
 from harness.records.record import Record
 from harness.records.store import Store, missing
-from harness.records.units import human
+from harness.records.units import duration, human
 from harness.regression.gate import exit_status
 
 FAILED = 1
@@ -45,11 +46,12 @@ def run(experiment: Experiment, console: Console) -> int:
     experiment.gate.check([job.case for job in jobs])
     check(todo)
     asked = {job.case.key for job in jobs}
-    console.start(len(jobs), experiment.metrics, varied([job.case for job in jobs]))
+    pace = Pace(todo)
+    console.start(len(jobs), experiment.metrics, varied([job.case for job in jobs]), pace)
     try:
         for record in kept:
             console.skipped(record)
-        taken = _take(experiment, todo, store, console)
+        taken = _take(experiment, todo, store, console, pace)
     except (BadInput, KeyboardInterrupt):
         with suppress(reports.BadStore):  # nothing to show yet
             reports.render(store.folder, asked)
@@ -72,13 +74,14 @@ def _teach(experiment: Experiment, console: Console) -> int:
     return 0
 
 
-def _take(experiment: Experiment, todo: Sequence[Job], store: Store, console: Console) -> list[Record]:
+def _take(experiment: Experiment, todo: Sequence[Job], store: Store, console: Console, pace: Pace) -> list[Record]:
     """Measure, and keep each record before the next case begins; what this run took, without what was kept before."""
     full: dict[tuple[str, str], Case] = {}
     taken = []
     for record in experiment.executor.map(todo, partial(_begun, full, console)):
         if record.status == "out_of_memory":
             full.setdefault((record.case.model, record.case.variant), record.case)
+        pace.took(record.case.key, record.elapsed_s)
         console.row(store.put(record))
         taken.append(record)
     return taken
@@ -87,6 +90,9 @@ def _take(experiment: Experiment, todo: Sequence[Job], store: Store, console: Co
 def _begun(full: dict[tuple[str, str], Case], console: Console, job: Job) -> Job:
     """The job when its turn comes; of one that asks for no less than a case that filled memory, what is counted."""
     console.working(str(job.case))
+    if job.trains:
+        said = f"{job.case.variant} of {job.case.model} is distilled first, about {duration(training_s(job))}"
+        console.notice(f"{said}: train.on_demand=false leaves out what needs it")
     smaller = full.get((job.case.model, job.case.variant))
     if job.ended is not None or smaller is None or not _is_larger(job.case, smaller):
         return job

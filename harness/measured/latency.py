@@ -62,7 +62,7 @@ class Latency:
         with trial.denoiser(sides, parts="denoiser") as denoiser, torch.no_grad():
             breach = first_breach(denoiser)
             if breach:
-                yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=breach)
+                yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=breach, heals=True)
                 yield self._ratio(Alternated((), breach), call)
                 return
             arguments = trial.model.example(case.resolution, batch)
@@ -164,7 +164,7 @@ class ImageLatency:
         with trial.denoiser() as denoiser:
             breach = first_breach(denoiser)
             if breach:
-                yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=breach)
+                yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=breach, heals=True)
                 return
             prompts = list(trial.prompts[:1])
 

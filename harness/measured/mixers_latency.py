@@ -41,7 +41,11 @@ FEWEST_SECONDS = 0.1
 
 
 class NotTimed(RuntimeError):
-    """A site that is not timed; the message is the reason of the dash."""
+    """A site that is not timed; the message is the reason of the dash, and it heals where the mixer may be mended."""
+
+    def __init__(self, reason: str, heals: bool = False) -> None:
+        super().__init__(reason)
+        self.heals = heals
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class MixersLatency:
         try:
             sites = timed_sites(trial, batch, self.seconds, self.least, self.patience)
         except NotTimed as reason:
-            yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=str(reason))
+            yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=str(reason), heals=reason.heals)
             return
         yield summed(self.name, protocol, sites)
 
@@ -100,7 +104,17 @@ class PaperLatency:
         try:
             sites = timed_sites(trial, GUIDANCE_BATCH, self.seconds, self.least, self.patience)
         except NotTimed as reason:
-            yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=str(reason), details=details)
+            yield Reading(
+                self.name,
+                self.name,
+                None,
+                "ms",
+                "lower",
+                protocol,
+                reason=str(reason),
+                details=details,
+                heals=reason.heals,
+            )
             return
         calls = sum(site["calls"] for site in sites)
         yield summed(self.name, protocol, sites, share=1 / calls, details=details)
@@ -129,7 +143,7 @@ def _timed(distinct: DistinctSite, trial: "Trial", batch: int, seconds: float, l
     """What the details hold of one distinct site: its shape, its calls, and its timing."""
     mixer, tokens_BNC = mixer_at(distinct, trial), tokens_at(distinct, trial, batch)
     if reason := breach(mixer, distinct.site, tokens_BNC):
-        raise NotTimed(reason)
+        raise NotTimed(reason, heals=True)
     with torch.no_grad():
         timing, details = observed(lambda: mixer(tokens_BNC, distinct.grid), seconds, least, trial.case.device)
     low, high = timing.interval_ms()

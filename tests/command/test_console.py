@@ -43,10 +43,15 @@ def test_a_run_prints_a_head_a_line_a_case_and_one_json_object_last(streams, mak
 def test_a_row_is_on_stdout_as_soon_as_its_case_is_done(streams, make_record):
     out, err = streams
     console = Console(out, err)
-    console.start(2)
+
+    class Knows:
+        def left_s(self) -> float:
+            return 90.0
+
+    console.start(2, pace=Knows())
     console.row(make_record())
     assert len(out.getvalue().splitlines()) == 2
-    assert "1 of 2 cases, about" in err.getvalue()
+    assert "1 of 2 cases, about 1 min 30 s left" in err.getvalue()
 
 
 def test_on_a_terminal_the_bar_stays_on_stderr_and_goes_away(make_record):

@@ -1,0 +1,147 @@
+"""One check of all settings, by the types that classes and factories declare, before any of them is made.
+
+A setting is checked by being declared: a node of the configuration with a `_target_` is compared with what its target
+takes. Whether a value of the right type can be used is for the class to say when it is made.
+"""
+
+import inspect
+import math
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from harness.records.case import BadInput
+
+MARKS = ("_target_", "_partial_", "_convert_")
+BESIDE = {"published": str | None}
+"""Settings of a factory that are none of its mixers': where their weights are."""
+PLAIN: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+
+
+def check(node: Any, path: str = "") -> None:
+    """Raise BadInput for the first setting that nobody takes or that is of another type, at any depth."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        return
+    target = _target(node, path)
+    hints = _hints(target) | (BESIDE if node.get("_partial_") else {})
+    for name, value in node.items():
+        where = f"{path}.{name}" if path else str(name)
+        if name in MARKS:
+            continue
+        if name not in hints:
+            known = ", ".join(sorted(hints)) or "none"
+            raise BadInput(f"{where} is no setting of {target.__qualname__}: it has {known}")
+        if not _fits(value, hints[name], where):
+            raise BadInput(_misfit(*_culprit(where, value, hints[name])))
+
+
+def _target(node: Mapping[str, Any], path: str) -> Any:
+    try:
+        return pkgutil.resolve_name(str(node["_target_"]))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadInput(f"{path} wants {node['_target_']!r}, which is not there ({error})") from error
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    """Name -> declared type of all that a class takes, or a factory besides the site and its attention."""
+    made = target.__init__ if inspect.isclass(target) else target
+    parameters = list(inspect.signature(target).parameters)
+    taken = parameters if inspect.isclass(target) else parameters[2:]
+    try:
+        hints = typing.get_type_hints(target if is_dataclass(target) else made, include_extras=True)
+    except NameError:  # a name that only a type checker imports: any value will do
+        hints = {}
+    return {name: hints.get(name, Any) for name in taken}
+
+
+def _fits(value: Any, hint: Any, path: str) -> bool:
+    """Whether a value is of a type; parts and what is inside them are checked on the way."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _fits(value, inside[0], path)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one, path) for one in inside)
+    if isinstance(value, Mapping) and "_target_" in value:
+        check(value, path)
+        return _takes_parts(hint, value, path)
+    if hint is Any or isinstance(hint, typing.TypeVar):
+        return True
+    if origin is Literal:
+        return value in inside
+    if hint is None or hint is types.NoneType or value is None:
+        return value is None and hint in (None, types.NoneType)
+    if inspect.isclass(origin) and _is_map(origin):
+        return isinstance(value, Mapping) and all(
+            _fits(name, inside[0], path) and _fits(each, inside[1], f"{path}.{name}") for name, each in value.items()
+        )
+    if inspect.isclass(origin) and issubclass(origin, Iterable):
+        return isinstance(value, list | tuple) and all(_fits(each, inside[0], f"{path}[]") for each in value)
+    return _is_plain(value, hint)
+
+
+def _is_plain(value: Any, hint: Any) -> bool:
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is Path:
+        return isinstance(value, str | Path)
+    return inspect.isclass(hint) and isinstance(value, hint)
+
+
+def _takes_parts(hint: Any, node: Mapping[str, Any], path: str) -> bool:
+    """Whether what a node makes may stand there: a factory, or an object of that class."""
+    kind = get_origin(hint) or hint
+    if kind is Any or isinstance(kind, typing.TypeVar):
+        return True
+    if kind is partial or node.get("_partial_"):
+        return bool(node.get("_partial_")) and kind in (partial, Callable)
+    target = _target(node, path)
+    if not inspect.isclass(kind) or kind in PLAIN:
+        return False
+    return getattr(kind, "_is_protocol", False) or not inspect.isclass(target) or issubclass(target, kind)
+
+
+def _culprit(path: str, value: Any, hint: Any) -> tuple[str, Any, Any]:
+    """Of a map the entry that does not fit, with its path and type; anything else is what does not fit itself."""
+    maps = [one for one in (hint, *get_args(hint)) if inspect.isclass(get_origin(one)) and _is_map(get_origin(one))]
+    if not isinstance(value, Mapping) or not maps:
+        return path, value, hint
+    inside = get_args(maps[0])[1]
+    wrong = ((name, each) for name, each in value.items() if not _fits(each, inside, f"{path}.{name}"))
+    found = next(wrong, None)
+    return (path, value, hint) if found is None else _culprit(f"{path}.{found[0]}", found[1], inside)
+
+
+def _is_map(kind: type) -> bool:
+    return issubclass(kind, Mapping)
+
+
+def _misfit(path: str, value: Any, hint: Any) -> str:
+    shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+    if not isinstance(value, list | Mapping) and _fits([value], hint, path):
+        return f"{path}={shown} is not a list: write {path}=[{shown}]"
+    return f"{path}={shown} is not possible: give {_words(hint)}"
+
+
+def _words(hint: Any) -> str:
+    """What a type is called: `a whole number, or a list of whole numbers`."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _words(inside[0])
+    if origin in (Union, types.UnionType):
+        return ", or ".join(dict.fromkeys(_words(one) for one in inside))
+    if origin is Literal:
+        return " or ".join(map(str, inside))
+    if hint in (None, types.NoneType):
+        return "null"
+    if inspect.isclass(origin) and _is_map(origin):
+        return f"a map from names to {_words(inside[1])}"
+    if inspect.isclass(origin) and issubclass(origin, Iterable):
+        return f"a list of {_words(inside[0]).removeprefix('a ')}"
+    return PLAIN.get(hint) or f"one of the group that makes a {getattr(origin or hint, '__name__', 'part')}"
