@@ -7,6 +7,7 @@ process that is killed at any moment leaves a whole file.
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,8 @@ class Trained:
             save_file(self._tensors(), fresh, header | {"made_by": made_by})
             os.replace(fresh, path)
         except Exception as error:
-            fresh.unlink(missing_ok=True)
+            with suppress(OSError):
+                fresh.unlink()
             if not _is_disk(error):
                 raise
             raise BadInput(

@@ -1,0 +1,171 @@
+"""A training that is killed, shared, repeated or goes wrong: it ends where it should, or says why it does not."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import tiny_pipelines
+import torch
+from distil_by_itself import RECIPE
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from worlds import Noise
+
+from baselines import LinFusionAttention
+from harness.distillation.alone import alone
+from harness.distillation.shelf import students
+from harness.distillation.student import Student, ingredients
+from harness.distillation.training import Diverged, Schedule, train
+from harness.records.case import BadInput
+
+SCRIPT = Path(__file__).with_name("distil_by_itself.py")
+FACTORY = partial(LinFusionAttention.for_site)
+QUICK = Schedule(steps=40, learning_rate=0.2, warmup=4, average=0.5, precision="fp32", save_every=10)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_pipelines.save("sd", tmp_path_factory.mktemp("teacher") / "sd")
+
+
+def started(teacher: Path, cache: Path, **environment: str) -> subprocess.Popen[str]:
+    places = os.pathsep.join([str(SCRIPT.parent), str(SCRIPT.parents[1]), *sys.path])
+    given = os.environ | {"DELTABENCH_CACHE": str(cache), "PYTHONPATH": places, "OMP_NUM_THREADS": "1"} | environment
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, str(SCRIPT), str(teacher)], env=given, **pipes)  # type: ignore[call-overload, no-any-return]
+
+
+def ended(process: subprocess.Popen[str]) -> dict[str, Tensor]:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    return load_file(out.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    return ended(started(teacher, tmp_path_factory.mktemp("undisturbed")))
+
+
+@pytest.mark.parametrize("moment", ["data", "1.safetensors", "2.safetensors"])
+def test_a_killed_training_ends_bit_for_bit_where_an_undisturbed_one_does(
+    moment: str, teacher: Path, undisturbed: dict[str, Tensor], tmp_path: Path
+) -> None:
+    process = started(teacher, tmp_path)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        if moment == "data" and (tmp_path / "students").is_dir():
+            break
+        if list((tmp_path / "unfinished").glob(f"*/{moment}")):
+            break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    found = ended(started(teacher, tmp_path))
+    assert found.keys() == undisturbed.keys()
+    assert all(torch.equal(value, undisturbed[name]) for name, value in found.items())
+
+
+def test_two_processes_end_where_one_does(teacher: Path, undisturbed: dict[str, Tensor], tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    both = [
+        started(teacher, tmp_path, **shared, RANK=rank, LOCAL_RANK=rank, LOCAL_WORLD_SIZE="2") for rank in ("0", "1")
+    ]
+    first = ended(both[0])
+    both[1].communicate(timeout=120)
+    for name, value in first.items():
+        # Sums of halves round otherwise than sums of wholes, and students are kept in fp16.
+        torch.testing.assert_close(value, undisturbed[name], atol=2e-3, rtol=2e-2)
+
+
+def test_a_loss_that_is_no_number_stops_with_a_sentence_and_the_last_good_state_stays(tmp_path: Path) -> None:
+    module, checkpoint = nn.Linear(3, 1), tmp_path / "line.safetensors"
+
+    def loss(step: int) -> Tensor:
+        value = module(torch.ones(2, 3)).square().mean()
+        return value * (float("nan") if step == 25 else 1.0)
+
+    with pytest.raises(Diverged, match=r"line: the loss became nan by step 26 .* the last good state is in .*line"):
+        train(module, loss, QUICK, "line", checkpoint)
+    assert all(value.isfinite().all() for value in load_file(checkpoint).values())
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    module, checkpoint = nn.Linear(3, 1), tmp_path / "line.safetensors"
+
+    def loss(step: int) -> Tensor:
+        return module(torch.ones(2, 3)).square().mean()  # type: ignore[no-any-return]
+
+    train(module, loss, QUICK, "line", checkpoint)
+    with pytest.raises(BadInput, match="is of another recipe: remove it to begin again"):
+        train(module, loss, replace(QUICK, learning_rate=0.1), "line", checkpoint)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    module = nn.Linear(3, 1)
+    with pytest.raises(BadInput, match=r"cannot be written .* set DELTABENCH_CACHE"):
+        train(module, lambda step: module(torch.ones(2, 3)).mean(), QUICK, "line", tmp_path / "file" / "x.safetensors")
+
+
+@pytest.fixture
+def student(cache: Path, teacher: Path) -> Student:
+    model = tiny_pipelines.KINDS["sd"]("tiny", source=str(teacher))
+    return Student("tiny", "linfusion", ingredients(RECIPE, model.fingerprint(), FACTORY, "noise"))
+
+
+def test_who_comes_second_waits_says_so_and_trains_nothing(
+    student: Student, teacher: Path, cache: Path, undisturbed: dict[str, Tensor]
+) -> None:
+    with alone(student):
+        process = started(teacher, cache)
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "another run" in line)
+        assert said == "another run trains linfusion of tiny: waiting for it\n"
+        # The first run's result, which the second finds when its turn comes.
+        from safetensors.torch import save_file
+
+        save_file(undisturbed, student.cached, {"key": student.key, "ingredients": student.ingredients})
+    out, rest = process.communicate(timeout=120)
+    assert out.strip() == str(student.cached)
+    assert "training one" not in rest
+
+
+def test_force_trains_what_is_there_once_a_run(
+    student: Student, teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_pipelines.KINDS["sd"]("tiny", source=str(teacher))
+    RECIPE.run(student, model, FACTORY, Noise(), "cpu")  # type: ignore[arg-type]
+    assert "no student of linfusion on tiny is here: training one for 24 steps" in capsys.readouterr().err
+    RECIPE.run(student, model, FACTORY, Noise(), "cpu")  # type: ignore[arg-type]
+    assert "training one" not in capsys.readouterr().err
+    again = replace(RECIPE, force=True, begun=time.time())
+    assert student.key == Student("tiny", "linfusion", ingredients(again, model.fingerprint(), FACTORY, "noise")).key
+    assert again.wants(student)
+    again.run(student, model, FACTORY, Noise(), "cpu")  # type: ignore[arg-type]
+    assert not again.wants(student)
+
+
+def test_students_are_listed_and_removed(student: Student, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from harness.distillation.student import cache_folder
+
+    student.cached.parent.mkdir(parents=True)
+    student.save({}, student.cached, {"loss_1": "0.5"})
+    assert students([]) == 0
+    assert f"{student.key}  tiny-linfusion" in (listed := capsys.readouterr().out)
+    assert "loss_1 0.5" in listed
+    with pytest.raises(BadInput, match="no cached student has the key abc"):
+        students(["remove", "abc"])
+    with pytest.raises(BadInput, match="students throw is not understood"):
+        students(["throw"])
+    students(["remove", student.key])
+    assert not list((cache_folder() / "students").glob(f"*{student.key}*"))
