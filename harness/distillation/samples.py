@@ -51,7 +51,11 @@ class Samples:
         return random.Random(f"{self.seed} {step}").choice(self.sizes)
 
     def __call__(self, step: int, size: Resolution | None = None, among: int | None = None) -> Batch:
-        """The batch of a step, of its own size or of a given one; among: the first so many images."""
+        """The batch of a step: this process's share. One of a given size is for measuring: all processes see all of it.
+
+        among: the first so many images.
+        """
+        mine = self.rows if size is None else slice(None)
         generator = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + step)
         where: dict[str, Any] = {"generator": generator, "device": self.device}
         rows = torch.randint(min(among or len(self.prompts), len(self.prompts)), (self.batch,), **where)
@@ -59,10 +63,10 @@ class Samples:
         clean = self.latents[size or self.size(step)][rows]
         noise = torch.randn(clean.shape, **where)
         dropped = torch.rand(self.batch, **where) < self.drop
-        clean, noise, times = clean[self.rows], noise[self.rows], times[self.rows]
+        clean, noise, times = clean[mine], noise[mine], times[mine]
         schedule = self.model.noise_schedule
         noisy = schedule.add_noise(clean, noise, times)
-        text = self._text_of(rows[self.rows], dropped[self.rows])
+        text = self._text_of(rows[mine], dropped[mine])
         arguments = self.model.denoise_arguments(noisy, times, text)
         return Batch(arguments, target(schedule, clean, noise, times).float(), times)
 

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 from speed_repository import git
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,3 +144,13 @@ def test_the_steps_run_from_a_fresh_clone(tmp_path):
     assert done.returncode in (0, 3), done.stderr  # 3 where other work keeps this machine from deciding
     assert run(summary, folder, told).returncode == 0
     assert "❌" not in (tmp_path / "step_summary.md").read_text()
+
+
+def test_annotations_are_written_on_github_alone(monkeypatch):
+    found = []
+    for value in ("", "true"):
+        monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+        if value:
+            monkeypatch.setenv("GITHUB_ACTIONS", value)
+        found.append(OmegaConf.load(JOBS / "baseline.yaml").tell.annotations)
+    assert found == [False, True]
