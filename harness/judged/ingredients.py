@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from harness.judged.refusal import refusal
+from harness.judged.refusal import unfit
 from harness.records.record import Reading
 from harness.seats.surgery import Seat
 
@@ -31,7 +31,7 @@ class Ingredients:
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         """details: mixer, weights, student, sampler, extractors."""
-        if why := refusal(trial, 1):
+        if why := unfit(trial):
             yield Reading(self.name, self.name, None, "1", "neither", PROTOCOL, reason=why)
             return
         with trial.denoiser() as denoiser:

@@ -37,7 +37,6 @@ def made_of(models, make_case):
         world = SimpleNamespace(clip=SimpleNamespace(protocol=clip), dino=SimpleNamespace(protocol="dino"))
         case = make_case(variant="linfusion", mixer="linfusion")
         trial = Trial(case, models[sampler], factory, world, Student("tiny_sd", "linfusion"), untrained_allowed=True)
-        trial._images = torch.zeros(4, 3, 64, 64)
         (reading,) = Ingredients()(trial)
         return reading
 

@@ -69,7 +69,7 @@ def test_other_weights_are_another_case_and_a_models_preset_can_name_them(made: 
     assert "published" not in first.factory.keywords
     assert first.case == made(partial(block, published=str(weights))).jobs()[0].case
     save_file(test_published.convfusion(tiny_pipelines.unet()), weights)
-    assert by_preset.jobs()[0].case != first.case
+    assert made(block, presets={"published": str(weights)}).jobs()[0].case != first.case
     assert made(block).jobs()[0].case != first.case
 
 

@@ -102,6 +102,7 @@ def _healthy(port: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_server_with_postgresql_holds_the_runs_the_curves_and_the_files_once(
     server, tmp_path, make_record, monkeypatch
