@@ -13,7 +13,7 @@ from harness.job import ON_WEIGHTS, Job, runs
 
 COUNTING_S = 0.7
 """Of a metric that is counted."""
-PIXEL_S = 4e-9
+PIXEL_S = 4e-6
 """Of a denoiser call, for each pixel of its image: half a GFLOP at 64 pixels, thirty GFLOPs a second."""
 ATTENTION_PIXELS = 256**2
 """From here on attention, which is quadratic, outweighs the rest."""
