@@ -4,11 +4,13 @@ Shapes: B batch, N tokens, C channels.
 """
 
 import copy
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
+
+Kept = TypeVar("Kept")
 
 
 def twin(denoiser: nn.Module) -> nn.Module:
@@ -17,45 +19,36 @@ def twin(denoiser: nn.Module) -> nn.Module:
     return copy.deepcopy(denoiser, {id(tensor): tensor for tensor in tensors})
 
 
-@contextmanager
-def attention(denoiser: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+def attention(denoiser: nn.Module, paths: Iterable[str]) -> AbstractContextManager[dict[str, tuple[Tensor, Tensor]]]:
     """While open, each call leaves (tokens_BNC, mixed_BNC) of every site, before the residual is added."""
-    kept: dict[str, tuple[Tensor, Tensor]] = {}
+    return _kept(
+        {path: denoiser.get_submodule(path) for path in paths},
+        lambda args, kwargs, mixed_BNC: (_tokens(args, kwargs), mixed_BNC),
+    )
+
+
+def outputs(denoiser: nn.Module, paths: Iterable[str]) -> AbstractContextManager[dict[str, Tensor]]:
+    """While open, each call leaves mixed_BNC of every site."""
+    return _kept({path: denoiser.get_submodule(path) for path in paths}, lambda args, kwargs, mixed_BNC: mixed_BNC)
+
+
+def residuals(denoiser: nn.Module, paths: Iterable[str]) -> AbstractContextManager[dict[str, Tensor]]:
+    """While open, each call leaves the hidden states behind every site: what the next layer of its block reads."""
+    readers = {path: _reader(denoiser, path) for path in paths}
+    return _kept(readers, lambda args, kwargs, output: _tokens(args, kwargs))
+
+
+@contextmanager
+def _kept(modules: Mapping[str, nn.Module], what: Callable[[Any, Any, Tensor], Kept]) -> Iterator[dict[str, Kept]]:
+    """While open, each call of a module leaves, under its path, what is asked of its arguments and output."""
+    kept: dict[str, Kept] = {}
     with ExitStack() as hooks:
-        for path in paths:
+        for path, module in modules.items():
 
             def keep(module: nn.Module, args: Any, kwargs: Any, output: Tensor, path: str = path) -> None:
-                kept[path] = (_tokens(args, kwargs), output)
+                kept[path] = what(args, kwargs, output)
 
-            hooks.callback(denoiser.get_submodule(path).register_forward_hook(keep, with_kwargs=True).remove)
-        yield kept
-
-
-@contextmanager
-def outputs(denoiser: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """While open, each call leaves mixed_BNC of every site."""
-    kept: dict[str, Tensor] = {}
-    with ExitStack() as hooks:
-        for path in paths:
-
-            def keep(module: nn.Module, args: Any, output: Tensor, path: str = path) -> None:
-                kept[path] = output
-
-            hooks.callback(denoiser.get_submodule(path).register_forward_hook(keep).remove)
-        yield kept
-
-
-@contextmanager
-def residuals(denoiser: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """While open, each call leaves the hidden states behind every site: what the next layer of its block reads."""
-    kept: dict[str, Tensor] = {}
-    with ExitStack() as hooks:
-        for path in paths:
-
-            def keep(module: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
-                kept[path] = _tokens(args, kwargs)
-
-            hooks.callback(_reader(denoiser, path).register_forward_pre_hook(keep, with_kwargs=True).remove)
+            hooks.callback(module.register_forward_hook(keep, with_kwargs=True).remove)
         yield kept
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slow_and_deadly import Counts
 from test_conf import SWEEPS
 from test_identity import experiment
-from test_run import Brightness, Counts, made, streams
+from test_run import Brightness, made, streams
 
 from harness.check import check
 from harness.console import Console

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import tiny_pipelines
 import torch
+from slow_and_deadly import Counts
 
 from baselines import DepthwiseConvolution, LinFusionAttention, SelfAttention
 from harness.console import Console
@@ -41,16 +42,6 @@ class Fails:
         if trial.case.resolution.width >= 64:
             raise self.error
         yield Reading("fails", "fails", 1, "1", "higher", "fails/v1")
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Counted on shapes, so that memory cannot refuse it."""
-
-    needs: str = "shapes"
-
-    def __call__(self, trial) -> Iterator[Reading]:
-        yield Reading("counts", "counts", trial.case.resolution.width, "FLOP", "lower", "counts/v1")
 
 
 @dataclass(frozen=True)
