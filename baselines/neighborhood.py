@@ -29,6 +29,8 @@ Pair = tuple[int, int]
 class NeighborhoodAttention(ProjectedMixer):
     """y = W_o softmax(q k^T / sqrt(d)) v + b_o over the k x k neighbours of each token; inherits a teacher's maps."""
 
+    training_free = True
+
     def __init__(
         self,
         channels: int,

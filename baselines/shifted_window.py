@@ -22,6 +22,8 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 class ShiftedWindowAttention(ProjectedMixer):
     """y = W_o softmax(q k^T / sqrt(d)) v + b_o inside each window."""
 
+    training_free = True
+
     def __init__(self, channels: int, heads: int, window_size: int = 8, shift: int = 0, bias: bool = False) -> None:
         super().__init__(channels, heads, bias)
         if window_size < 1:

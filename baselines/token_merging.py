@@ -24,6 +24,8 @@ CELL = 2
 class TokenMerging(ProjectedMixer):
     """Self-attention on merged tokens; a teacher's weights fit, and no training is needed."""
 
+    training_free = True
+
     def __init__(self, channels: int, heads: int, ratio: float = 0.5, bias: bool = False) -> None:
         super().__init__(channels, heads, bias)
         if not 0 <= ratio < 1:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from harness.features.world import untaught
 from harness.job import ON_SHAPES, Job
 from harness.models import weights
 from harness.records.case import BadInput
@@ -14,10 +15,17 @@ from harness.seats.surgery import Factory, seated, seating_of
 Look = Callable[[], None]
 
 
-def check(jobs: Iterable[Job]) -> None:
-    """Raise BadInput for what no case can end well with. Each model, variant and world is looked at once."""
+def check(jobs: Iterable[Job], tell: Callable[[str], None]) -> None:
+    """Raise BadInput for what no case can end well with. Each model, variant and world is looked at once.
+
+    tell: is told once of a world that teaches no student; what needs none is judged all the same.
+    """
     looked: set[object] = set()
     for job in jobs:
+        why = untaught(job.world) if job.judged and job.wanting and not job.untrained else ""
+        if why and (job.case.world, "untaught") not in looked:
+            looked.add((job.case.world, "untaught"))
+            tell(f"{why}; only what needs no training is judged")
         for what, look in _looks(job):
             if what not in looked:
                 looked.add(what)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from harness.distillation.recipe import Recipe
 from harness.distillation.student import Student
 from harness.executor import Executor, InProcess
-from harness.features.world import World
+from harness.features.world import World, untaught
 from harness.job import NEEDS, ON_DEVICE, ON_SHAPES, ON_WEIGHTS, Job, Metric, identity_of
 from harness.keeping import Keeping, how_many
 from harness.models import sampler
@@ -236,7 +236,7 @@ class Experiment:
         fingerprint = row.model.fingerprint()
         if needs == ON_DEVICE or row.student.exact:
             return fingerprint
-        trained = row.student.available or not self.untrained
+        trained = row.student.available or not (self.untrained or untaught(self._world))
         return f"{fingerprint}+{row.student.key if trained else UNTRAINED}"
 
 

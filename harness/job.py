@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from harness.distillation.recipe import Recipe
 from harness.distillation.student import Student
 from harness.features.kept import Reader
-from harness.features.world import World
+from harness.features.world import World, untaught
 from harness.keeping import NOTHING_KEPT, Keeping
 from harness.models import weights
 from harness.models.model import Model
@@ -139,7 +139,7 @@ class Job:
     def trains(self) -> bool:
         """Whether its student is missing, asked for, and trained before it is judged."""
         able = self.recipe is not None and not self.untrained and self.model.source != weights.RANDOM
-        return able and self.judged and self.wanting
+        return able and self.judged and self.wanting and not untaught(self.world)
 
     @property
     def wanting(self) -> bool:

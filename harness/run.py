@@ -44,7 +44,7 @@ def run(experiment: Experiment, console: Console) -> int:
         else:
             kept.append(earlier)
     experiment.gate.check([job.case for job in jobs])
-    check(todo)
+    check(todo, console.notice)
     asked = {job.case.key for job in jobs}
     pace = Pace(todo)
     console.start(len(jobs), experiment.metrics, varied([job.case for job in jobs]), pace)

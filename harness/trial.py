@@ -16,6 +16,7 @@ from harness.models.weights import RANDOM
 from harness.records.case import Case
 from harness.records.spelled import digest
 from harness.seats.checkpoint import Weighted
+from harness.seats.factory import is_training_free
 from harness.seats.surgery import Factory, Seat, Seating, seated, seating_of
 from harness.stream import Images, Readers, References, no_readers
 
@@ -48,7 +49,8 @@ class Trial:
     @property
     def trained(self) -> bool:
         """False where the variant has parameters that nothing has trained, or the model's own are random."""
-        return self.model.source != RANDOM and (self._student.available or self._student.exact)
+        able = self._student.available or self._student.exact or is_training_free(self._factory)
+        return self.model.source != RANDOM and able
 
     @property
     def exact(self) -> bool:

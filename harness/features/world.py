@@ -68,6 +68,12 @@ def taught_on(world: World) -> str:
     return str(said()) if said else json.dumps(spelled(world))
 
 
+def untaught(world: World) -> str:
+    """Why no student can be trained on a world's data, or nothing."""
+    said = getattr(world, "untaught", "")
+    return str(said)
+
+
 class Checked:
     """Entries whose pictures and captions were read to the end, in order; it looks as far ahead as it is asked."""
 
@@ -183,13 +189,20 @@ class FolderWorld(Inert):
         """The entries of the training folder."""
         return "nothing" if self.training_folder is None else self._teaching._checked.fingerprint()
 
+    @property
+    def untaught(self) -> str:
+        """Why there is nothing to distil a student on, or nothing."""
+        if self.training_folder is not None:
+            return ""
+        return (
+            f"world {self.name!r} has nothing to distil a student on: give captioned images with "
+            f"catalog.worlds.{self.name}.training_folder=FOLDER"
+        )
+
     def require_training(self, n: int = 0) -> None:
         """Raise BadInput where there are no n entries to distil a student on."""
-        if self.training_folder is None:
-            raise BadInput(
-                f"world {self.name!r} has nothing to distil a student on: give captioned images with "
-                f"catalog.worlds.{self.name}.training_folder=FOLDER, or train.on_demand=false to do without"
-            )
+        if self.untaught:
+            raise BadInput(self.untaught)
         self._teaching._first(n)
 
     @cached_property

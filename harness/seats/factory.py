@@ -88,6 +88,13 @@ def is_exact(factory: partial[TokenMixer]) -> bool:
     return isinstance(mixer, type) and issubclass(mixer, TokenMixer) and mixer.exact
 
 
+def is_training_free(factory: object) -> bool:
+    """Whether the factory's mixer takes all its weights from its teacher and is of use with them."""
+    mixer = getattr(getattr(factory, "func", None), "__self__", None)
+    inherits = getattr(factory, "keywords", {}).get("inherit", True)
+    return isinstance(mixer, type) and issubclass(mixer, TokenMixer) and mixer.training_free and bool(inherits)
+
+
 def at(site: Site, value: Any, name: str) -> Any:
     """The value of a setting at a site. A map of maps is not one from patterns of sites to values, and stays whole."""
     by_site = isinstance(value, Mapping) and not any(isinstance(each, Mapping) for each in value.values())

@@ -113,9 +113,11 @@ class TokenMixer(nn.Module):
     """A module that stands in for one site. Subclasses write `forward` and `flops`.
 
     exact: with the teacher's weights it is the teacher's own attention, and has nothing to learn.
+    training_free: with the teacher's weights it is of use as it is, though training may better it.
     """
 
     exact: ClassVar[bool] = False
+    training_free: ClassVar[bool] = False
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
         """Mixed tokens, shaped like the input."""

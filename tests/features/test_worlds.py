@@ -4,16 +4,19 @@ import io
 import json
 import os
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+import baselines
 from harness.features.clip import ClipExtractor
 from harness.features.dino import DinoExtractor
-from harness.features.world import FolderWorld
+from harness.features.world import FolderWorld, untaught
 from harness.records.case import BadInput, Resolution
+from harness.seats.factory import is_training_free
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -278,6 +281,21 @@ def test_a_world_that_cannot_serve_is_one_sentence(tmp_path):
         world(tmp_path).prompts(1)
     with pytest.raises(BadInput, match="has nothing to distil a student on"):
         list(world(tmp_path).training(1, Resolution(4, 4)))
+
+
+def test_a_world_without_training_data_says_why_it_teaches_nothing(tmp_path):
+    assert "has nothing to distil a student on: give captioned images with" in untaught(world(tmp_path))
+    assert untaught(world(tmp_path, training_folder=tmp_path)) == ""
+    assert untaught(object()) == ""  # a world that says nothing of it, such as the embedded one, teaches without end
+
+
+def test_what_takes_all_its_weights_from_its_teacher_needs_no_training():
+    inheriting = partial(baselines.NeighborhoodAttention.for_site, kernel_size=5)
+    assert is_training_free(inheriting)
+    assert is_training_free(partial(baselines.TokenMerging.for_site))
+    assert not is_training_free(partial(inheriting, inherit=False))
+    assert not is_training_free(partial(baselines.LinFusionAttention.for_site))
+    assert not is_training_free(lambda site, attention: None)
 
 
 def test_a_training_folder_is_read_as_any_other(tmp_path):
