@@ -1,6 +1,8 @@
-"""A training that is repeated, waited for or goes wrong: it ends where it should, or says why it does not."""
+"""A training that is killed, shared, repeated or goes wrong: it ends where it should, or says why it does not."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ import pytest
 import tiny_pipelines
 import torch
 from distil_by_itself import RECIPE
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from worlds import Noise
@@ -58,6 +61,45 @@ def whole(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def undisturbed(whole: str) -> dict[str, Tensor]:
     return load_file(whole)
+
+
+def losses(path: str) -> list[float]:
+    """The smoothed losses at the end of both stages."""
+    with safe_open(path, framework="pt") as file:
+        return [float(file.metadata()[f"loss_{stage}"]) for stage in (1, 2)]
+
+
+@pytest.mark.parametrize("moment", ["data", "1.safetensors", "2.safetensors"])
+def test_a_killed_training_ends_bit_for_bit_where_an_undisturbed_one_does(
+    moment: str, teacher: Path, undisturbed: dict[str, Tensor], tmp_path: Path
+) -> None:
+    process = started(teacher, tmp_path)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        if moment == "data" and (tmp_path / "students").is_dir():
+            break
+        if list((tmp_path / "unfinished").glob(f"*/{moment}")):
+            break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    found = ended(started(teacher, tmp_path))
+    assert found.keys() == undisturbed.keys()
+    assert all(torch.equal(value, undisturbed[name]) for name, value in found.items())
+
+
+def test_two_processes_end_where_one_does(teacher: Path, whole: str, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    both = [
+        started(teacher, tmp_path, **shared, RANK=rank, LOCAL_RANK=rank, LOCAL_WORLD_SIZE="2") for rank in ("0", "1")
+    ]
+    found = path_of(both[0])
+    assert path_of(both[1]) == found
+    # Sums of halves round otherwise than sums of wholes, and 24 steps of AdamW make of it what they do.
+    assert losses(found) == pytest.approx(losses(whole), rel=1e-3)
 
 
 def test_a_loss_that_is_no_number_stops_with_a_sentence_and_the_last_good_state_stays(tmp_path: Path) -> None:
