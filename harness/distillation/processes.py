@@ -69,6 +69,17 @@ def wait() -> None:
 
 
 def _state() -> Any:
-    from accelerate import PartialState
+    """Accelerate's account of the processes; BadInput where it does not see those that were launched.
 
-    return PartialState()
+    It has to be told of a machine without a GPU: else each process would train alone, on its share of the data.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
+    if state.num_processes != count():
+        raise BadInput(
+            f"{count()} processes were launched and {state.num_processes} found each other: start them with "
+            "`accelerate launch` or `torchrun`, which set RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT"
+        )
+    return state

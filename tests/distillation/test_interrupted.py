@@ -92,7 +92,7 @@ def test_two_processes_end_where_one_does(teacher: Path, whole: str, tmp_path: P
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     both = [
         started(teacher, tmp_path, **shared, RANK=rank, LOCAL_RANK=rank, LOCAL_WORLD_SIZE="2") for rank in ("0", "1")
     ]
