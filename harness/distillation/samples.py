@@ -99,6 +99,11 @@ class Samples:
         pairs = zip(rows.tolist(), dropped.tolist(), strict=True)
         return self.model.text_states([None if drop else self.prompts[row] for row, drop in pairs])
 
+    def with_and_without(self, rows: Tensor) -> States:
+        """Text of the rows' captions and, behind it, as many times that of none: what guidance compares."""
+        without = torch.ones_like(rows, dtype=torch.bool)
+        return self._text_of(torch.cat([rows, rows]), torch.cat([~without, without]))
+
 
 def check_prediction(model: Model) -> None:
     """BadInput for a model whose denoiser predicts something that has no loss here."""

@@ -95,7 +95,8 @@ class EndToEnd:
                     expected = pair.teacher(**batch.arguments)[0][:, : truth.shape[1]]
                 predicted = pair.student(**batch.arguments)[0][:, : truth.shape[1]]
                 times = None if self.gamma is None else min_snr(pair.model.noise_schedule, batch.times_B, self.gamma)
-                total = self.feature * self._features(pair, made, wanted)
+                error = feature_error(pair, made, wanted, self.relative)
+                total = self.feature * (error * len(made) if self.summed else error)
                 if self.task:
                     total = total + self.task * weighted(predicted, truth, times)
                 return total + self.output * weighted(predicted, expected, times)
@@ -104,10 +105,11 @@ class EndToEnd:
         if self.checkpointing:
             student.disable_gradient_checkpointing()
 
-    def _features(self, pair: Pair, made: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
-        scales = {path: pair.spread[path] if self.relative else 1.0 for path in made}
-        errors = torch.stack([distance(made[path], wanted[path], scales[path]) for path in made])
-        return errors.sum() if self.summed else errors.mean()
+
+def feature_error(pair: Pair, made: dict[str, Tensor], wanted: dict[str, Tensor], relative: bool = True) -> Tensor:
+    """Mean over the sites of the mean squared error, in units of the teacher's spread or as it is."""
+    scales = {path: pair.spread[path] if relative else 1.0 for path in made}
+    return torch.stack([distance(made[path], wanted[path], scales[path]) for path in made]).mean()
 
 
 def suited(pair: Pair) -> dict[str, Norm]:

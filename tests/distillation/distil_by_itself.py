@@ -8,6 +8,7 @@ import torch
 from worlds import Noise
 
 from baselines import LinFusionAttention
+from harness.distillation.own_samples import OwnSamples
 from harness.distillation.recipe import Recipe
 from harness.distillation.stages import EndToEnd, Layerwise
 from harness.distillation.student import Student, ingredients
@@ -16,7 +17,8 @@ from harness.models.unet import UNetModel
 
 FACTORY = partial(LinFusionAttention.for_site)
 SLOW = Schedule(steps=12, learning_rate=1e-3, matrix_rate=None, warmup=2, average=0.5, precision="fp32", save_every=3)
-RECIPE = Recipe([Layerwise(SLOW), EndToEnd(SLOW)], sizes=[32], samples=8, batch=4, start="closing")
+STAGES = [Layerwise(SLOW), EndToEnd(SLOW), OwnSamples(SLOW, window=3)]
+RECIPE = Recipe(STAGES, sizes=[32], samples=8, batch=4, start="closing")
 
 
 def main() -> None:

@@ -158,7 +158,7 @@ def test_force_trains_what_is_there_once_a_run(
 ) -> None:
     model = tiny_pipelines.KINDS["sd"]("tiny", source=str(teacher))
     RECIPE.run(student, model, FACTORY, Noise(), "cpu")  # type: ignore[arg-type]
-    assert "no student of linfusion on tiny is here: training one for 24 steps" in capsys.readouterr().err
+    assert "no student of linfusion on tiny is here: training one for 36 steps" in capsys.readouterr().err
     RECIPE.run(student, model, FACTORY, Noise(), "cpu")  # type: ignore[arg-type]
     assert "training one" not in capsys.readouterr().err
     again = replace(RECIPE, force=True, begun=time.time())
