@@ -71,13 +71,14 @@ class Walk:
 
     def __init__(self, pair: Pair, size: Resolution, window: int, path: int) -> None:
         self.samples, self.schedule, self.window, self.path = pair.samples, pair.model.noise_schedule, window, path
-        self.latents = pair.samples.latents[size]
+        self.device, self.shape = pair.samples.device, pair.model.noise(0, size).shape[1:]
         generator = self._generator(-1 - window)
         self.rows_B, noise_BChw = self._fresh(generator)
-        chance: dict[str, Any] = {"generator": generator, "device": self.latents.device}
+        chance: dict[str, Any] = {"generator": generator, "device": self.device}
         self.steps_B = torch.randint(path + 1, (self.samples.batch,), **chance)[self.samples.rows]
         self.offset_B = torch.rand(self.samples.batch, **chance)[self.samples.rows]
-        self.noisy_BChw = self.schedule.add_noise(self.latents[self.rows_B], noise_BChw, self.times(self.steps_B))
+        clean_BChw = self.samples.clean(size, self.rows_B)
+        self.noisy_BChw = self.schedule.add_noise(clean_BChw, noise_BChw, self.times(self.steps_B))
 
     def times(self, steps_B: Tensor) -> Tensor:
         """The time after so many steps: the first is shorter by a chance of each walk, so that walks meet all times."""
@@ -115,17 +116,17 @@ class Walk:
         return (self.noisy_BChw - spread * predicted) / signal, predicted
 
     def _alphas(self, steps_B: Tensor) -> Tensor:
-        alphas = self.schedule.alphas_cumprod.to(self.latents.device).clamp(1e-6, 1 - 1e-6)
+        alphas = self.schedule.alphas_cumprod.to(self.device).clamp(1e-6, 1 - 1e-6)
         found: Tensor = alphas[self.times(steps_B)][:, None, None, None]
         return found
 
     def _fresh(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Rows and noise for this process's images, of those drawn for all."""
-        where: dict[str, Any] = {"generator": generator, "device": self.latents.device}
+        where: dict[str, Any] = {"generator": generator, "device": self.device}
         batch, mine = self.samples.batch, self.samples.rows
-        rows = torch.randint(len(self.samples.prompts), (batch,), **where)
-        return rows[mine], torch.randn(batch, *self.latents.shape[1:], **where)[mine]
+        rows = torch.randint(self.samples.n, (batch,), **where)
+        return rows[mine], torch.randn(batch, *self.shape, **where)[mine]
 
     def _generator(self, step: int) -> torch.Generator:
         seed = (self.samples.seed * 1_000_003 + step) * 2 + 1
-        return torch.Generator(self.latents.device).manual_seed(seed % 2**63)
+        return torch.Generator(self.device).manual_seed(seed % 2**63)

@@ -18,6 +18,11 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def index() -> int:
+    """Which of the processes this one is."""
+    return 0 if count() == 1 else int(_state().process_index)
+
+
 def is_first() -> bool:
     """Whether this is the process that writes and speaks."""
     return count() == 1 or bool(_state().is_main_process)
@@ -33,8 +38,8 @@ def share_of(batch: int) -> slice:
     processes = count()
     if batch % processes:
         raise BadInput(f"a batch of {batch} cannot be shared by {processes} processes: give a multiple of {processes}")
-    rows, index = batch // processes, _state().process_index if processes > 1 else 0
-    return slice(index * rows, (index + 1) * rows)
+    rows = batch // processes
+    return slice(index() * rows, (index() + 1) * rows)
 
 
 def averaged(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:

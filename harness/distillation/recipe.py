@@ -95,8 +95,8 @@ class Recipe:
 
     def _train(self, student: Student, model: Model, factory: Factory, world: World, device: str) -> None:
         model.load(device_of(device), "fp32")
-        torch.manual_seed(self.seed)
         samples = Samples(model, world, self.resolutions(model), self.samples, self.batch, self.drop, self.seed)
+        torch.manual_seed(self.seed)
         pair = Pair(model, factory, samples)
         if self.start != "made":
             begin(pair, imitate=self.start == "informed")

@@ -59,7 +59,10 @@ class World(Protocol):
 
     def references(self, n: int, resolution: Resolution, start: int = 0) -> Tensor: ...
 
-    def training(self, n: int, resolution: Resolution, device: str = "cpu") -> Iterator[tuple[Tensor, list[str]]]: ...
+    def training(
+        self, n: int, resolution: Resolution, device: str = "cpu", start: int = 0
+    ) -> Iterator[tuple[Tensor, list[str]]]:
+        """The first n images and captions to distil on, from one of them on, a few at a time."""
 
 
 def taught_on(world: World) -> str:
@@ -172,11 +175,13 @@ class FolderWorld(Inert):
         size = (self.side, self.side) if self.side else (resolution.width, resolution.height)
         return torch.stack([_pixels(entry, size, self.fit, self.resize) for entry in self._first(n)[start:]])
 
-    def training(self, n: int, resolution: Resolution, device: str = "cpu") -> Iterator[tuple[Tensor, list[str]]]:
+    def training(
+        self, n: int, resolution: Resolution, device: str = "cpu", start: int = 0
+    ) -> Iterator[tuple[Tensor, list[str]]]:
         """Images (B, 3, H, W) at that size and their captions, from the training folder; the centre of each."""
         self.require_training()
         size, chosen = (resolution.width, resolution.height), self._teaching._first(n)
-        for first in range(0, n, READ):
+        for first in range(start, n, READ):
             rows = chosen[first : first + READ]
             images = torch.stack([_pixels(row, size, "crop", self.resize) for row in rows])
             yield images.to(device), [caption(row.caption) for row in rows]

@@ -57,10 +57,12 @@ class ShapesWorld:
         """Scenes of a seed."""
         return f"shapes of seed {TRAINING_SEED}"
 
-    def training(self, n: int, resolution: Resolution, device: str = "cpu") -> Iterator[tuple[Tensor, list[str]]]:
+    def training(
+        self, n: int, resolution: Resolution, device: str = "cpu", start: int = 0
+    ) -> Iterator[tuple[Tensor, list[str]]]:
         """Images (B, 3, H, W) and captions to distil on, of which none is held out, a few at a time."""
         chosen = list(islice(scenes(TRAINING_SEED), n))
-        for first in range(0, n, DRAWN):
+        for first in range(start, n, DRAWN):
             rows = chosen[first : first + DRAWN]
             images = draw(rows, range(first, first + len(rows)), resolution.height, resolution.width, device)
             yield images, [scene.caption for scene in rows]

@@ -9,6 +9,7 @@ import pytest
 import tiny_pipelines
 import torch
 from test_training import Stopped
+from worlds import Noise
 
 from baselines import LinFusionAttention
 from harness.distillation.recipe import Recipe
@@ -25,16 +26,6 @@ FEW = Schedule(steps=2, learning_rate=1e-4, precision="fp32")
 DATA = {"sizes": [32], "samples": 8, "batch": 4}
 RECIPE = Recipe([Layerwise(QUICK), EndToEnd(FEW)], **DATA)
 FACTORY = partial(LinFusionAttention.for_site, inherit=False)
-
-
-class World:
-    """Random pictures with two captions."""
-
-    name = "noise"
-
-    def training(self, n: int, resolution: Resolution, device: str):
-        shape = (n, 3, resolution.height, resolution.width)
-        yield torch.rand(shape, generator=torch.Generator().manual_seed(1)), ["a cat", "a dog"] * (n // 2)
 
 
 @pytest.fixture(params=["sd", "sigma"])
@@ -59,7 +50,7 @@ def student_of(model) -> Student:
 def test_a_student_is_kept_and_is_nearer_to_its_teacher_than_an_untrained_one(model):
     student = student_of(model)
     assert not student.available
-    RECIPE.run(student, model, FACTORY, World(), "cpu")
+    RECIPE.run(student, model, FACTORY, Noise(), "cpu")
     assert student.available
     torch.manual_seed(RECIPE.seed)
     untrained = gap(model, FACTORY)
@@ -68,7 +59,7 @@ def test_a_student_is_kept_and_is_nearer_to_its_teacher_than_an_untrained_one(mo
 
 def test_distillation_leaves_the_teacher_as_it_was(model):
     before = {name: value.clone() for name, value in model.load().denoiser.state_dict().items()}
-    RECIPE.run(student_of(model), model, FACTORY, World(), "cpu")
+    RECIPE.run(student_of(model), model, FACTORY, Noise(), "cpu")
     after = model.denoiser.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -77,15 +68,15 @@ def test_distillation_leaves_the_teacher_as_it_was(model):
 
 def test_a_run_stopped_in_its_second_stage_takes_no_step_of_the_first_again(model, monkeypatch):
     unbroken = student_of(model)
-    RECIPE.run(unbroken, model, FACTORY, World(), "cpu")
+    RECIPE.run(unbroken, model, FACTORY, Noise(), "cpu")
     wanted = unbroken.checkpoint()
     unbroken.cached.unlink()
     with monkeypatch.context() as patch:
         patch.setattr(EndToEnd, "opened", stopped)
         with pytest.raises(Stopped):
-            RECIPE.run(student_of(model), model, FACTORY, World(), "cpu")
+            RECIPE.run(student_of(model), model, FACTORY, Noise(), "cpu")
     monkeypatch.setattr(Layerwise, "opened", losing)
-    RECIPE.run(student_of(model), model, FACTORY, World(), "cpu")
+    RECIPE.run(student_of(model), model, FACTORY, Noise(), "cpu")
     found = student_of(model).checkpoint()
     assert found.header == wanted.header
     assert all(torch.equal(found.tensors[name], value) for name, value in wanted.tensors.items())
@@ -118,7 +109,7 @@ def test_the_name_of_a_student_changes_with_whatever_made_it():
 
 def test_a_file_of_another_recipe_is_not_taken_for_the_student(model, tmp_path):
     student = student_of(model)
-    RECIPE.run(student, model, FACTORY, World(), "cpu")
+    RECIPE.run(student, model, FACTORY, Noise(), "cpu")
     other = Student(model.name, "linfusion", student.ingredients + " ")
     Path(other.cached).parent.mkdir(parents=True, exist_ok=True)
     student.cached.rename(other.cached)

@@ -11,8 +11,11 @@ from harness.records.case import Resolution
 class Noise:
     """Random pictures with two captions."""
 
-    name = "noise"
+    name, notes = "noise", ()
 
-    def training(self, n: int, resolution: Resolution, device: str) -> Iterator[tuple[Tensor, list[str]]]:
+    def training(
+        self, n: int, resolution: Resolution, device: str, start: int = 0
+    ) -> Iterator[tuple[Tensor, list[str]]]:
         shape = (n, 3, resolution.height, resolution.width)
-        yield torch.rand(shape, generator=torch.Generator().manual_seed(1)), ["a cat", "a dog"] * (n // 2)
+        images = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+        yield images[start:], (["a cat", "a dog"] * (n // 2))[start:]
