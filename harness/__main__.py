@@ -28,19 +28,26 @@ GROUPS = {"model": "models", "variant": "variants", "metric": "metrics", "worlds
 
 def catalog(arguments: list[str]) -> dict[str, Any]:
     """A configuration whose defaults are every file of the catalogue's groups, each under its own name."""
-    return {
-        "defaults": [
-            {f"/{group}@{place}.{name}": name} for group, place in GROUPS.items() for name in names(group, arguments)
-        ]
-    }
+    held = [(group, place, name) for group, place in GROUPS.items() for name in names(group, arguments)]
+    held += [("train", "recipes", path.stem) for path in _files("train", arguments) if _is_recipe(path)]
+    return {"defaults": [{f"/{group}@{place}.{name}": name} for group, place, name in dict.fromkeys(held)]}
 
 
 def names(group: str, arguments: list[str]) -> list[str]:
     """What exists in a group: the files of `conf`, and those of the folder that --config-dir adds."""
+    return sorted({path.stem for path in _files(group, arguments)})
+
+
+def _files(group: str, arguments: list[str]) -> list[Path]:
     import conf
 
     folders = [Path(path) for path in conf.__path__] + [Path(path) for path in _config_dirs(arguments)]
-    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+    return sorted(path for folder in folders for path in (folder / group).glob("*.yaml"))
+
+
+def _is_recipe(path: Path) -> bool:
+    """Whether a file of `train` is a recipe for students; others train a part of the world."""
+    return re.search(r"^_target_: \S*Recipe$", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
 def _config_dirs(arguments: list[str]) -> list[str]:

@@ -3,12 +3,12 @@
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from harness.distillation.recipe import Recipe
+from harness.distillation.recipe import Recipe, named
 from harness.distillation.student import Student
 from harness.executor import Executor, InProcess
 from harness.features.world import World, untaught
@@ -39,12 +39,13 @@ UNTRAINED = "untrained"
 
 @dataclass(frozen=True)
 class Catalog:
-    """What exists, by name: every file of the configuration groups of the same names."""
+    """What exists, by name: every file of the configuration groups of the same names; of `train` those of students."""
 
     models: Mapping[str, Model]
     variants: Mapping[str, partial[TokenMixer]]
     metrics: Mapping[str, Metric]
     worlds: Mapping[str, World]
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
 
 
 class Judge(Protocol):
@@ -62,9 +63,10 @@ class Experiment:
     resolutions: None lets each model take its own. steps, batch, dtype: one value, or a list for a case each.
     cpu_limits: model -> metric -> the longest image side in pixels at which the metric is taken on a CPU (0: never);
     None, no entry, or another device: taken everywhere. train: the recipe for missing students, or None to train
-    nothing; with `metrics=[]` training is all that is done. untrained: let quality be taken of untrained students,
-    which has to be said in so many words. again: measure anew what the store has. sampler: of every model; None leaves
-    each its own setting. keep: how many images of a case become files, or `all`.
+    nothing; with `metrics=[]` training is all that is done. recipes: several instead, each a row of its own for every
+    variant that learns: `paper`, or `paper-6` with another seed, on the budget of `train`. untrained: let quality be
+    taken of untrained students, which has to be said in so many words. again: measure anew what the store has. sampler:
+    of every model; None leaves each its own setting. keep: how many images of a case become files, or `all`.
     """
 
     catalog: Catalog
@@ -85,6 +87,7 @@ class Experiment:
     dtype: str | Sequence[str] = "fp32"
     device: str = "cpu"
     train: Recipe | None = None
+    recipes: Sequence[str] = ()
     untrained: bool = False
     again: bool = False
     keep: int | str = 8
@@ -110,6 +113,7 @@ class Experiment:
         for model, limits in (self.cpu_limits or {}).items():
             _known("model", [model], self.catalog.models)
             _known("metric", list(limits) or self.metrics, self.catalog.metrics)
+        self._recipes()
         for setting in ("n", "steps", "batch"):
             for value in _each(setting, getattr(self, setting)):
                 if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -132,22 +136,32 @@ class Experiment:
         rows = self.rows
         found = (
             job
-            for name, dtype, variant in itertools.product(self.models, _each("dtype", self.dtype), self.variants)
-            for size in self._resolutions(rows[name, variant].model)
+            for name, dtype in itertools.product(self.models, _each("dtype", self.dtype))
+            for row in rows
+            if row.model.name == name
+            for size in self._resolutions(row.model)
             for batch in _each("batch", self.batch)
             for steps in _each("steps", self.steps)
-            for job in self._jobs(rows[name, variant], dtype, size, batch, steps)
+            for job in self._jobs(row, dtype, size, batch, steps)
         )
         return list({job.case: job for job in found}.values())
 
     @cached_property
-    def rows(self) -> dict[tuple[str, str], Row]:
-        """Each variant on each model."""
-        return {
-            (name, variant): Row(self._models[name], variant, self.catalog.variants[variant], self.train, self._world)
-            for name in self.models
-            for variant in self.variants
-        }
+    def rows(self) -> list[Row]:
+        """Each variant on each model, by each recipe."""
+        found = []
+        for name, variant in itertools.product(self.models, self.variants):
+            row = Row(self._models[name], variant, self.catalog.variants[variant], self.train, self._world)
+            taught = self._recipes() if self.recipes and row.learns else {}
+            found += [replace(row, recipe=recipe, taught=name) for name, recipe in taught.items()] or [row]
+        return found
+
+    def _recipes(self) -> dict[str, Recipe]:
+        """The recipes that are compared, on the budget of `train`; BadInput for one that is not known."""
+        _listed("recipes", self.recipes)
+        if self.recipes and self.train is None:
+            raise BadInput(f"recipes={list(self.recipes)} has the budget of train, and train=null gives none")
+        return {name: named(name, self.catalog.recipes, self.train) for name in self.recipes if self.train}
 
     @property
     def anew(self) -> bool:
@@ -194,7 +208,7 @@ class Experiment:
         needs = NEEDS[max(NEEDS.index(metric.needs) for metric in metrics.values())]
         case = Case(
             model=row.model.name,
-            variant=row.variant,
+            variant=row.name,
             resolution=size,
             metrics=tuple(metrics),
             world=self.world,
@@ -222,7 +236,7 @@ class Experiment:
             metrics=metrics,
             identities={name: identity_of(case, metric, world) for name, metric in metrics.items()},
             folder=Path(self.out),
-            recipe=self.train if self.train is not None and self.train.on_demand else None,
+            recipe=row.recipe if row.recipe is not None and row.recipe.on_demand else None,
             untrained=self.untrained,
             keeping=self._keeping,
         )

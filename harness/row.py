@@ -13,19 +13,34 @@ from harness.models.weights import at_hand
 from harness.records.case import BadInput
 from harness.records.spelled import digest, spelled
 from harness.seats import checkpoint
-from harness.seats.factory import is_exact, preset
+from harness.seats.factory import is_exact, is_training_free, preset
 from harness.seats.mixer import TokenMixer
 
 
 @dataclass(frozen=True)
 class Row:
-    """A variant on a model, made out once for all its cases."""
+    """A variant on a model, made out once for all its cases.
+
+    taught: by which of several recipes that are compared, `paper` or `paper-6`.
+    """
 
     model: Model
     variant: str
     chosen: partial[TokenMixer]
     recipe: Recipe | None
     world: World
+    taught: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the row is called: `deltaconv`, or `deltaconv-paper` where recipes are compared."""
+        return f"{self.variant}-{self.taught}" if self.taught else self.variant
+
+    @property
+    def learns(self) -> bool:
+        """Whether a recipe makes its weights."""
+        published = self._laid.keywords.get("published")
+        return published is None and not is_exact(self.factory) and not is_training_free(self.factory)
 
     @cached_property
     def _laid(self) -> partial[TokenMixer]:

@@ -66,10 +66,10 @@ def _teach(experiment: Experiment, console: Console) -> int:
     if experiment.dry_run:
         raise BadInput("dry_run=true predicts measurements, and metrics=[] leaves none: name some, or leave it out")
     kept = {}
-    for (model, variant), row in experiment.rows.items():
-        if experiment.train is not None and not row.student.exact and row.student.published is None:
-            path = experiment.train.run(row.student, row.model, row.factory, row.world, experiment.device)
-            kept[f"{model} {variant}"] = path.as_posix()
+    for row in experiment.rows:
+        if row.recipe is not None and not row.student.exact and row.student.published is None:
+            path = row.recipe.run(row.student, row.model, row.factory, row.world, experiment.device)
+            kept[f"{row.model.name} {row.name}"] = path.as_posix()
     console.finish({"name": experiment.name, "students": kept})
     return 0
 

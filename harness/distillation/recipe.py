@@ -6,7 +6,7 @@ stretch or shorten all stages alike; the first that is used up ends them.
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -14,9 +14,11 @@ from typing import Literal
 import torch
 
 from harness.distillation.alone import alone, announce
+from harness.distillation.curve import Curve
 from harness.distillation.informed_start import begin
 from harness.distillation.pair import Pair
-from harness.distillation.processes import device_of, is_first, wait
+from harness.distillation.processes import agreed, device_of, is_first, wait
+from harness.distillation.resume import Progress
 from harness.distillation.samples import Samples
 from harness.distillation.stages import Stage
 from harness.distillation.student import Student, cache_folder
@@ -98,16 +100,28 @@ class Recipe:
         samples = Samples(model, world, self.resolutions(model), self.samples, self.batch, self.drop, self.seed)
         torch.manual_seed(self.seed)
         pair = Pair(model, factory, samples)
-        if self.start != "made":
-            begin(pair, imitate=self.start == "informed")
+        progress = Progress(elapsed_s=self._started(pair))
         work = cache_folder() / "unfinished" / student.key
-        facts = {}
+        curve, facts = Curve(pair) if pair.learners else None, {}
         for index, (stage, schedule) in enumerate(zip(self.stages, self.schedules(), strict=True), start=1):
             name = f"{student.variant} of {student.model}, {stage.title}"
-            facts[f"loss_{index}"] = f"{self._stage(pair, stage, schedule, name, work / f'{index}.safetensors'):.5f}"
+            loss = self._stage(pair, stage, schedule, name, work / f"{index}.safetensors", curve, progress)
+            facts[f"loss_{index}"] = f"{loss:.5f}"
+            progress = Progress(curve=progress.curve)
         if is_first():
+            if curve is not None:
+                facts |= curve.keep(progress, student.curve, {"key": student.key, "seed": self.seed})
             student.save(pair.mixers, student.cached, facts)
             shutil.rmtree(work, ignore_errors=True)
+
+    def _started(self, pair: Pair) -> float:
+        """Start the mixers; the seconds that it took, which are part of a budget of minutes."""
+        begun = time.monotonic()
+        if self.start != "made":
+            begin(pair, imitate=self.start == "informed")
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return agreed(time.monotonic() - begun)
 
     def resolutions(self, model: Model) -> list[Resolution]:
         """The sizes of the images; BadInput for one that the model cannot do."""
@@ -135,8 +149,36 @@ class Recipe:
             for schedule in own
         ]
 
-    def _stage(self, pair: Pair, stage: Stage, schedule: Schedule, name: str, checkpoint: Path) -> float:
-        if schedule.steps == 0 or not pair.learners:
+    def _stage(
+        self,
+        pair: Pair,
+        stage: Stage,
+        schedule: Schedule,
+        name: str,
+        checkpoint: Path,
+        curve: Curve | None,
+        progress: Progress,
+    ) -> float:
+        if schedule.steps == 0 or curve is None:
             return 0.0
+        images = self.batch * schedule.accumulate
+        curve.opens(schedule.steps / sum(each.steps for each in self.schedules()), images)
         with pair.learning() as module, stage.opened(pair) as loss:
-            return train(module, loss, schedule, name, checkpoint, self.batch * schedule.accumulate)
+            return train(module, loss, schedule, name, checkpoint, images, curve, progress)
+
+
+def named(name: str, known: Mapping[str, Recipe], budget: Recipe) -> Recipe:
+    """The recipe of a name such as `paper`, or `paper-6` with its seed: budget, sizes and demand are another's.
+
+    BadInput for a name that is not known.
+    """
+    plain, _, seed = name.rpartition("-")
+    if name in known:
+        recipe = known[name]
+    elif plain in known and seed.isdecimal():
+        recipe = replace(known[plain], seed=int(seed))
+    else:
+        choice = ", ".join(sorted(known))
+        raise BadInput(f"recipe {name!r} is not known: choose from {choice}, or give one a seed, as in paper-6")
+    shared = ("steps", "images", "minutes", "sizes", "on_demand", "force", "begun")
+    return replace(recipe, **{setting: getattr(budget, setting) for setting in shared})

@@ -4,11 +4,12 @@ Safetensors like everything else that is loaded here, written beside the old one
 process that is killed at any moment leaves a whole file.
 """
 
+import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,11 +21,12 @@ from harness.records.case import BadInput
 
 @dataclass
 class Progress:
-    """Steps done, the smoothed loss (nan for none), seconds of training, also of the runs before."""
+    """Steps done, the smoothed loss (nan for none), seconds of training, also of the runs before; its curve."""
 
     step: int = 0
     loss: float = math.nan
     elapsed_s: float = 0.0
+    curve: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Trained:
         from safetensors.torch import save_file
 
         header = {"step": str(progress.step), "loss": repr(progress.loss), "elapsed_s": repr(progress.elapsed_s)}
+        header["curve"] = json.dumps(progress.curve)
         fresh = path.with_suffix(f".{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,12 +58,12 @@ class Trained:
                 "folder that has room; the last one that was written stays"
             ) from error
 
-    def restore(self, path: Path, made_by: str) -> Progress:
+    def restore(self, path: Path, made_by: str, progress: Progress) -> None:
         """Load a checkpoint where there is one. BadInput where another recipe wrote it, or nothing can read it."""
         from safetensors import SafetensorError, safe_open
 
         if not path.exists():
-            return Progress()
+            return
         try:
             with safe_open(path, framework="pt") as file:
                 header = file.metadata() or {}
@@ -70,7 +73,23 @@ class Trained:
         if header.get("made_by") != made_by:
             raise BadInput(f"the checkpoint {path} is of another recipe: remove it to begin again, or give its recipe")
         self._load(tensors, int(header["step"]))
-        return Progress(int(header["step"]), float(header["loss"]), float(header["elapsed_s"]))
+        progress.step, progress.loss = int(header["step"]), float(header["loss"])
+        progress.elapsed_s, progress.curve = float(header["elapsed_s"]), json.loads(header.get("curve", "[]"))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """While open, the parameters are their moving average."""
+        own = {key: value.detach().clone() for key, value in self.parameters.items()}
+        self._set(self.average)
+        try:
+            yield
+        finally:
+            self._set(own)
+
+    @torch.no_grad()
+    def _set(self, values: Mapping[str, Tensor]) -> None:
+        for key, value in self.parameters.items():
+            value.copy_(values[key])
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"average/{key}": value for key, value in self.average.items()}

@@ -6,6 +6,7 @@ is what the pipeline takes for guidance (SDXL: zeros). Shapes: B batch, C channe
 
 import random
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,12 @@ class Samples:
         self.device = next(model.denoiser.parameters()).device
         self.latents, self.text = encoded(model, world, self.sizes, n)
         self.unconditional = model.text_states([None])
+
+    def fixed(self, batch: int) -> "Samples":
+        """Batches of the first images with their captions, the same whatever the recipe and its seed."""
+        found = copy(self)
+        found.n, found.batch, found.drop, found.seed = min(batch, self.n), batch, 0.0, 0
+        return found
 
     def size(self, step: int) -> Resolution:
         """The size of a step's images."""

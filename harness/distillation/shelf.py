@@ -66,7 +66,7 @@ def students(words: Sequence[str]) -> int:
 
 
 def _remove(path: Path) -> None:
-    for each in (path, path.with_suffix(".md"), path.with_suffix(".lock")):
+    for each in (path, *(path.with_suffix(suffix) for suffix in (".md", ".json", ".lock"))):
         each.unlink(missing_ok=True)
     print(f"removed {path}")
 

@@ -59,6 +59,11 @@ class Student:
         return cache_folder() / "students" / f"{self.model}-{self.variant}-{self.key}.safetensors"
 
     @property
+    def curve(self) -> Path:
+        """The place of its learning curve."""
+        return self.cached.with_suffix(".json")
+
+    @property
     def path(self) -> Path | None:
         """The file that holds it, or None."""
         if self.published is not None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -95,21 +95,42 @@ class Schedule:
         return found
 
 
+class Watch(Protocol):
+    """Looks at a training now and then. What that takes is no time of training."""
+
+    def due(self, progress: Progress, done: float) -> bool:
+        """Whether it is time for a look; done: the share of the schedule that is behind."""
+
+    def look(self, progress: Progress) -> None:
+        """Look at the weights as they would be kept now."""
+
+
 def train(
-    module: nn.Module, loss: Loss, schedule: Schedule, name: str, checkpoint: Path | None = None, images: int = 0
+    module: nn.Module,
+    loss: Loss,
+    schedule: Schedule,
+    name: str,
+    checkpoint: Path | None = None,
+    images: int = 0,
+    watch: Watch | None = None,
+    progress: Progress | None = None,
 ) -> float:
     """Train the parameters of `module` that require gradients; leave their moving average in it. Returns the last loss.
 
     With a checkpoint path the state is kept there, and a run that finds one goes on from it: a finished one takes no
     step again. Who gave the path removes the file, once nothing comes after that could be stopped. images: how many a
-    step sees. Diverged where the loss is no number any more: the last checkpoint is of a time when it was one.
+    step sees. progress: where it begins, which then follows it. Diverged where the loss is no number any more: the last
+    checkpoint is of a time when it was one.
     """
+    progress = progress or Progress()
     parameters = {key: value for key, value in module.named_parameters() if value.requires_grad}
     average = {key: value.detach().clone() for key, value in parameters.items()}
     trained, made_by = Trained(parameters, average, schedule.optimizers(module)), f"{name}: {schedule!r}"
-    progress = Progress() if checkpoint is None else trained.restore(checkpoint, made_by)
+    if checkpoint is not None:
+        trained.restore(checkpoint, made_by, progress)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in trained.optimizers]
     shown, seen = Line(name, schedule, images, progress.step), _Seen(next(iter(parameters.values())), progress.loss)
+    _watched(watch, trained, progress, schedule)
     begun = time.monotonic() - progress.elapsed_s
     while progress.step < schedule.last and schedule.done(progress.step, progress.elapsed_s) < 1:
         for optimizer, rate in zip(trained.optimizers, rates, strict=True):
@@ -121,6 +142,7 @@ def train(
             progress.loss = seen.check(name, progress.step, checkpoint)
             progress.elapsed_s = agreed(time.monotonic() - begun)
             shown.show(progress)
+            begun += _watched(watch, trained, progress, schedule)
         if checkpoint is not None and (progress.step % schedule.save_every == 0 or progress.step == schedule.last):
             progress.loss = seen.check(name, progress.step, checkpoint)
             if is_first():
@@ -131,6 +153,16 @@ def train(
         for key, value in parameters.items():
             value.copy_(average[key])
     return progress.loss
+
+
+def _watched(watch: Watch | None, trained: Trained, progress: Progress, schedule: Schedule) -> float:
+    """Let somebody look at the averaged weights if it is time to; the seconds that it took."""
+    begun = time.monotonic()
+    done = 1.0 if progress.step == schedule.last else min(1.0, schedule.done(progress.step, progress.elapsed_s))
+    if watch is not None and watch.due(progress, done):
+        with trained.averaged():
+            watch.look(progress)
+    return time.monotonic() - begun
 
 
 def _step(trained: Trained, loss: Loss, schedule: Schedule, step: int) -> Tensor:

@@ -200,3 +200,27 @@ def test_help_answers_without_loading_torch():
     answer = done([sys.executable, "-c", program])
     assert answer.returncode == 0, answer.stderr
     assert "resolutions" in answer.stdout
+
+
+def test_recipes_are_compared_on_one_budget_each_a_row_of_its_own(pipeline, tmp_path):
+    def compared(*more: str) -> subprocess.CompletedProcess[str]:
+        world = [
+            f"catalog.recipes.{name}.{setting}" for name in ("paper", "ours") for setting in ("samples=4", "batch=2")
+        ]
+        chosen = ["models=[tiny_sd]", "variants=[self_attention,depthwise]", "recipes=[paper,paper-6,ours]"]
+        taught = [
+            f"catalog.models.tiny_sd.source={pipeline}",
+            "train.steps=3",
+            "train.minutes=null",
+            "train.sizes=[32]",
+        ]
+        settings = ["+sweep=distillation", "tracker=none", "n=2", f"out={tmp_path / 'out'}", *more]
+        return done(command(*settings, *chosen, *taught, *world), DELTABENCH_CACHE=str(tmp_path / "cache"))
+
+    trained = compared("metrics=[]")
+    assert trained.returncode == 0, trained.stderr
+    rows = [f"tiny_sd depthwise-{recipe}" for recipe in ("paper", "paper-6", "ours")]
+    kept = json.loads(trained.stdout.splitlines()[-1])["students"]
+    assert list(kept) == rows
+    assert len(set(kept.values())) == 3
+    assert all(Path(path).with_suffix(".json").is_file() for path in kept.values())
