@@ -5,25 +5,28 @@ images; `conf/worlds/laion.yaml` reads such a folder with the paper's extractors
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from harness.features.caption import NoCaption, caption
+from harness.features.caption import caption
+from harness.features.checked import Checked, few, picture
 from harness.features.clip import ClipExtractor
 from harness.features.dino import Dino
-from harness.features.listing import Entry, Source, entries
-from harness.features.picture import Unreadable, read
+from harness.features.hub import Streamed, is_id
+from harness.features.listing import Entry, entries
+from harness.features.picture import Unreadable
 from harness.records.case import BadInput, Resolution
-from harness.records.spelled import Inert, digest, spelled
+from harness.records.spelled import Inert, spelled
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    pass
 
 FITS, FILTERS = ("squash", "crop"), ("bilinear", "bicubic")
 READ = 32
@@ -77,53 +80,6 @@ def untaught(world: World) -> str:
     return str(said)
 
 
-class Checked:
-    """Entries whose pictures and captions were read to the end, in order; it looks as far ahead as it is asked."""
-
-    def __init__(self, found: Sequence[Entry], skip_bad: bool, remedy: str) -> None:
-        self._found, self._skip_bad, self._remedy = found, skip_bad, remedy
-        self._seen = 0
-        self.good: list[Entry] = []
-        self.bad: list[str] = []
-
-    def first(self, n: int) -> list[Entry]:
-        """The first n that are good, or as many as there are; BadInput names bad ones that are not to be skipped."""
-        while len(self.good) < n and self._seen < len(self._found):
-            entry = self._found[self._seen]
-            self._seen += 1
-            why = _fault(entry)
-            if why:
-                self.bad.append(f"{entry.name} {why}")
-            else:
-                self.good.append(entry)
-        if self.bad and not self._skip_bad:
-            raise BadInput(
-                f"{_few(self.bad)}: mend what is named, drop it from the list, or leave it out with {self._remedy}"
-            )
-        return self.good[:n]
-
-    def fingerprint(self) -> str:
-        """A digest of all entries, good or bad, without reading a picture."""
-        found = [[entry.name, str(entry.caption), entry.category, _held(entry.source)] for entry in self._found]
-        return digest([found, self._skip_bad])
-
-
-def _fault(entry: Entry) -> str:
-    """Why an entry cannot serve, or nothing."""
-    try:
-        caption(entry.caption)
-        if entry.source is not None:
-            _picture(entry)
-    except (NoCaption, Unreadable, BadInput) as error:
-        return str(error)
-    return ""
-
-
-def _few(bad: Sequence[str]) -> str:
-    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-    return "; ".join(bad[:3]) + more
-
-
 @dataclass(frozen=True)
 class FolderWorld(Inert):
     """Captioned images of a local folder, in the order of its list (`harness.features.listing` says which layouts).
@@ -133,7 +89,8 @@ class FolderWorld(Inert):
     side: references come at this size whatever the resolution, so that an extractor of that size resizes nothing again.
     fit: `squash` loses the aspect ratio as the field's FDD does, `crop` takes the centre. resize: PIL's antialiased
     filter, bilinear as the paper's FDD or bicubic as dgm-eval's.
-    training_folder: another such folder, to distil students on; what is judged is never trained on.
+    training_folder: another such folder, or a data set of the hub (`harness.features.hub`), to distil students on; what
+    is judged is never trained on.
     """
 
     name: str
@@ -158,9 +115,12 @@ class FolderWorld(Inert):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a record must say of the folder: what was left out of it."""
-        bad = self._checked.bad if "_checked" in vars(self) else []  # a world that nobody asked was not read
-        return (f"{len(bad)} entries of world {self.name} were left out: {_few(bad)}",) if bad else ()
+        """What a record must say of the folders: what was left out of them."""
+        asked = {self.name: "_checked", f"{self.name} to learn from": "_teaching"}  # what nobody asked was not read
+        bad = {name: vars(self)[read].bad for name, read in asked.items() if read in vars(self)}
+        return tuple(
+            f"{len(each)} entries of world {name} were left out: {few(each)}" for name, each in bad.items() if each
+        )
 
     def prompts(self, n: int) -> list[str]:
         """The first n captions."""
@@ -179,10 +139,10 @@ class FolderWorld(Inert):
         self, n: int, resolution: Resolution, device: str = "cpu", start: int = 0
     ) -> Iterator[tuple[Tensor, list[str]]]:
         """Images (B, 3, H, W) at that size and their captions, from the training folder; the centre of each."""
-        self.require_training()
-        size, chosen = (resolution.width, resolution.height), self._teaching._first(n)
-        for first in range(start, n, READ):
-            rows = chosen[first : first + READ]
+        if self.untaught:
+            raise BadInput(self.untaught)
+        size, chosen = (resolution.width, resolution.height), islice(self._teaching.first(n), start, n)
+        while rows := list(islice(chosen, READ)):
             images = torch.stack([_pixels(row, size, "crop", self.resize) for row in rows])
             yield images.to(device), [caption(row.caption) for row in rows]
 
@@ -191,8 +151,10 @@ class FolderWorld(Inert):
         return {"folder": "none" if self.folder is None else self._checked.fingerprint()}
 
     def taught_on(self) -> str:
-        """The entries of the training folder."""
-        return "nothing" if self.training_folder is None else self._teaching._checked.fingerprint()
+        """The entries of the training folder, and how they are resized if not as usual."""
+        if self.training_folder is None:
+            return "nothing"
+        return self._teaching.fingerprint() + ("" if self.resize == "bilinear" else f" {self.resize}")
 
     @property
     def untaught(self) -> str:
@@ -208,11 +170,12 @@ class FolderWorld(Inert):
         """Raise BadInput where there are no n entries to distil a student on."""
         if self.untaught:
             raise BadInput(self.untaught)
-        self._teaching._first(n)
+        self._teaching.require(n)
 
     @cached_property
-    def _teaching(self) -> "FolderWorld":
-        return replace(self, folder=self.training_folder, side=None, fit="crop")
+    def _teaching(self) -> Checked | Streamed:
+        folder = str(self.training_folder)
+        return Streamed(folder, self.skip_bad, self._remedy) if is_id(folder) else self._read(folder)
 
     @cached_property
     def _checked(self) -> Checked:
@@ -220,8 +183,14 @@ class FolderWorld(Inert):
             raise BadInput(
                 f"world {self.name!r} has no images yet: give them with catalog.worlds.{self.name}.folder=FOLDER"
             )
-        found = entries(Path(self.folder).expanduser(), self.captions)
-        return Checked(found, self.skip_bad, f"catalog.worlds.{self.name}.skip_bad=true")
+        return self._read(self.folder)
+
+    def _read(self, folder: str | Path) -> Checked:
+        return Checked(entries(Path(folder).expanduser(), self.captions), self.skip_bad, self._remedy)
+
+    @property
+    def _remedy(self) -> str:
+        return f"catalog.worlds.{self.name}.skip_bad=true"
 
     def _first(self, n: int) -> list[Entry]:
         """Checked twice as far as asked, so that the spare references of a floor hold no surprise later."""
@@ -234,23 +203,13 @@ class FolderWorld(Inert):
         return good[:n]
 
 
-def _held(source: Source) -> Any:
-    """What can be known of a picture without reading it: size and time of its file, and where it lies inside."""
-    path = source if isinstance(source, Path) else getattr(source, "path", None)
-    if path is None:
-        return None
-    status = path.stat() if path.exists() else None
-    inside = [] if isinstance(source, Path) else spelled(source)["settings"]
-    return [path.name, inside, status and status.st_size, status and status.st_mtime_ns]
-
-
 def _pixels(entry: Entry, size: tuple[int, int], fit: str, resize: str) -> Tensor:
     """(3, H, W) float32 in [0, 1], resized by PIL."""
     import numpy as np
     from PIL import Image, ImageOps
 
     try:
-        image = _picture(entry)
+        image = picture(entry)
     except Unreadable as error:
         raise BadInput(f"reference image {entry.name} {error}: mend it or drop it from the list") from error
     if resize not in FILTERS or fit not in FITS:
@@ -258,9 +217,3 @@ def _pixels(entry: Entry, size: tuple[int, int], fit: str, resize: str) -> Tenso
     way = Image.Resampling[resize.upper()]
     image = ImageOps.fit(image, size, way) if fit == "crop" else image.resize(size, way)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-
-
-def _picture(entry: Entry) -> "Picture":
-    if entry.source is None:
-        raise Unreadable("is a prompt without a picture: there is nothing to compare with")
-    return read(entry.source if isinstance(entry.source, Path) else entry.source())

@@ -304,3 +304,35 @@ def test_a_training_folder_is_read_as_any_other(tmp_path):
     ((images, captions),) = world(None, training_folder=tmp_path).training(1, Resolution(4, 4))
     assert images.shape == (1, 3, 4, 4)
     assert captions == ["red"]
+
+
+def test_what_students_learn_from_is_named_by_its_entries_and_how_they_are_resized(tmp_path):
+    painted(tmp_path / "a.png", RED)
+    listed(tmp_path, {"file_name": "a.png", "text": "red"})
+    names = [world(None, training_folder=tmp_path, resize=way).taught_on() for way in ("bilinear", "bicubic")]
+    assert world(None, training_folder=tmp_path).taught_on() == names[0] != names[1]
+
+
+def test_a_training_folder_that_cannot_teach_is_one_sentence(tmp_path):
+    painted(tmp_path / "a.png", RED)
+    with pytest.raises(BadInput, match="holds no captioned images"):
+        world(None, training_folder=tmp_path).require_training(1)
+    listed(tmp_path, {"text": "red"}, {"file_name": "a.png", "text": "red"})
+    with pytest.raises(BadInput, match=r"metadata\.jsonl line 1 is a caption without an image: nothing"):
+        world(None, training_folder=tmp_path).require_training(2)
+    with pytest.raises(BadInput, match=r"2 entries can serve to distil .* train\.samples=3 asks for more"):
+        world(None, training_folder=tmp_path).require_training(3)
+    assert (
+        world(None, training_folder=tmp_path).taught_on()
+        != world(None, training_folder=tmp_path, resize="bicubic").taught_on()
+    )
+
+
+def test_what_is_left_out_of_a_training_folder_is_counted(tmp_path):
+    painted(tmp_path / "a.png", RED), painted(tmp_path / "b.png", BLUE)
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    listed(tmp_path, {"file_name": "a.png", "text": "red"}, {"file_name": "b.png", "text": "blue"})
+    found = world(None, training_folder=tmp_path, skip_bad=True)
+    ((_, captions),) = found.training(1, Resolution(4, 4))
+    assert captions == ["blue"]
+    assert found.notes[0].startswith("1 entries of world own to learn from were left out: a.png is no image")
