@@ -1,81 +1,149 @@
 """How long the rest of a run will take: what kinds of work its cases hold, and how fast this machine does each kind.
 
-Every case is predicted in seconds of four kinds of work, roughly. What the finished cases took says how far each kind
-is off on this machine (non-negative least squares, drawn towards the prediction), and so what the others will take.
+Every case is predicted in seconds of five kinds of work, roughly; denoiser calls by their FLOPs.
+What the finished cases took says how far each kind is off on this machine (robust least squares, drawn towards the
+prediction), and so what the others will take. A case that something disturbed has little say.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import least_squares
 
-from harness.job import ON_WEIGHTS, Job, runs
+from harness.counted.flops import Body, body_of, cost_of
+from harness.counted.site_calls import body_key
+from harness.job import ON_WEIGHTS, Job, runs, timed
+from harness.judged.paired import Paired
+from harness.measured.latency import ImageLatency
+from harness.records.case import Resolution
 
-COUNTING_S = 0.7
-"""Of a metric that is counted."""
-PIXEL_S = 4e-6
-"""Of a denoiser call, for each pixel of its image: half a GFLOP at 64 pixels, thirty GFLOPs a second."""
-ATTENTION_PIXELS = 256**2
-"""From here on attention, which is quadratic, outweighs the rest."""
-TIMED_CALLS = 12
-"""Calls of a metric that is timed, where they outlast its seconds."""
+COUNTING_S, SIZE_S, MODEL_S = 0.1, 0.25, 1.45
+"""Of a metric that is counted; how much longer the first case of a size takes, and the first of a model."""
+RATE = 6e10
+"""FLOPs a second."""
+TIMED_CALLS = 2
+"""Calls of a timed metric beyond its seconds: the first, and one that these cut short."""
+IMAGE_S, CALL_S = 0.04, 0.005
+"""Of an image beside its denoiser calls, and of a call of a batch, whatever it computes."""
 TRAINING = 4
 """Calls of a training step: the teacher, the student, and its way back."""
-PULL = 0.3
-"""How much a prediction weighs beside a case of one second."""
+PULL = 0.2
+"""How much a prediction weighs beside a case."""
+SHORT_S = 0.5
+"""A case that takes less says less."""
+OUTLIER = 0.2
+"""Share of its time by which a case may be off before it loses its say."""
 
-Work = tuple[float, float, float, float]
-"""Predicted seconds: what is counted, what is timed by its seconds, what is timed by its calls, images and training."""
-
-
-def work(job: Job) -> Work:
-    """The work of a case, predicted in seconds."""
-    case = job.case
-    timed = [job.metrics[name] for name in case.metrics if name not in job.counted]
-    timed = [metric for metric in timed if runs(metric) and metric.needs != ON_WEIGHTS]
-    call_s = PIXEL_S * case.pixels * (1 + case.pixels / ATTENTION_PIXELS)
-    images = case.n * job.model.calls(case.steps, case.guidance) if job.judged else 0
-    return (
-        COUNTING_S * len(job.counted),
-        sum(2 * float(getattr(metric, "seconds", 1.0)) for metric in timed),
-        TIMED_CALLS * call_s * len(timed),
-        images * call_s + training_s(job),
-    )
+KINDS = 5
+Work = tuple[float, float, float, float, float]
+"""Predicted seconds: what is counted, what is timed for its seconds, FLOPs of calls, images by number, training."""
 
 
-def training_s(job: Job) -> float:
-    """Predicted seconds of training a missing student; none where there is none to train, or only on shapes."""
-    if not job.trains or job.recipe is None:
-        return 0.0
-    sizes = job.recipe.resolutions(job.model)
-    pixels = sum(size.pixels for size in sizes) / len(sizes)
-    return TRAINING * PIXEL_S * pixels * job.recipe.batch * sum(schedule.steps for schedule in job.recipe.schedules())
+class _Calls:
+    """FLOPs of one denoiser call; what the variants of a model have in common is followed once a size."""
+
+    def __init__(self) -> None:
+        self._bodies: dict[object, Body] = {}
+
+    def flops(self, job: Job, resolution: Resolution | None = None) -> float:
+        """Of a case, at its own size or another; nothing where it cannot be counted, since it will not run either."""
+        trial = replace(job, case=replace(job.case, resolution=resolution or job.case.resolution)).trial()
+        try:
+            with trial.meta_denoiser() as (denoiser, arguments):
+                if (key := body_key(trial)) not in self._bodies:
+                    self._bodies[key] = body_of(denoiser, arguments)
+                return cost_of(denoiser, self._bodies[key]).total
+        except Exception:  # noqa: BLE001, whatever is wrong with a case, its turn will come to say so
+            return 0.0
+
+
+class Works:
+    """Predicts the work of each case of a run, in the order of the run: what several need, the first of them does."""
+
+    def __init__(self) -> None:
+        self._calls, self._known = _Calls(), set[object]()
+
+    def work(self, job: Job) -> Work:
+        """Seconds of each kind."""
+        case = job.case
+        running = [metric for metric in (job.metrics[name] for name in case.metrics) if runs(metric)]
+        timing = [metric for metric in running if metric.needs != ON_WEIGHTS]
+        calls = job.model.calls(case.steps, case.guidance)
+        images = case.n if job.judged else 0
+        if any(isinstance(metric, Paired) for metric in running) and not job.student.exact:
+            images += case.n * self._first(("teacher's images", case.model, case.resolution))
+        made = images * calls + sum(TIMED_CALLS * (calls if isinstance(m, ImageLatency) else 1) for m in timing)
+        return (
+            self._counting_s(job),
+            sum(float(getattr(metric, "seconds", 1.0)) for metric in timing),
+            made * self._calls.flops(job) / RATE if made else 0.0,
+            images * IMAGE_S + images / case.batch * calls * CALL_S,
+            self.training_s(job) if job.trains and self._first(job.student) else 0.0,
+        )
+
+    def training_s(self, job: Job) -> float:
+        """Of training the student of a case."""
+        assert job.recipe is not None
+        sizes = job.recipe.resolutions(job.model)
+        step_s = TRAINING * job.recipe.batch * sum(self._calls.flops(job, size) for size in sizes) / len(sizes) / RATE
+        schedules = job.recipe.schedules()
+        bounds = [np.inf if schedule.minutes is None else 60 * schedule.minutes for schedule in schedules]
+        return float(sum(min(s.last * s.accumulate * step_s, most) for s, most in zip(schedules, bounds, strict=True)))
+
+    def _counting_s(self, job: Job) -> float:
+        if not job.counted:
+            return 0.0
+        model, size = self._first(job.case.model), self._first((job.case.model, job.case.resolution))
+        return (COUNTING_S + model * MODEL_S + size * SIZE_S) * len(job.counted)
+
+    def _first(self, thing: object) -> bool:
+        """Whether it has not been asked of this before."""
+        new = thing not in self._known
+        self._known.add(thing)
+        return new
 
 
 class Pace:
     """What the cases of a run take, corrected by those that are done."""
 
-    def __init__(self, jobs: Sequence[Job] = ()) -> None:
-        self._rest: dict[str, Work] = {job.case.key: work(job) for job in jobs}
-        self._done: list[tuple[Work, float]] = []
+    def __init__(self, jobs: Sequence[Job] = (), workers: int = 1) -> None:
+        """workers: how many cases run side by side; one that times something runs alone."""
+        self._jobs = {job.case.key: job for job in jobs}
+        self._side_by_side = {key: 1 if timed(job) else workers for key, job in self._jobs.items()}
+        self._works = Works()
+        self._taken: dict[str, float] = {}
 
     def took(self, key: str, elapsed_s: float) -> None:
         """A case is done."""
-        if (predicted := self._rest.pop(key, None)) is not None:
-            self._done.append((predicted, elapsed_s))
+        if key in self._jobs:
+            self._taken[key] = elapsed_s
 
     def left_s(self) -> float:
         """Seconds of the cases that are not done."""
-        rest = np.array(list(self._rest.values())).reshape(-1, 4).sum(axis=0)
-        return float(rest @ self._factors())
+        rest = [np.array(self._predicted[key]) / self._side_by_side[key] for key in self._jobs.keys() - self._taken]
+        return float(sum(rest, np.zeros(KINDS)) @ self._factors())
+
+    def training_s(self, job: Job) -> float:
+        """Seconds that the missing student of a case takes."""
+        return float(self._works.training_s(job) * self._factors()[-1])
+
+    @cached_property
+    def _predicted(self) -> dict[str, Work]:
+        """Of each case; made when it is first asked for, which is after a first case."""
+        return {key: self._works.work(job) for key, job in self._jobs.items()}
 
     def _factors(self) -> "np.ndarray":
         """How many times as long as predicted each kind of work takes here."""
-        if not self._done:
-            return np.ones(4)
-        predicted = np.array([work for work, _ in self._done])
-        taken = np.array([elapsed_s for _, elapsed_s in self._done])
-        weight = 1 / np.sqrt(taken + 1)
-        rows = np.vstack([predicted * weight[:, None], PULL * np.eye(4)])
-        found: np.ndarray = nnls(rows, np.concatenate([taken * weight, PULL * np.ones(4)]))[0]
+        if not self._taken:
+            return np.ones(KINDS)
+        predicted = np.array([self._predicted[key] for key in self._taken])
+        taken = np.array(list(self._taken.values()))
+
+        def off(logarithms: "np.ndarray") -> "np.ndarray":
+            ratios = np.log((predicted @ np.exp(logarithms) + SHORT_S) / (taken + SHORT_S))
+            return np.concatenate([ratios, PULL * logarithms])
+
+        found: np.ndarray = np.exp(least_squares(off, np.zeros(KINDS), loss="soft_l1", f_scale=OUTLIER).x)
         return found

@@ -13,7 +13,7 @@ from harness.console import Console, varied
 from harness.experiment import Experiment
 from harness.forecast import forecasts
 from harness.job import Job
-from harness.pace import Pace, training_s
+from harness.pace import Pace
 from harness.records.case import BadInput, Case
 from harness.records.machine import describe, differences, room
 from harness.records.record import Record
@@ -46,7 +46,7 @@ def run(experiment: Experiment, console: Console) -> int:
     experiment.gate.check([job.case for job in jobs])
     check(todo, console.notice)
     asked = {job.case.key for job in jobs}
-    pace = Pace(todo)
+    pace = Pace(todo, getattr(experiment.executor, "side_by_side", 1))
     console.start(len(jobs), experiment.metrics, varied([job.case for job in jobs]), pace)
     try:
         for record in kept:
@@ -78,7 +78,7 @@ def _take(experiment: Experiment, todo: Sequence[Job], store: Store, console: Co
     """Measure, and keep each record before the next case begins; what this run took, without what was kept before."""
     full: dict[tuple[str, str], Case] = {}
     taken = []
-    for record in experiment.executor.map(todo, partial(_begun, full, console)):
+    for record in experiment.executor.map(todo, partial(_begun, full, console, pace)):
         if record.status == "out_of_memory":
             full.setdefault((record.case.model, record.case.variant), record.case)
         pace.took(record.case.key, record.elapsed_s)
@@ -87,11 +87,11 @@ def _take(experiment: Experiment, todo: Sequence[Job], store: Store, console: Co
     return taken
 
 
-def _begun(full: dict[tuple[str, str], Case], console: Console, job: Job) -> Job:
+def _begun(full: dict[tuple[str, str], Case], console: Console, pace: Pace, job: Job) -> Job:
     """The job when its turn comes; of one that asks for no less than a case that filled memory, what is counted."""
     console.working(str(job.case))
     if job.trains:
-        said = f"{job.case.variant} of {job.case.model} is distilled first, about {duration(training_s(job))}"
+        said = f"{job.case.variant} of {job.case.model} is distilled first, about {duration(pace.training_s(job))}"
         console.notice(f"{said}: train.on_demand=false leaves out what needs it")
     smaller = full.get((job.case.model, job.case.variant))
     if job.ended is not None or smaller is None or not _is_larger(job.case, smaller):

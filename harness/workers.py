@@ -62,6 +62,11 @@ class Workers:
         if given and self.workers not in (1, len(given)):
             raise BadInput(f"{said} are {len(given)} and executor.workers={self.workers}: leave out one of both")
 
+    @property
+    def side_by_side(self) -> int:
+        """How many cases run at once where nothing is timed."""
+        return len(self.devices) if self.devices else self.workers
+
     def map(self, jobs: Sequence[Job], begin: Callable[[Job], Job]) -> Iterator[Record]:
         """The record of each job as it comes; `begin` has a last word on each when its turn comes."""
         if self.workers == 1 and not self.devices and self.timeout_s is None:
