@@ -74,8 +74,8 @@ class World:
     def taught_on(self):
         return "noise"
 
-    def training(self, n, resolution, device):
-        yield torch.rand(n, 3, resolution.height, resolution.width), self.prompts(n)
+    def training(self, n, resolution, device, start=0):
+        yield torch.rand(n - start, 3, resolution.height, resolution.width), self.prompts(n)[start:]
 
 
 @pytest.fixture
