@@ -67,6 +67,7 @@ class World:
 
     name = "noise"
     pictured = False
+    notes = ()
 
     def prompts(self, n):
         return [f"prompt {i}" for i in range(n)]
