@@ -58,6 +58,11 @@ class Trial:
         return self._student.exact
 
     @property
+    def learning_curve(self) -> dict[str, Any] | None:
+        """How the student learnt, where that was kept."""
+        return self._student.learning_curve()
+
+    @property
     def factory(self) -> Factory:
         """Makes the variant's mixers, with the student's weights where there are any."""
         if self._weighted is None and self._student.available:

@@ -34,6 +34,7 @@ READINGS = {
     "fdd": "distance of the images' DINO features from those of real images, 0 for equal sets",
     "ds": "how confident and how varied a DINO classifier finds the images",
     "attributes": "share of a caption's places, shapes and colours that a trained probe finds in the image",
+    "feature_error": "squared error of what stands in for attention, over the variance of what the teacher's gives out",
     "kd": "kernel distance of DINO features from those of real images",
     "cmmd": "kernel distance of CLIP features from those of real images",
 }

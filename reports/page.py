@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 from harness.records import units
 from harness.records.record import Record
 from harness.records.store import write_whole
-from reports import charts, files, glossary, locality, pictures, provenance, read, roofline, sensitivity, sites
+from reports import (
+    charts,
+    files,
+    glossary,
+    learning,
+    locality,
+    pictures,
+    provenance,
+    read,
+    roofline,
+    sensitivity,
+    sites,
+)
 from reports.compare import REFERENCE, Group, groups, name_order, variant_order
 from reports.model_section import ModelSection, model_section
 from reports.paper import paper_rows
@@ -95,6 +107,8 @@ def _context(
         "chosen": next((name for name in choices if name.endswith("latency")), choices[0] if choices else ""),
         "sites": _sites(names, records),
         "locality": locality.parts(records, colours),
+        "learning": learning.parts(records),
+        "learning_heads": learning.HEADS,
         "sensitivity": sensitivity.parts(records),
         "sensitivity_heads": sensitivity.HEADS,
         "paper": paper_rows(records),

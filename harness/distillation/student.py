@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from harness.records.machine import describe
 from harness.records.spelled import ONLY_SPEED, spelled
@@ -76,6 +77,13 @@ class Student:
     def available(self) -> bool:
         """Whether it has been trained."""
         return not self.exact and self.path is not None
+
+    def learning_curve(self) -> dict[str, Any] | None:
+        """How it learnt, as `Curve.keep` wrote it; None where nothing was kept."""
+        if self.path != self.cached or not self.curve.is_file():
+            return None
+        kept: dict[str, Any] = json.loads(self.curve.read_text(encoding="utf-8"))
+        return kept
 
     def checkpoint(self) -> Checkpoint:
         """Its weights."""

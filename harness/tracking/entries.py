@@ -4,7 +4,7 @@ import getpass
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,15 @@ def metrics(record: Record) -> "list[Metric]":
     for name, value in record.machine.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             values[f"system/{name}"] = value
-    return [_metric(name, value, record, 0) for name, value in values.items()]
+    return [*(_metric(name, value, record, 0) for name, value in values.items()), *_learning(record)]
+
+
+def _learning(record: Record) -> "Iterator[Metric]":
+    """The curve that a student's training left, by its steps."""
+    for reading in record.readings:
+        for point in reading.details["points"] if reading.name == "feature_error" and reading.details else ():
+            for name in ("features", "prediction", "minutes"):
+                yield _metric(f"learning/{name}", point[name], record, int(point["steps"]))
 
 
 def curves(records: Sequence[Record]) -> "list[Metric]":

@@ -214,8 +214,8 @@ def test_recipes_are_compared_on_one_budget_each_a_row_of_its_own(pipeline, tmp_
             "train.minutes=null",
             "train.sizes=[32]",
         ]
-        settings = ["+sweep=distillation", "tracker=none", "n=2", f"out={tmp_path / 'out'}", *more]
-        return done(command(*settings, *chosen, *taught, *world), DELTABENCH_CACHE=str(tmp_path / "cache"))
+        settings = ["+sweep=distillation", "tracker=none", "n=2", f"out={tmp_path / 'out'}"]
+        return done(command(*settings, *chosen, *taught, *world, *more), DELTABENCH_CACHE=str(tmp_path / "cache"))
 
     trained = compared("metrics=[]")
     assert trained.returncode == 0, trained.stderr
@@ -224,3 +224,14 @@ def test_recipes_are_compared_on_one_budget_each_a_row_of_its_own(pipeline, tmp_
     assert list(kept) == rows
     assert len(set(kept.values())) == 3
     assert all(Path(path).with_suffix(".json").is_file() for path in kept.values())
+    judged = compared("metrics=[feature_error]", "train.on_demand=false")
+    assert judged.returncode == 0, judged.stderr
+    readings = [json.loads(text)["readings"][0] for text in records(tmp_path / "out").values()]
+    assert sorted(len(reading["details"].get("points", [])) > 1 for reading in readings) == [False, True, True, True]
+    assert '<section id="learning">' in (tmp_path / "out" / "report.html").read_text()
+    refused = compared("recipes=[theirs]")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "recipe 'theirs' is not known: choose from grafting, linfusion, lit, ours, paper, released, shipped, or give "
+        "one a seed, as in paper-6\n"
+    )

@@ -1,0 +1,168 @@
+"""The section on learning: how near each recipe brings a student to its teacher, and how soon."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from harness.records.record import Reading, Record
+from harness.records.units import DASH, human, with_interval
+from reports.axes import axis, framed, words
+from reports.locality_charts import Figure, reading_of
+
+OLD, NEW = "paper", "ours"
+"""Recipes of which it is said how long the second takes to come where the first ends."""
+SCORES = ("feature_error", "attributes", "clip_score", "fdd")
+HEADS = (
+    "student",
+    "minutes",
+    "steps",
+    "images",
+    "error of features",
+    "attributes",
+    "CLIP score",
+    "FDD",
+    "as near as paper",
+)
+
+
+@dataclass(frozen=True)
+class Student:
+    """One student: what it is called, the same without its seed, and its curve."""
+
+    name: str
+    taught: str
+    record: Record
+    reading: Reading
+
+    @property
+    def points(self) -> list[dict[str, float]]:
+        """Its curve, from the start on."""
+        found: list[dict[str, float]] = self.reading.details["points"]
+        return found
+
+    @property
+    def end(self) -> dict[str, float]:
+        """The last of its points."""
+        return self.points[-1]
+
+    def reaches(self, error: float) -> float | None:
+        """Minutes until it was seen to be as near to its teacher; None if it never was."""
+        return next((point["minutes"] for point in self.points if point["features"] <= error), None)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Students of one mixer on one model."""
+
+    model: str
+    mixer: str
+    sentences: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def parts(records: Sequence[Record]) -> list[Part]:
+    """One part for each model and mixer; the latest record of a student speaks for it."""
+    held: dict[tuple[str, str], dict[str, Student]] = {}
+    for record in records:
+        if reading := reading_of(record, "feature_error"):
+            name, seed = record.case.variant, reading.details["seed"]
+            found = Student(name, name.removesuffix(f"-{seed}"), record, reading)
+            held.setdefault((record.case.model, record.case.mixer), {})[name] = found
+    return [_part(model, list(students.values())) for (model, _), students in sorted(held.items())]
+
+
+def _part(model: str, students: Sequence[Student]) -> Part:
+    students = sorted(students, key=lambda student: student.name)
+    goal = _end_of(students, OLD)
+    return Part(
+        model,
+        _mixer(students[0].record),
+        tuple(_sentences(students, goal)),
+        (
+            _figure(students, "features", "error of features"),
+            _figure(students, "prediction", "error of the prediction"),
+        ),
+        tuple(_row(student, goal) for student in students),
+    )
+
+
+def _mixer(record: Record) -> str:
+    """The class of the mixers, as their factory names it."""
+    try:
+        return str(json.loads(record.case.mixer)["mixer"]).split(".")[-2]
+    except (ValueError, KeyError, IndexError):
+        return record.case.variant
+
+
+def _by(students: Sequence[Student], recipe: str) -> list[Student]:
+    return [student for student in students if student.taught.endswith(f"-{recipe}")]
+
+
+def _end_of(students: Sequence[Student], recipe: str) -> float | None:
+    """Mean over the seeds of the error that a recipe ends with."""
+    found = [student.end["features"] for student in _by(students, recipe)]
+    return fmean(found) if found else None
+
+
+def _sentences(students: Sequence[Student], goal: float | None) -> Iterator[str]:
+    old, new = _by(students, OLD), _by(students, NEW)
+    if goal is None or not new:
+        return
+    whole = fmean(student.end["minutes"] for student in old)
+    taken = [found for student in new if (found := student.reaches(goal)) is not None]
+    ended = f"{OLD} ends at an error of features of {goal:.3g} after {whole:.3g} minutes"
+    if len(taken) < len(new):
+        yield f"{ended}; {len(new) - len(taken)} of {len(new)} students of {NEW} never come as near."
+        return
+    spread = f" ({min(taken):.2g} to {max(taken):.2g} of {len(taken)} seeds)" if len(taken) > 1 else ""
+    mean = fmean(taken)
+    yield f"{ended}; {NEW} is as near after {mean:.2g} minutes{spread}, {human(mean / whole, 'share')} of that time."
+
+
+def _figure(students: Sequence[Student], of: str, title: str) -> Figure:
+    recipes = list(dict.fromkeys(student.taught for student in students))
+    seeds = {name: sum(student.taught == name for student in students) for name in recipes}
+    lines = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [point["minutes"] for point in student.points],
+            "y": [point[of] for point in student.points],
+            "name": student.taught,
+            "legendgroup": student.taught,
+            "showlegend": student is next(each for each in students if each.taught == student.taught),
+            "line": {
+                "color": f"--series-{recipes.index(student.taught) % 10}",
+                "width": 1 if seeds[student.taught] > 1 else 2,
+            },
+            "hovertemplate": f"{student.name}: %{{y:.3g}} after %{{x:.2g}} min<extra></extra>",
+        }
+        for student in students
+    ]
+    frame = framed("minutes of training") | {"showlegend": True, "legend": {"orientation": "h", "y": 1.12}}
+    frame["yaxis"] = axis() | {"type": "log", "title": words(title)}
+    protocols = tuple(dict.fromkeys(student.reading.protocol for student in students))
+    says = "The lower a line ends, the nearer the student is; the sooner it falls, the less training that takes."
+    return Figure(f"{title[:1].upper()}{title[1:]} against time", says, protocols, {"data": lines, "layout": frame})
+
+
+def _row(student: Student, goal: float | None) -> tuple[str, ...]:
+    reached = None if goal is None else student.reaches(goal)
+    end = student.end
+    counts = (f"{end['minutes']:.2f}", f"{end['steps']:.0f}", f"{end['images']:.0f}")
+    return (
+        student.name,
+        *counts,
+        *(_score(student.record, name) for name in SCORES),
+        f"{reached:.2f} min" if reached is not None else DASH,
+    )
+
+
+def _score(record: Record, name: str) -> str:
+    found = reading_of(record, name)
+    if found is None:
+        return DASH
+    text, interval = with_interval(found.value, found.low, found.high, found.unit)
+    return f"{text} ({interval})" if interval else text
