@@ -19,7 +19,7 @@ from harness.seats.surgery import Seat
 if TYPE_CHECKING:
     from harness.trial import Trial
 
-PROTOCOL = "ingredients/v1: digests of values"
+PROTOCOL = "ingredients/v2: digests of values, site by site"
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,23 @@ class Ingredients:
     needs: ClassVar[str] = "weights"
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
-        """details: mixer, weights, student, sampler, extractors."""
+        """details: mixers' settings, the model's files, sampler, extractors; of each mixer its weights by site."""
         if why := unfit(trial):
             yield Reading(self.name, self.name, None, "1", "neither", PROTOCOL, reason=why)
             return
         with trial.denoiser() as denoiser:
             seats = {seat.site.path: seat.mixer for seat in denoiser.modules() if isinstance(seat, Seat)}
-            states = {f"{path}.{name}": t for path, mixer in seats.items() for name, t in mixer.state_dict().items()}
+            weights: dict[str, dict[str, str]] = {}
+            for path, mixer in seats.items():
+                weights.setdefault(f"the weights of {type(mixer).__name__}", {})[path] = of_values(mixer.state_dict())
             scheduler = trial.model.pipeline.scheduler
         parts = {
             "the mixers' settings": _digest(trial.case.mixer),
             "the model's files": trial.model.fingerprint(),
-            "the mixers' weights": of_values(states),
             "the sampler": f"{type(scheduler).__name__} {_settings(scheduler.config)}",
             "the CLIP extractor": trial.world.clip.protocol,
             "the DINO extractor": trial.world.dino.protocol,
+            **weights,
         }
         yield Reading(self.name, self.name, len(parts), "1", "neither", PROTOCOL, details=parts)
 

@@ -21,7 +21,7 @@ from typing import Any
 from harness.records.case import BadInput, Case
 from harness.records.record import Reading, Record
 from harness.records.store import write_whole
-from harness.regression.verdict import Verdict
+from harness.regression.verdict import Verdict, several
 
 TITLE = "# What each mixer costs, counted, under torch "
 BODY = "around the mixers"
@@ -138,7 +138,7 @@ def _moved(case: str, now: Exact, then: Exact) -> Iterator[Verdict]:
                 key = (mixer.partition(" ")[0], what, old.get(what, "nothing"), new.get(what, "nothing"))
                 found.setdefault(key, []).append(site)
     for (mixer, what, old_value, new_value), sites in found.items():
-        where = f"{mixer} at {_several(sites)}" if mixer else BODY
+        where = f"{mixer} at {several(sites)}" if mixer else BODY
         old_said, new_said = _apart(old_value, new_value) if what == "operators" else (old_value, new_value)
         told = f"{where}: {what} {old_said} -> {new_said}{_share(old_value, new_value)}"
         if what in OF_TORCH and now.torch != then.torch:
@@ -155,10 +155,6 @@ def _apart(old: str, new: str) -> tuple[str, str]:
     names = [name for name in sorted(before | after) if before.get(name) != after.get(name)]
     said = [", ".join(f"{name} {counts.get(name, 0)}" for name in names) for counts in (before, after)]
     return said[0], said[1]
-
-
-def _several(sites: Sequence[str]) -> str:
-    return sites[0] if len(sites) == 1 else f"{sites[0]} and {len(sites) - 1} more"
 
 
 def _share(old: str, new: str) -> str:

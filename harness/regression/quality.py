@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from harness.records.comparison import paired_half_width
 from harness.records.record import Reading
-from harness.regression.verdict import Verdict
+from harness.regression.verdict import Verdict, several
 
 RENEW = "if that is meant, gate.update=true writes it down"
 
@@ -51,15 +51,25 @@ def ingredients(case: str, now: Reading, then: Reading) -> list[Verdict]:
 
 
 def changes(now: Reading | None, then: Reading | None) -> dict[str, str]:
-    """Each ingredient that is another, and how; none where one side does not say what it was made of."""
+    """Each ingredient that is another, and how; none where one side does not say what it was made of.
+
+    Of what is told site by site, the sites that differ are counted, and how is told of the first.
+    """
     if now is None or then is None:
         return {}
-    names = [*then.details, *(name for name in now.details if name not in then.details)]
-    return {
-        name: f"{then.details.get(name, 'unknown')} -> {now.details.get(name, 'unknown')}"
-        for name in names
-        if now.details.get(name) != then.details.get(name)
-    }
+    changed = {}
+    for name in _differing(then.details, now.details):
+        old, new, where = then.details.get(name), now.details.get(name), ""
+        if isinstance(old or new, Mapping):
+            old, new = old or {}, new or {}
+            sites = _differing(old, new)
+            old, new, where = old.get(sites[0]), new.get(sites[0]), f" at {several(sites)}"
+        changed[name + where] = f"{old or 'unknown'} -> {new or 'unknown'}"
+    return changed
+
+
+def _differing(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    return [name for name in {**old, **new} if old.get(name) != new.get(name)]
 
 
 def causes(changed: Mapping[str, str]) -> str:

@@ -41,3 +41,8 @@ def worst(verdicts: Sequence[Verdict]) -> Outcome:
 def exit_status(verdicts: Sequence[Verdict]) -> int:
     """0 if nothing is worse, 1 if there is a regression, else 3."""
     return {"regression": 1, "inconclusive": 3}.get(worst(verdicts), 0)
+
+
+def several(sites: Sequence[str]) -> str:
+    """The first of them, and how many more."""
+    return sites[0] if len(sites) == 1 else f"{sites[0]} and {len(sites) - 1} more"

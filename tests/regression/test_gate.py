@@ -314,9 +314,13 @@ def test_speeds_are_no_baseline_on_a_busy_machine_unless_forced(gate, run, monke
     assert Baseline.load(locate(gate.baseline)).speed == {"x @ y": [0.5]}
 
 
+WEIGHTS = "the weights of LinFusionAttention"
+NOISY = {WEIGHTS: {"up.attn1": "abc", "mid.attn1": "def", "down.attn1": "x"}}
+
+
 def made_of(**changed):
-    parts = {"the sampler": "DPM 1", "the mixers' weights": "abc"} | changed
-    return Reading("ingredients", "ingredients", len(parts), "1", "neither", "ingredients/v1", details=parts)
+    parts = {"the sampler": "DPM 1", WEIGHTS: {"up.attn1": "abc", "mid.attn1": "abc", "down.attn1": "abc"}} | changed
+    return Reading("ingredients", "ingredients", len(parts), "1", "neither", "ingredients/v2", details=parts)
 
 
 def with_score(records, clip, **changed):
@@ -331,7 +335,8 @@ def with_score(records, clip, **changed):
         (26.0, {}, "regression", "nothing changed, so it is the code"),
         (26.0, {"the sampler": "DDIM 2"}, "regression", "the sampler changed (DPM 1 -> DDIM 2)"),
         (28.0, {}, "inconclusive", "it is better by surprise"),
-        (28.0, {"the mixers' weights": "def"}, "pass", "the mixers' weights changed (abc -> def); no gain: costs"),
+        (28.0, NOISY, "pass", f"{WEIGHTS} at mid.attn1 and 1 more changed (abc -> def); no gain: costs"),
+        (28.0, {WEIGHTS: {}}, "pass", f"{WEIGHTS} at up.attn1 and 2 more changed (abc -> unknown); no gain: costs"),
         (27.0, {}, "pass", "a loss of 0"),
     ],
 )
