@@ -1,7 +1,9 @@
 """Base and head in alternation: pair after pair of fresh processes, each unit in slices base, head, head, base.
 
 Who begins takes turns, within a pair and from pair to pair, so a drift favours neither. A slice gives its fastest call
-(what else the machine does only ever adds), a pair the median over neighbouring slices of the ratio's logarithm.
+(what else the machine does only ever adds), a pair the median over neighbouring slices of the ratio's logarithm. Both
+processes of a pair are held to the same core, another one in the next pair: on two cores, one of them may share its
+core with other work for as long as a unit is measured, and no alternation tells that from slower code.
 Pairs go on until every unit is settled or the minutes are over.
 """
 
@@ -14,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.regression.decision import LEAST, Rise, outcome_of, rise_between, rise_of, settled
-from harness.regression.side import Checkout, Side, begun
+from harness.regression.side import Checkout, Side, begun, together
 from harness.regression.verdict import Outcome
 
-SLICE_S = 0.04
-ROUNDS = 2
-"""Of four slices each: A B B A."""
+SLICE_S = 0.01
+TURNS = 16
+"""Slices of each side. Many short ones: what disturbs a machine lasts longer than a slice and then meets both alike."""
 
 Key = tuple[str, str]
 """Case and site."""
@@ -85,6 +87,7 @@ def duel(base: Checkout, head: Checkout, minutes: float, tolerance: float | None
             for one in sides:
                 held.callback(one.close)
             begun(sides, base)
+            together(sides, pairs.count)
             ours, theirs = (next(one for one in sides if one.checkout is side) for side in (head, base))
             _meet(pairs, theirs, ours)
             for key, unit in pairs.units.items():
@@ -105,6 +108,7 @@ def passes(here: Checkout, reference: str, count: int, then: dict[Key, list[floa
             side = Side(here)
             held.callback(side.close)
             begun([side], here)
+            together([side], turn)
             beside = _beside(side, reference)
             if not turn:
                 pairs.units = {key: _unit(side.units[mine], then.get(key, [])) for key, (mine, _) in beside.items()}
@@ -137,7 +141,7 @@ def _meet(pairs: Pairs, base: Side, head: Side) -> None:
 def _ratio(index: int, side: Side, other_index: int, other: Side, side_first: bool) -> float:
     """Logarithm of other over side: the median over neighbouring slices of their fastest calls."""
     logs = []
-    for turn in range(2 * ROUNDS):
+    for turn in range(TURNS):
         if side_first == (turn % 2 == 0):
             under, over = min(side.samples_ms(index, SLICE_S)), min(other.samples_ms(other_index, SLICE_S))
         else:

@@ -98,6 +98,11 @@ class Side:
         found: list[float] = self._answer()
         return found
 
+    def hold(self, cores: set[int]) -> None:
+        """Keep its work on these cores."""
+        with suppress(OSError):  # it has ended, which the next answer tells
+            os.sched_setaffinity(self._process.pid, cores)
+
     def imports_ms(self) -> dict[str, float]:
         """Own milliseconds of every module that was imported, by name."""
         self._errors.seek(0)
@@ -150,3 +155,12 @@ def begun(sides: Sequence[Side], base: Checkout) -> None:
                 f"the base {base.name} does not run here ({error}): give another commit with gate.speed.base=, or "
                 "gate.speed.base=null to compare with the baseline file"
             ) from error
+
+
+def together(sides: Sequence[Side], turn: int) -> None:
+    """Hold all to the same cores, one a thread, from turn to turn to other ones; nothing where no system call does."""
+    if hasattr(os, "sched_getaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        for side in sides:
+            threads = side.checkout.threads
+            side.hold({allowed[(turn * threads + offset) % len(allowed)] for offset in range(threads)})

@@ -34,7 +34,7 @@ class Speed:
     """
 
     base: str | None = None
-    minutes: float = 2.0
+    minutes: float = 3.0
     passes: int = 5
     repository: str = "."
     python_path: Sequence[str] = (".",)
@@ -47,7 +47,7 @@ class Speed:
         if not self.minutes > 0 or self.passes < 1 or self.threads < 1:
             raise BadInput(
                 f"gate.speed.minutes={self.minutes}, passes={self.passes} and threads={self.threads} must be above "
-                "zero: give 2, 5 and 1, as they are by default"
+                "zero: give 3, 5 and 1, as they are by default"
             )
         if self.base is None:
             return
