@@ -60,17 +60,28 @@ class Unit:
 
 @dataclass
 class Pairs:
-    """All units, what the own modules of either side cost to import in each pair (ms), and the time it took."""
+    """All units, what the own modules of either side cost to import in each pair (ms), and the time it took.
+
+    starting: of those seconds, until both processes answered. compared: how often a unit was measured in the rest.
+    """
 
     units: dict[Key, Unit] = field(default_factory=dict)
     only: dict[str, list[Key]] = field(default_factory=lambda: {"base": [], "head": []})
     imports: list[tuple[dict[str, float], dict[str, float]]] = field(default_factory=list)
     seconds: float = 0.0
+    starting: float = 0.0
+    compared: int = 0
 
     @property
     def count(self) -> int:
         """Pairs of processes."""
         return len(self.imports)
+
+    @property
+    def next_s(self) -> float:
+        """What another pair would take, which measures what is not settled alone."""
+        left = sum(not settled(unit.looks) for unit in self.units.values())
+        return self.starting / self.count + left * (self.seconds - self.starting) / max(1, self.compared)
 
 
 def duel(base: Checkout, head: Checkout, minutes: float, tolerance: float | None) -> Pairs:
@@ -82,16 +93,19 @@ def duel(base: Checkout, head: Checkout, minutes: float, tolerance: float | None
     for side in (base, head):
         side.compiled()
     while not _over(pairs, started, minutes):
+        begins = time.monotonic()
         with ExitStack() as held:
             sides = [Side(side) for side in (base, head)[:: 1 if pairs.count % 2 == 0 else -1]]
             for one in sides:
                 held.callback(one.close)
             begun(sides, base)
             together(sides, pairs.count)
+            pairs.starting += time.monotonic() - begins
             ours, theirs = (next(one for one in sides if one.checkout is side) for side in (head, base))
             _meet(pairs, theirs, ours)
             for key, unit in pairs.units.items():
                 if not settled(unit.looks):
+                    pairs.compared += 1
                     unit.logs.append(_ratio(_index(theirs, key), theirs, _index(ours, key), ours, pairs.count % 2 == 0))
                     if tolerance is not None:
                         unit.look(tolerance)
@@ -125,8 +139,7 @@ def _over(pairs: Pairs, started: float, minutes: float) -> bool:
         return False
     if pairs.count >= LEAST and all(settled(unit.looks) for unit in pairs.units.values()):
         return True
-    spent = time.monotonic() - started
-    return spent * (1 + 1 / pairs.count) > 60 * minutes
+    return time.monotonic() - started + pairs.next_s > 60 * minutes
 
 
 def _meet(pairs: Pairs, base: Side, head: Side) -> None:
