@@ -20,6 +20,8 @@ from harness.records.case import BadInput
 MARKS = ("_target_", "_partial_", "_convert_")
 BESIDE = {"published": str | None}
 """Settings of a factory that are none of its mixers': where their weights are."""
+SPELLED_OUT = {"kernel_size": Literal["erf"]}
+"""Words that stand for a factory's settings until a model's profile spells them out (harness/locality/profile.py)."""
 PLAIN: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
 
 
@@ -28,7 +30,9 @@ def check(node: Any, path: str = "") -> None:
     if not isinstance(node, Mapping) or "_target_" not in node:
         return
     target = _target(node, path)
-    hints = _hints(target) | (BESIDE if node.get("_partial_") else {})
+    hints = _hints(target)
+    if node.get("_partial_"):
+        hints |= BESIDE | {name: hints[name] | word for name, word in SPELLED_OUT.items() if name in hints}
     for name, value in node.items():
         where = f"{path}.{name}" if path else str(name)
         if name in MARKS:

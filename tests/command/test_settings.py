@@ -148,6 +148,14 @@ def test_a_file_of_the_user_is_taken_before_the_shipped_one_of_the_same_name_and
     assert not (tmp_path / "multirun").exists()
 
 
+@pytest.mark.parametrize("maker", ["deltaconv", "neighborhood", "depthwise", "hybrid.choices.deltaconv"])
+def test_kernel_sizes_may_be_left_to_the_profile_of_a_model(composed: Any, maker: str) -> None:
+    setting = f"catalog.variants.{maker}.kernel_size"
+    check(OmegaConf.to_container(composed(f"{setting}=erf"), resolve=True))
+    with pytest.raises(BadInput, match=f"{setting}=erff is not possible: give a whole number, .* or erf$"):
+        check(OmegaConf.to_container(composed(f"{setting}=erff"), resolve=True))
+
+
 def test_limits_of_a_metric_that_there_is_not_are_refused() -> None:
     with pytest.raises(Exception, match="metric 'nosuch' is not known"):
         experiment("cpu_limits={tiny_sd:{nosuch:1}}")
