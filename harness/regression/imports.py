@@ -1,14 +1,18 @@
 """What importing costs, head against base: own time of the repository's modules, and packages that are newly pulled in.
 
 `python -X importtime` tells the time of each module without those that it imports, so the module that became slow can
-be named. Judged is what that adds to the whole of the base's imports, which a user waits for.
+be named. Judged is what that adds to the whole of the base's imports, which a user waits for. A whole of more than
+`LONGEST_MS` counts as so much: a busy machine stretches all of them, and not what a commit adds by waiting.
 """
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 
 from harness.regression.decision import Rise, outcome_of, pairs_to_decide, rise_of
 from harness.regression.verdict import Verdict
+
+LONGEST_MS = 5000.0
 
 Imported = Mapping[str, float]
 """Own milliseconds by module."""
@@ -19,12 +23,16 @@ def judge_imports(pairs: Sequence[tuple[Imported, Imported]], own: Sequence[str]
     if not pairs:
         return []
     growths = [_growths(base, head, own) for base, head in pairs]
+    wholes = [sum(base.values()) for base, _ in pairs]
     logs = [
-        math.log1p(max(sum(g.values()) / sum(base.values()), -0.9)) for g, (base, _) in zip(growths, pairs, strict=True)
+        math.log1p(max(sum(grown.values()) / min(whole, LONGEST_MS), -0.9))
+        for grown, whole in zip(growths, wholes, strict=True)
     ]
     rise, worst = rise_of(logs), _worst(growths)
     outcome = outcome_of(rise, tolerance)
-    told = f"importing takes {rise} of the base's time{worst if outcome != 'pass' else ''}, tolerance {tolerance:.0%}"
+    typical = statistics.median(wholes)
+    than = "the base's time" if typical <= LONGEST_MS else f"5 s (the base takes {typical / 1e3:.0f} s)"
+    told = f"importing takes {rise} of {than}{worst if outcome != 'pass' else ''}, tolerance {tolerance:.0%}"
     return [
         Verdict("import", "import", outcome, math.exp(rise.value), 1.0, told, "speed", _more(outcome, rise, tolerance))
     ]

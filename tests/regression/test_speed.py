@@ -1,11 +1,14 @@
 """Two commits in alternation: real worktrees and processes, with a harness in them that claims how fast it is."""
 
 import math
+import os
 
 import pytest
 from speed_repository import commit, git
 
 from harness.records.case import BadInput
+from harness.regression.imports import judge_imports
+from harness.regression.side import Checkout, Side, together
 from harness.regression.speed import Speed
 
 SAME = '{"ms": [1.0, 2.0, 9.0]}'
@@ -55,6 +58,37 @@ def test_a_slower_import_is_found_and_its_module_named(repository):
     verdict = compared(repository)["import"]
     assert verdict.outcome == "regression"
     assert "(most by harness.part: +" in verdict.reason
+
+
+@pytest.mark.parametrize(("others_ms", "whole"), [(900.0, "the base's time"), (20_000.0, "5 s (the base takes 20 s)")])
+def test_what_a_commit_adds_to_imports_is_found_also_where_a_busy_machine_stretches_them(others_ms, whole):
+    base = {"torch": others_ms, "mine.part": 100.0}
+    pairs = [(base, base | {"mine.part": 600.0 + noise}) for noise in (-20.0, 0.0, 10.0, 5.0)]
+    (verdict,) = judge_imports(pairs, ["mine"], 0.05)
+    assert verdict.outcome == "regression"
+    assert f" of {whole} (most by mine.part: +499 ms), tolerance 5%" in verdict.reason
+    (same,) = judge_imports(
+        [(base, base | {"mine.part": 100.0 + noise}) for noise in (-20.0, 9.0, 5.0, 1.0)], ["mine"], 0.05
+    )
+    assert same.outcome == "pass"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs a system that holds processes to cores")
+def test_both_processes_of_a_pair_share_a_core_and_the_next_pair_takes_another(repository):
+    allowed = os.sched_getaffinity(0)
+    sides = [Side(Checkout("a", repository, ())) for _ in range(2)]
+    try:
+        taken = []
+        for turn in range(len(allowed)):
+            together(sides, turn)
+            (one, other) = (os.sched_getaffinity(side._process.pid) for side in sides)
+            assert one == other
+            taken.append(one)
+        assert set.union(*taken) == allowed
+        assert all(len(cores) == 1 for cores in taken)
+    finally:
+        for side in sides:
+            side.close()
 
 
 def test_a_gain_is_an_improvement(repository):
