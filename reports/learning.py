@@ -142,7 +142,7 @@ def _figure(students: Sequence[Student], of: str, title: str) -> Figure:
         for student in students
     ]
     frame = framed("minutes of training") | {"showlegend": True, "legend": {"orientation": "h", "y": 1.12}}
-    frame["yaxis"] = axis() | {"type": "log", "title": words(title)}
+    frame["yaxis"] = axis() | {"type": "log", "dtick": "D2", "title": words(title)}
     protocols = tuple(dict.fromkeys(student.reading.protocol for student in students))
     says = "The lower a line ends, the nearer the student is; the sooner it falls, the less training that takes."
     return Figure(f"{title[:1].upper()}{title[1:]} against time", says, protocols, {"data": lines, "layout": frame})

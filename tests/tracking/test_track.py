@@ -263,3 +263,15 @@ def test_a_dead_server_costs_seconds_and_a_sentence_and_the_records_are_tracked_
 def test_no_tracker_writes_nothing(store_folder, make_record):
     assert NoTracker().track([make_record()], store_folder, None) is None
     assert list(store_folder.iterdir()) == []
+
+
+def test_a_learning_curve_has_the_training_step_as_its_step(store_folder, make_record):
+    from mlflow import MlflowClient
+
+    points = [{"steps": step, "minutes": step / 10, "features": 1 / step, "prediction": 0.5} for step in (1, 4)]
+    reading = Reading("feature_error", "feature_error", 0.25, "share", "lower", "v1", details={"points": points})
+    assert MlflowTracker().track([replace(make_record(), readings=(reading,))], store_folder, None) is None
+    child = runs_of(store_folder)[1]
+    client = MlflowClient(tracking_uri=f"sqlite:///{store_folder.parent / 'mlflow.db'}")
+    history = client.get_metric_history(child.info.run_id, "learning/features")
+    assert [(point.step, point.value) for point in history] == [(1, 1.0), (4, 0.25)]
