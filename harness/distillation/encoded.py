@@ -40,7 +40,7 @@ def encoded(model: Model, world: World, sizes: Sequence[Resolution], n: int) -> 
             with quiet():
                 text.put(rows, model.text_states_at_once(latents[sizes[0]].texts(rows)))
     wait()
-    for shards in (*latents.values(), text):
+    for shards in (*latents.values(), text) if weight.is_cuda else ():
         shards.hold(weight.device)
     return latents, text
 

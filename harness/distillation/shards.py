@@ -63,11 +63,11 @@ class Shards:
             return list(json.loads(file.metadata()["texts"]))
 
     def hold(self, device: torch.device) -> None:
-        """Keep all rows on a GPU that has room for them: reading them from files would let it wait at each step."""
+        """Keep all rows on a device, if they are few enough: a GPU would wait for files at each step."""
         from safetensors.torch import load_file
 
         paths = [self._path(rows) for rows in self.files]
-        if device.type != "cpu" and sum(path.stat().st_size for path in paths) <= ON_DEVICE_BYTES:
+        if sum(path.stat().st_size for path in paths) <= ON_DEVICE_BYTES:
             parts = [load_file(path) for path in paths]
             self._held = {name: torch.cat([part[name] for part in parts]).to(device) for name in parts[0]}
 

@@ -87,6 +87,19 @@ def test_it_is_what_a_model_makes_of_a_world_by_itself(model: Model) -> None:
         torch.testing.assert_close(states, wanted[name])
 
 
+def test_rows_that_a_device_holds_are_those_of_the_files(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = Samples(model, Slow(), [SIZE], 10, 4, 0.0, 5).text  # type: ignore[arg-type]
+    rows = torch.tensor([9, 0, 4, 4])
+    from_files = text[rows]
+    monkeypatch.setattr(shards, "ON_DEVICE_BYTES", 1)
+    text.hold(rows.device)
+    assert text._held is None
+    monkeypatch.setattr(shards, "ON_DEVICE_BYTES", 2**31)
+    text.hold(rows.device)
+    monkeypatch.delattr(shards.Shards, "_row")
+    assert all(torch.equal(text[rows][name], states) for name, states in from_files.items())
+
+
 def test_an_encoding_that_was_killed_goes_on_at_the_file_where_it_stopped(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
