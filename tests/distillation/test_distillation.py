@@ -78,7 +78,7 @@ def test_a_run_stopped_in_its_second_stage_takes_no_step_of_the_first_again(mode
     monkeypatch.setattr(Layerwise, "opened", losing)
     RECIPE.run(student_of(model), model, FACTORY, Noise(), "cpu")
     found = student_of(model).checkpoint()
-    assert found.header == wanted.header
+    assert found.header | {"minutes": ""} == wanted.header | {"minutes": ""}
     assert all(torch.equal(found.tensors[name], value) for name, value in wanted.tensors.items())
     assert not list((cache_folder() / "unfinished").rglob("*.safetensors"))
 
