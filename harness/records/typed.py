@@ -37,6 +37,8 @@ def check_sound(value: Any, depth: int = 0) -> None:
     """Raise ValueError unless these are JSON values that can be written and read again: finite, shallow, real text."""
     if depth > DEEPEST:
         raise ValueError("nested too deeply")
+    if _is_plain(value):
+        return
     if isinstance(value, str):
         if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ValueError(f"{value[:40]!r} is not text (half a character)")
@@ -46,15 +48,28 @@ def check_sound(value: Any, depth: int = 0) -> None:
     elif isinstance(value, list | tuple):
         if not _are_finite(value):
             for item in value:
-                check_sound(item, depth + 1)
+                if not _is_plain(item):
+                    check_sound(item, depth + 1)
     elif isinstance(value, dict):
         for name, item in value.items():
             if not isinstance(name, str):
                 raise ValueError(f"{name!r:.40} is no name of a JSON field")
-            check_sound(name, depth + 1)
-            check_sound(item, depth + 1)
+            if not name.isascii():
+                check_sound(name, depth + 1)
+            if not _is_plain(item):
+                check_sound(item, depth + 1)
     elif value is not None:
         raise ValueError(f"{value!r:.40} is no JSON value")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is what nearly all values are, and sound: a finite number, ASCII text, or nothing."""
+    kind = type(value)
+    if kind is str:
+        return bool(value.isascii())
+    if kind is float or kind is int:
+        return bool(-LARGEST < value < LARGEST)
+    return value is None or kind is bool
 
 
 def _are_finite(values: list[Any] | tuple[Any, ...]) -> bool:

@@ -1,6 +1,7 @@
 """The page read back: what it shows equals the records, it fetches nothing, and foreign text stays text."""
 
 import base64
+import gc
 import io
 import json
 from dataclasses import replace
@@ -14,6 +15,7 @@ from report_stores import MACHINE, PROMPTS, case, png, put, record, with_images
 from harness.records.record import Reading, Record
 from harness.records.units import human, ratio
 from reports import pictures, render
+from reports.read import load
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_the_page_fetches_nothing(page: Page) -> None:
             address = values.get(name, "")
             assert ":" not in address or address.startswith("data:image/")
             assert not address.startswith("//")
-    style = (Path(render.__code__.co_filename).parent / "template" / "report.css").read_text()
+    style = (Path(pictures.__file__).parent / "template" / "report.css").read_text()
     assert "url(" not in style
     assert "@import" not in style
     policy = next(
@@ -197,3 +199,12 @@ def test_a_corrupt_record_is_named_in_a_notice_and_the_others_are_shown(tmp_path
     page = Page(render(tmp_path))
     assert "feed.json cannot be read and is left out: not JSON" in page.text
     assert len(page.rows()) == 8
+
+
+def test_the_cycle_collector_stands_still_for_a_page_and_goes_on_after_it(tmp_path: Path, monkeypatch: Any) -> None:
+    during = []
+    monkeypatch.setattr("reports.read.load", lambda folder: during.append(gc.isenabled()) or load(folder))
+    put(tmp_path, record(case("tiny_sd", "deltaconv", "64")))
+    render(tmp_path)
+    assert during == [False]
+    assert gc.isenabled()
