@@ -78,7 +78,7 @@ def _saves(series: Series, own: Sequence[Group], ratios: Ratios) -> tuple[str, C
             if one.firm:
                 told = tell(one, THINGS.get(group.name, "a call"), str(size))
                 return (f"{told}{doubtful}"), one
-            why = "the machine was disturbed" if one.disturbed else "it was timed apart from the teacher"
+            why = "a timing bears ⚠ in the tables" if one.disturbed else "it was timed apart from the teacher"
             doubtful = doubtful or f" (how much time it takes at {size} px is open: {why})"
     return doubtful.strip(" ()"), None
 
@@ -98,6 +98,8 @@ def _faster(one: CostRatio, thing: str, size: str) -> str:
     ends = f" ({times(one.low)} to {times(one.high)} of the teacher's time)" if one.low and one.high else ""
     if not one.apart:
         return f"at {size} px {thing} takes as long as the teacher's{ends}"
+    if 0.5 < one.value < 2:
+        return f"at {size} px {thing} takes {many(one.value)} {'less' if one.value < 1 else 'more'} time{ends}"
     return f"at {size} px {thing} is {many(one.value)} {'faster' if one.value < 1 else 'slower'}{ends}"
 
 
@@ -158,6 +160,6 @@ def _sentence(model: str, lines: Sequence[Line], deciding: Brief | None) -> str:
     if not fast:
         return f"{model}: no variant is shown to cost less than {REFERENCE}."
     chosen = min(whole or fast, key=lambda line: line.ratio.value if line.ratio else math.inf)
-    which = "of those that lose nothing it saves most" if whole else "nothing saves more"
+    which = "of those whose images lose nothing that was seen, it saves most" if whole else "nothing saves more"
     told = "; ".join(part for part in (chosen.saves, chosen.crossing, chosen.loses) if part)
     return f"{model} with {chosen.series.label}: {told}{f' ({which})' if len(fast) > 1 else ''}."

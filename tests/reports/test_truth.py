@@ -12,12 +12,13 @@ from harness.records.case import Resolution
 from harness.records.record import Reading, Record
 from harness.records.store import Store
 from reports import charts, compare, laws, load, pareto, render, tables
+from reports.answers import _faster
 from reports.compare import Series
 from reports.findings import briefs
 from reports.law_tables import law_table
 from reports.model_section import model_section
 from reports.pictures import Room
-from reports.ratios import Ratios
+from reports.ratios import CostRatio, Ratios
 
 SIZE = Resolution(64, 64)
 PALETTE = charts.palette(["self_attention", "linfusion"])
@@ -86,7 +87,7 @@ def test_a_latency_ratio_is_the_alternations_in_verdicts_tables_charts_laws_and_
     places = {trace["name"]: trace["x"] for trace in chart.figure["data"] if trace["mode"] == "markers"}
     assert places == {"self_attention": [1.0], "linfusion": [1.37]}
     text = Page(render(tmp_path)).text + (tmp_path / "summary.md").read_text()
-    assert "37 % slower" in text
+    assert "takes 37 % more time" in text
     assert "0.88" not in re.sub(r"88\.0.ms", "", text)
 
 
@@ -276,3 +277,11 @@ def test_how_far_a_variant_came_counts_only_what_ran(kept, tmp_path):
     kept({("self_attention", 64): (flops(5), timing(3.0)), ("self_attention", 1024): (flops(50),)})
     text = Page(render(tmp_path)).text
     assert "self_attention 64 px – 1024 px was counted and not run: not asked for, or left out by a limit" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(0.59, "takes 41 % less time"), (1.37, "takes 37 % more time"), (0.1, "is 10 times faster")]
+)
+def test_a_share_of_time_is_told_as_time_and_not_as_speed(value: float, told: str) -> None:
+    one = CostRatio(value, 0.98 * value, 1.02 * value, "alternation")
+    assert told in _faster(one, "a call", "256")
