@@ -118,7 +118,9 @@ def _change(place: Place, one: tuple[Record, Reading], other: tuple[Record, Read
     if disturbed := disturbance(before) or disturbance(after):
         return replace(change, said=ratio(value / earlier) if earlier else "", note=f"disturbed: {disturbed}")
     if before.unit in ("ms", "byte") and is_cost(before.unit, before.better):
-        note = "separate runs: their quotient concludes nothing" if before.unit == "ms" else ""
+        if before.unit == "byte" and value == earlier:
+            return replace(change, said="the same", verdict="same")
+        note = "separate runs: their quotient concludes nothing" if before.unit == "ms" else "without intervals"
         return replace(change, said=ratio(value / earlier) if earlier else "", note=note)
     if before.unit == "x":  # the pairs are within a run, not between two
         before, after = replace(before, samples=()), replace(after, samples=())

@@ -15,7 +15,7 @@ from harness.records.case import Resolution
 from harness.records.record import Record
 from harness.records.store import PROMPTS
 from harness.records.typed import parsed
-from harness.records.units import spoken
+from harness.records.units import is_cost, spoken
 from reports.compare import REFERENCE, Series, in_words, variant_order
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _row(folder: Path, records: Sequence[Record], real: Record | None, index: in
         scores = {
             spoken(r.name): r.samples[index]
             for r in record.readings
-            if index < len(r.samples) == r.n and r.unit != "ms"
+            if index < len(r.samples) == r.n and not is_cost(r.unit, r.better)
         }
         picture, image = _picture(folder, record, f"image/{index}", room, teacher, scores)
         teacher = image if record.case.variant == REFERENCE else teacher

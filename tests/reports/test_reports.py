@@ -165,8 +165,11 @@ def test_images_that_have_no_room_in_the_page_are_links(tmp_path: Path) -> None:
 
 def test_images_know_their_scores_and_how_far_they_are_from_the_teachers(tmp_path: Path) -> None:
     judged = Reading("clip_score", "clip_score", 20.0, "1", "higher", "clip/v1", 3, samples=(10.0, 20.0, 30.0))
+    weighed = Reading("peak_memory", "peak_memory", 2, "byte", "lower", "peak/v1", 3, samples=(2.0, 2.0, 3.0))
+    paired = Reading("latency", "latency_ratio", 1.1, "x", "lower", "ratio/v1", 3, samples=(1.0, 1.1, 1.2))
     for variant, shade in (("self_attention", 200), ("deltaconv", 149)):
-        one = with_images(tmp_path, replace(record(case("tiny_sd", variant, "64")), readings=(judged,)))
+        taken = (judged, weighed, paired)
+        one = with_images(tmp_path, replace(record(case("tiny_sd", variant, "64")), readings=taken))
         for path in one.artifacts.values():
             (tmp_path / path).write_bytes(png(64, 64, (shade, shade, shade)))
         put(tmp_path, one)
