@@ -13,6 +13,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.distillation.student import cache_folder
 from harness.records.record import Record
 from harness.tracking.entries import began_ms, curves, datasets, ended_ms, metrics, params, source, tags
 from reports.locality_picture import picture
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 PARENT_TAG = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 BATCH = 500
+MOST_BYTES = 2**26
+"""Of a student that is sent to a server; of a larger one the card is, which says what made it."""
 GRID_IMAGES = 16
 GRID_COLUMNS = 4
 GRID_CELL = 256
@@ -61,6 +64,7 @@ class Mirror:
                 self.client.set_experiment_tag(self._experiment, *KIND)
         self._parent = ""
         self._children: dict[str, str] = {}
+        self._students: set[str] = set()
         self.contents: dict[str, str] = {}
 
     def _made(self, experiment: str, location: str | None) -> str:
@@ -111,6 +115,7 @@ class Mirror:
             run = self._children[record.case.key] = new.info.run_id
             self.client.log_inputs(run, datasets(record))
             self._log_images(run, record, folder)
+            self._log_student(record)
         self.client.log_batch(run, metrics(record), params(record), tags(record))
         self.client.log_dict(run, record.to_json(), "record.json")
         if (grid := _image_grid(record, folder)) is not None:
@@ -124,6 +129,18 @@ class Mirror:
         """The first images one by one, so that the run's page steps through them by prompt."""
         for step, image in enumerate(_images(record, folder)):
             self.client.log_image(run, image, key="image", step=step)
+
+    def _log_student(self, record: Record) -> None:
+        """The student that was trained here for a case, with its card, once for all sizes: to the parent."""
+        case = record.case
+        key = case.weights.partition("+")[2]
+        weights = cache_folder() / "students" / f"{case.model}-{case.variant}-{key}.safetensors"
+        if not key or key in self._students:
+            return
+        self._students.add(key)
+        for path in (weights, weights.with_suffix(".md")):
+            if path.is_file() and path.stat().st_size <= MOST_BYTES:
+                self.client.log_artifact(self._parent, str(path), "students")
 
     def close(self, records: Sequence[Record], report: Path | None, note: str, figures: "Mapping[str, Figure]") -> None:
         """Bring the parent up to date: its curves, how many cases ended how, the answer in words, report, figures."""

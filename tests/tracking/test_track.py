@@ -275,3 +275,19 @@ def test_a_learning_curve_has_the_training_step_as_its_step(store_folder, make_r
     client = MlflowClient(tracking_uri=f"sqlite:///{store_folder.parent / 'mlflow.db'}")
     history = client.get_metric_history(child.info.run_id, "learning/features")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (4, 0.25)]
+
+
+def test_a_student_that_was_trained_here_is_kept_with_its_card_once(store_folder, make_record, monkeypatch, tmp_path):
+    monkeypatch.setenv("DELTABENCH_CACHE", str(tmp_path / "cache"))
+    one = make_record()
+    name = f"{one.case.model}-{one.case.variant}-0123456789ab"
+    (tmp_path / "cache" / "students").mkdir(parents=True)
+    for ending in ("safetensors", "md"):
+        (tmp_path / "cache" / "students" / f"{name}.{ending}").write_text(ending)
+    sizes = [Resolution(64, 64), Resolution(128, 128)]
+    cases = [replace(one.case, resolution=size, weights="fedcba987654+0123456789ab") for size in sizes]
+    MlflowTracker().track([replace(one, case=case) for case in cases], store_folder, None)
+    parent, *children = runs_of(store_folder)
+    kept = {path.name for path in files_of(store_folder, parent)["students"].iterdir()}
+    assert kept == {f"{name}.safetensors", f"{name}.md"}
+    assert all("students" not in files_of(store_folder, child) for child in children)
