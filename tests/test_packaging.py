@@ -11,7 +11,7 @@ import pytest
 from test_floors import FILES, HOUSE, ROOT, imports
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-OPTIONAL = {"natten", "triton"}  # fast paths that say what to install where they are missing
+OPTIONAL = {"natten", "triton", "datasets", "fsspec"}  # they say what to install where missing; fsspec is `datasets`' own
 DISTRIBUTIONS = {"hydra": "hydra-core", "open_clip": "open_clip_torch", "PIL": "pillow"}
 DATA = {".yaml", ".html", ".css", ".js", ".json", ".safetensors"}
 
