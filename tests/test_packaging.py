@@ -11,7 +11,7 @@ import pytest
 from test_floors import FILES, HOUSE, ROOT, imports
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-OPTIONAL = {"natten", "triton", "datasets", "fsspec"}  # they say what to install where missing; fsspec is `datasets`' own
+OPTIONAL = {"natten", "triton", "datasets", "fsspec"}  # what is missing is said; fsspec comes with `datasets`
 DISTRIBUTIONS = {"hydra": "hydra-core", "open_clip": "open_clip_torch", "PIL": "pillow"}
 DATA = {".yaml", ".html", ".css", ".js", ".json", ".safetensors"}
 
