@@ -65,10 +65,7 @@ class Samples:
         where: dict[str, Any] = {"generator": generator, "device": self.device}
         rows = torch.randint(min(among or self.n, self.n), (self.batch,), **where)
         times = torch.randint(self.model.noise_schedule.config.num_train_timesteps, (self.batch,), **where)
-        clean = self.latents[size or self.size(step)][rows[mine]]["latents"]
-        clean = clean.contiguous(
-            memory_format=torch.channels_last
-        )  # as autoencoders give them: convolutions round by it
+        clean = self.clean(size or self.size(step), rows[mine])
         noise = torch.randn((self.batch, *clean.shape[1:]), **where)[mine]
         dropped = torch.rand(self.batch, **where)[mine] < self.drop
         times = times[mine]
