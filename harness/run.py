@@ -46,6 +46,7 @@ def run(experiment: Experiment, console: Console) -> int:
     experiment.gate.check([job.case for job in jobs])
     check(todo, console.notice)
     asked = {job.case.key for job in jobs}
+    todo = quick_first(todo)
     pace = Pace(todo, getattr(experiment.executor, "side_by_side", 1))
     console.start(len(jobs), experiment.metrics, varied([job.case for job in jobs]), pace)
     try:
@@ -59,6 +60,12 @@ def run(experiment: Experiment, console: Console) -> int:
     finally:
         console.stop()
     return _close(experiment, kept, taken, store, console)
+
+
+def quick_first(jobs: Sequence[Job]) -> list[Job]:
+    """Models of which all is counted come first: in seconds there is something to read. Else the order stays."""
+    slow = {job.case.model for job in jobs if len(job.counted) < len(job.case.metrics)}
+    return sorted(jobs, key=lambda job: job.case.model in slow)
 
 
 def _teach(experiment: Experiment, console: Console) -> int:

@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tiny_pipelines
@@ -24,7 +26,7 @@ from harness.models.unet import UNetModel
 from harness.records.case import BadInput
 from harness.records.record import Reading
 from harness.records.store import Store
-from harness.run import run
+from harness.run import quick_first, run
 from harness.seats.mixer import Unavailable
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -303,3 +305,12 @@ def test_costs_on_shapes_alone_are_not_named_after_weights(made):
     named = {job.case.variant: job.case.weights for job in jobs}
     assert "+" not in named["self_attention"]
     assert named["linfusion"].startswith(named["self_attention"] + "+")
+
+
+def test_models_of_which_all_is_counted_come_first_and_the_rest_keeps_its_order() -> None:
+    def job(model: str, *metrics: str) -> Any:
+        counted = tuple(name for name in metrics if name == "flops")
+        return SimpleNamespace(case=SimpleNamespace(model=model, metrics=metrics), counted=counted)
+
+    jobs = [job("tiny", "flops", "latency"), job("large", "flops"), job("tiny", "flops"), job("large", "flops")]
+    assert quick_first(jobs) == [jobs[1], jobs[3], jobs[0], jobs[2]]
