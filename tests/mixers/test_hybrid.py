@@ -11,8 +11,9 @@ import tiny_pipelines
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from test_distillation import RECIPE, World
+from test_distillation import RECIPE
 from variants import ROOT, Teacher
+from worlds import Noise
 
 from baselines import NeighborhoodAttention, SelfAttention, hybrid
 from deltaconv import DeltaConvBlock
@@ -119,7 +120,7 @@ def model(tmp_path: Path) -> Model:
 def test_distillation_trains_what_was_replaced_and_leaves_the_teachers_sites_alone(model: Model) -> None:
     factory = partial(hybrid.for_site, sites={"mid_block": "block", "*": "self_attention"}, choices=CHOICES)
     student = Student("tiny", "hybrid", ingredients(RECIPE, model.fingerprint(), factory, "noise"))
-    RECIPE.run(student, model, factory, World(), "cpu")  # type: ignore[arg-type]
+    RECIPE.run(student, model, factory, Noise(), "cpu")  # type: ignore[arg-type]
     assert {name.partition(".")[0] for name in student.checkpoint().tensors} == {"mid_block"}
     torch.manual_seed(RECIPE.seed)
     with seated(model.denoiser, factory) as seats:
@@ -133,7 +134,7 @@ def test_distillation_trains_what_was_replaced_and_leaves_the_teachers_sites_alo
 def test_a_hybrid_of_the_teachers_sites_alone_has_nothing_to_learn(model: Model) -> None:
     factory = partial(hybrid.for_site, sites={"*": "self_attention"}, choices=CHOICES)
     student = Student("tiny", "hybrid", ingredients(RECIPE, "abc", factory, "noise"))
-    RECIPE.run(student, model, factory, World(), "cpu")  # type: ignore[arg-type]
+    RECIPE.run(student, model, factory, Noise(), "cpu")  # type: ignore[arg-type]
     assert student.available
     assert student.checkpoint().tensors == {}
 
