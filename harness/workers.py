@@ -26,6 +26,8 @@ from harness.records.record import Record
 from harness.records.store import to_stderr
 
 SPAWN = get_context("spawn")
+FAREWELL_S = 10.0
+"""How long a worker may take to clear up behind itself."""
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat")
 """Where Linux counts the processes that it killed for memory: those of this container, else of the machine."""
 
@@ -131,8 +133,12 @@ class _Crew:
                 yield from self._replace(worker, deal, ("timeout", f"it took longer than timeout_s={self.timeout_s:g}"))
 
     def dismiss(self) -> None:
-        """End all processes."""
+        """End all processes: who waits for work sees that there is none and clears up, the others are killed."""
         for worker in self.workers:
+            worker.pipe.close()
+        for worker in self.workers:
+            if worker.ready and worker.job is None:
+                worker.process.join(FAREWELL_S)
             worker.process.kill()
             worker.process.join()
 

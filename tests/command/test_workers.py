@@ -101,6 +101,15 @@ if __name__ == "__main__":
 """
 
 
+def test_a_worker_that_waits_clears_up_behind_itself_before_it_ends():
+    crew = workers._Crew([None], timeout_s=None)
+    (worker,) = crew.workers
+    assert worker.pipe.recv() is None  # it has started
+    worker.ready = True
+    crew.dismiss()
+    assert worker.process.exitcode == 0
+
+
 def test_a_worker_does_not_outlive_who_hired_it(tmp_path):
     (tmp_path / "hires.py").write_text(HIRES)
     root = str(Path(__file__).parents[2])
