@@ -31,7 +31,7 @@ from harness.seats.surgery import sites
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 Parts = Literal["all", "denoiser"]  # what is loaded: a denoiser that is timed on drawn text needs nothing beside it
 PIPELINE_MULTIPLE = 8  # diffusers pipelines refuse other sides, whatever the autoencoder shrinks by
-DECODED_PIXELS = 2**22  # more are decoded image by image: the autoencoder's activations are what fills memory
+DECODED_PIXELS = 2**21  # more are decoded image by image: the autoencoder's activations are what fills memory
 
 
 class Model(Inert, ABC):
