@@ -38,6 +38,10 @@ class Left(Protocol):
 
     def left_s(self) -> float: ...
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of the rest could be foreseen."""
+
 
 class Console:
     """The two streams of one run. `start`, then `row` or `skipped` for each case, then `finish`."""
@@ -153,7 +157,10 @@ class Console:
     def _left(self) -> str:
         if self._seen >= self._total:
             return f"done in {duration(time.monotonic() - self._began)}"
-        return f"about {duration(self._pace.left_s())} left" if self._pace else "time left unknown"
+        if self._pace is None:
+            return "time left unknown"
+        left = duration(self._pace.left_s())
+        return f"about {left} left" if self._pace.whole else f"at least {left} left"
 
     def _fitting(self, metrics: Sequence[str]) -> tuple[str, ...]:
         room = self._out.width - sum(IDENTITY_WIDTHS.values()) - STATUS_WIDTH - SECONDS_WIDTH - 4 * len(GAP)

@@ -201,6 +201,15 @@ def _record(job: Job, taken: "_Taken", notes: tuple[str, ...], elapsed_s: float)
     )
 
 
+def raised_by(action: Callable[[], object]) -> Exception | None:
+    """What something that a case does broke with: a sweep goes on, whatever a user's own parts raise."""
+    try:
+        action()
+    except Exception as error:  # noqa: BLE001, the one place where it is contained
+        return error
+    return None
+
+
 class _Taken:
     """What has been taken of a case so far, and what has gone wrong."""
 
@@ -232,17 +241,16 @@ class _Taken:
         """Do it, unless a failure has ended the case before; note its own."""
         if self._ended:
             return
-        try:
-            action()
-        except Exception as error:  # noqa: BLE001, whatever a case does, the sweep goes on
-            if (full := no_memory(error)) is not None:
-                self._fail("out_of_memory", full, ends=True)
-            elif isinstance(error, Unavailable):
-                self._fail("unavailable", error, ends=True)
-            else:
-                self._fail("failed", error)
-                if not isinstance(error, BadInput):
-                    self.tracebacks.append("".join(traceback.format_exception(error)))
+        if (error := raised_by(action)) is None:
+            return
+        if (full := no_memory(error)) is not None:
+            self._fail("out_of_memory", full, ends=True)
+        elif isinstance(error, Unavailable):
+            self._fail("unavailable", error, ends=True)
+        else:
+            self._fail("failed", error)
+            if not isinstance(error, BadInput):
+                self.tracebacks.append("".join(traceback.format_exception(error)))
 
     def _fail(self, status: Status, error: BaseException, ends: bool = False) -> None:
         self._ended |= ends

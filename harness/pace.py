@@ -14,10 +14,11 @@ from scipy.optimize import least_squares
 
 from harness.counted.flops import Body, body_of, cost_of
 from harness.counted.site_calls import body_key
-from harness.job import ON_WEIGHTS, Job, runs, timed
+from harness.job import ON_WEIGHTS, Job, raised_by, runs, timed
 from harness.judged.paired import Paired
 from harness.measured.latency import ImageLatency
 from harness.records.case import Resolution
+from harness.trial import Trial
 
 COUNTING_S, SIZE_S, MODEL_S = 0.1, 0.25, 1.45
 """Of a metric that is counted; how much longer the first case of a size takes, and the first of a model."""
@@ -42,21 +43,28 @@ Work = tuple[float, float, float, float, float]
 
 
 class _Calls:
-    """FLOPs of one denoiser call; what the variants of a model have in common is followed once a size."""
+    """FLOPs of one denoiser call; what the variants of a model have in common is followed once a size.
+
+    uncounted: a call could not be counted, and was taken for none; why is for the record of its case to say.
+    """
 
     def __init__(self) -> None:
         self._bodies: dict[object, Body] = {}
+        self.uncounted = False
 
     def flops(self, job: Job, resolution: Resolution | None = None) -> float:
-        """Of a case, at its own size or another; nothing where it cannot be counted, since it will not run either."""
+        """Of a case, at its own size or another."""
         trial = replace(job, case=replace(job.case, resolution=resolution or job.case.resolution)).trial()
-        try:
-            with trial.meta_denoiser() as (denoiser, arguments):
-                if (key := body_key(trial)) not in self._bodies:
-                    self._bodies[key] = body_of(denoiser, arguments)
-                return cost_of(denoiser, self._bodies[key]).total
-        except Exception:  # noqa: BLE001, whatever is wrong with a case, its turn will come to say so
-            return 0.0
+        found: list[float] = []
+        if raised_by(lambda: found.append(self._counted(trial))) is not None:
+            self.uncounted = True
+        return sum(found)
+
+    def _counted(self, trial: Trial) -> float:
+        with trial.meta_denoiser() as (denoiser, arguments):
+            if (key := body_key(trial)) not in self._bodies:
+                self._bodies[key] = body_of(denoiser, arguments)
+            return cost_of(denoiser, self._bodies[key]).total
 
 
 class Works:
@@ -64,6 +72,11 @@ class Works:
 
     def __init__(self) -> None:
         self._calls, self._known = _Calls(), set[object]()
+
+    @property
+    def whole(self) -> bool:
+        """Whether every call that was asked for could be counted."""
+        return not self._calls.uncounted
 
     def work(self, job: Job) -> Work:
         """Seconds of each kind."""
@@ -124,6 +137,11 @@ class Pace:
         """Seconds of the cases that are not done."""
         rest = [np.array(self._predicted[key]) / self._side_by_side[key] for key in self._jobs.keys() - self._taken]
         return float(sum(rest, np.zeros(KINDS)) @ self._factors())
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is missing from the time left."""
+        return self._works.whole
 
     def training_s(self, job: Job) -> float:
         """Seconds that the missing student of a case takes."""

@@ -45,13 +45,19 @@ def test_a_row_is_on_stdout_as_soon_as_its_case_is_done(streams, make_record):
     console = Console(out, err)
 
     class Knows:
+        whole = True
+
         def left_s(self) -> float:
             return 90.0
 
-    console.start(2, pace=Knows())
+    pace = Knows()
+    console.start(3, pace=pace)
     console.row(make_record())
     assert len(out.getvalue().splitlines()) == 2
-    assert "1 of 2 cases, about 1 min 30 s left" in err.getvalue()
+    assert "1 of 3 cases, about 1 min 30 s left" in err.getvalue()
+    pace.whole = False
+    console.row(make_record())
+    assert "2 of 3 cases, at least 1 min 30 s left" in err.getvalue()
 
 
 def test_on_a_terminal_the_bar_stays_on_stderr_and_goes_away(make_record):

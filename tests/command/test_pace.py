@@ -89,3 +89,19 @@ def test_a_case_that_is_done_is_no_part_of_the_rest(jobs: Any) -> None:
     pace.took("unheard of", 99.0)
     pace.took(jobs[1].case.key, second)
     assert pace.left_s() == 0.0
+
+
+def test_a_mixer_that_cannot_be_counted_ends_no_run_and_the_rest_is_told_as_the_least(
+    jobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(denoiser: Any, body: Any) -> Any:
+        raise LookupError("a user's own mixer breaks as it likes")
+
+    timed = [job for job in jobs if len(job.counted) < len(job.case.metrics)][:1]
+    pace = Pace(timed)
+    whole_s = pace.left_s()
+    assert pace.whole
+    monkeypatch.setattr("harness.pace.cost_of", broken)
+    pace = Pace(timed)
+    assert 0 < pace.left_s() < whole_s
+    assert not pace.whole
