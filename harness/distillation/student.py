@@ -31,6 +31,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "deltabench"
 
 
+def cached_by(key: str) -> Path | None:
+    """The cached student of a key, or None."""
+    return next((cache_folder() / "students").glob(f"*-{key}.safetensors"), None)
+
+
 @dataclass(frozen=True)
 class Student:
     """Weights of a variant on a model. `exact`: the variant needs none, it is the teacher itself.
@@ -79,10 +84,13 @@ class Student:
         return not self.exact and self.path is not None
 
     def learning_curve(self) -> dict[str, Any] | None:
-        """How it learnt, as `Curve.keep` wrote it; None where nothing was kept."""
-        if self.path != self.cached or not self.curve.is_file():
+        """How it learnt, as `Curve.keep` wrote it; None where nothing was kept that can be read."""
+        if self.path != self.cached:
             return None
-        kept: dict[str, Any] = json.loads(self.curve.read_text(encoding="utf-8"))
+        try:
+            kept: dict[str, Any] = json.loads(self.curve.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
         return kept
 
     def checkpoint(self) -> Checkpoint:

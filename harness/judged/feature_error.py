@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from harness.judged.refusal import unfit
+from harness.judged.mean_error import mean_error
+from harness.judged.refusal import unlike_teacher
 from harness.records.record import Reading
-from harness.records.statistics import mean_of
 
 if TYPE_CHECKING:
     from harness.trial import Trial
@@ -27,22 +27,9 @@ class FeatureError:
         protocol = f"{name}/v1: squared error of the sites' outputs over their variance, on the student's own features"
         protocol += f", images of {sizes} px"
         if curve is None:
-            why = "the teacher is what others are compared with" if trial.exact else unfit(trial)
+            why = unlike_teacher(trial)
             why = why or "no learning curve was kept of this student: train.force=true trains it again, and keeps one"
             yield Reading(name, name, None, "share", "lower", protocol, reason=why)
             return
-        samples = curve["end"]["features"]
-        mean = mean_of(samples) if len(samples) > 1 else None
-        yield Reading(
-            metric=name,
-            name=name,
-            value=sum(samples) / len(samples),
-            unit="share",
-            better="lower",
-            protocol=protocol,
-            n=len(samples),
-            low=max(0.0, mean.low) if mean else None,
-            high=mean.high if mean else None,
-            samples=tuple(samples),
-            details={"seed": curve["seed"], "points": curve["points"]},
-        )
+        details = {"seed": curve["seed"], "points": curve["points"]}
+        yield mean_error(name, name, protocol, curve["end"]["features"], details)

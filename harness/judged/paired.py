@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from harness.features.kept import Reader
 from harness.judged.fdd import features_of
-from harness.judged.refusal import refusal
+from harness.judged.refusal import refusal, unlike_teacher
 from harness.records.groups import units_of
 from harness.records.record import Better, Reading
 from harness.records.statistics import mean_of
@@ -74,10 +74,7 @@ class Paired:
     _teachers: dict[object, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
-        why = refusal(trial, self.least)
-        if not why and trial.exact:
-            why = "the teacher is what others are compared with"
-        if why:
+        if why := refusal(trial, self.least) or unlike_teacher(trial):
             for name, better, unit in NAMES:
                 yield Reading(self.name, name, None, unit, better, name, trial.case.n, reason=why)
             return

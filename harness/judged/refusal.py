@@ -32,6 +32,11 @@ def margin_of(reading: Reading, share: float) -> dict[str, float]:
     return {} if reading.value is None else {"margin": share * abs(reading.value)}
 
 
+def unlike_teacher(trial: "Trial") -> str:
+    """Why a trial has no error against its teacher, or nothing."""
+    return "the teacher is what others are compared with" if trial.exact else unfit(trial)
+
+
 def unpictured(trial: "Trial") -> str:
     """Why a trial's images cannot be compared with real ones, or nothing."""
     world = trial.world

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from harness.judged.refusal import unfit
+from harness.judged.mean_error import mean_error
+from harness.judged.refusal import unlike_teacher
 from harness.records.record import Reading
-from harness.records.statistics import mean_of
 
 if TYPE_CHECKING:
     from harness.trial import Trial
@@ -64,26 +64,12 @@ class Trajectory:
     def __call__(self, trial: "Trial") -> Iterator[Reading]:
         case, name = trial.case, "prediction_error"
         protocol = f"{name}/v1: on the teacher's trajectory, steps={case.steps} guidance={case.guidance:g}"
-        why = "the teacher is what others are compared with" if trial.exact else unfit(trial)
-        if why:
+        if why := unlike_teacher(trial):
             yield Reading(self.name, name, None, "share", "lower", protocol, self.images, reason=why)
             return
         errors_NT = torch.tensor([self._image(trial, row) for row in range(min(self.images, case.n))])
-        samples = errors_NT.mean(dim=1).tolist()
-        mean = mean_of(samples) if len(samples) > 1 else None
-        yield Reading(
-            metric=self.name,
-            name=name,
-            value=float(errors_NT.mean()),
-            unit="share",
-            better="lower",
-            protocol=protocol,
-            n=len(samples),
-            low=max(0.0, mean.low) if mean else None,
-            high=mean.high if mean else None,
-            samples=tuple(samples),
-            details={"by_call": errors_NT.mean(dim=0).tolist()},
-        )
+        by_call = {"by_call": errors_NT.mean(dim=0).tolist()}
+        yield mean_error(self.name, name, protocol, errors_NT.mean(dim=1).tolist(), by_call)
 
     def _image(self, trial: "Trial", row: int) -> list[float]:
         """The error of each call of one image."""

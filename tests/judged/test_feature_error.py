@@ -52,3 +52,5 @@ def test_a_student_has_the_curve_that_lies_beside_its_own_file(cache: Path) -> N
     assert student.learning_curve() is None
     student.save({}, student.cached, {})
     assert student.learning_curve() == CURVE
+    student.curve.write_text(json.dumps(CURVE)[:-9])
+    assert student.learning_curve() is None
