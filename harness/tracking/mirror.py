@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.distillation.student import cache_folder
+from harness.distillation.student import cached_by
 from harness.records.record import Record
 from harness.tracking.entries import began_ms, curves, datasets, ended_ms, metrics, params, source, tags
 from reports.locality_picture import picture
@@ -132,10 +132,9 @@ class Mirror:
 
     def _log_student(self, record: Record) -> None:
         """The student that was trained here for a case, with its card, once for all sizes: to the parent."""
-        case = record.case
-        key = case.weights.partition("+")[2]
-        weights = cache_folder() / "students" / f"{case.model}-{case.variant}-{key}.safetensors"
-        if not key or key in self._students:
+        key = record.case.weights.partition("+")[2]
+        weights = cached_by(key) if key and key not in self._students else None
+        if weights is None:
             return
         self._students.add(key)
         for path in (weights, weights.with_suffix(".md")):

@@ -280,12 +280,16 @@ def test_a_learning_curve_has_the_training_step_as_its_step(store_folder, make_r
 def test_a_student_that_was_trained_here_is_kept_with_its_card_once(store_folder, make_record, monkeypatch, tmp_path):
     monkeypatch.setenv("DELTABENCH_CACHE", str(tmp_path / "cache"))
     one = make_record()
-    name = f"{one.case.model}-{one.case.variant}-0123456789ab"
+    # Where recipes are compared a row is called variant-recipe, and its student's file by the variant alone.
+    name = f"{one.case.model}-deltaconv-0123456789ab"
     (tmp_path / "cache" / "students").mkdir(parents=True)
     for ending in ("safetensors", "md"):
         (tmp_path / "cache" / "students" / f"{name}.{ending}").write_text(ending)
     sizes = [Resolution(64, 64), Resolution(128, 128)]
-    cases = [replace(one.case, resolution=size, weights="fedcba987654+0123456789ab") for size in sizes]
+    cases = [
+        replace(one.case, variant="deltaconv-paper-6", resolution=size, weights="fedcba987654+0123456789ab")
+        for size in sizes
+    ]
     MlflowTracker().track([replace(one, case=case) for case in cases], store_folder, None)
     parent, *children = runs_of(store_folder)
     kept = {path.name for path in files_of(store_folder, parent)["students"].iterdir()}
