@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -24,9 +24,6 @@ from harness.features.listing import Entry, entries
 from harness.features.picture import Unreadable
 from harness.records.case import BadInput, Resolution
 from harness.records.spelled import Inert, spelled
-
-if TYPE_CHECKING:
-    pass
 
 FITS, FILTERS = ("squash", "crop"), ("bilinear", "bicubic")
 READ = 32
@@ -76,8 +73,7 @@ def taught_on(world: World) -> str:
 
 def untaught(world: World) -> str:
     """Why no student can be trained on a world's data, or nothing."""
-    said = getattr(world, "untaught", "")
-    return str(said)
+    return str(getattr(world, "untaught", ""))
 
 
 @dataclass(frozen=True)
