@@ -157,6 +157,8 @@ def _sentence(model: str, lines: Sequence[Line], deciding: Brief | None) -> str:
     whole = [line for line in fast if line.finding and line.finding.differences and not line.finding.lost and deciding]
     if not lines:
         return f"{model}: only {REFERENCE} was taken, so there is nothing to compare."
+    if not any(line.ratio or line.saves for line in lines):
+        return f"{model}: what its variants cost was not taken here (metrics=[flops,latency] takes it)."
     if not fast:
         return f"{model}: no variant is shown to cost less than {REFERENCE}."
     chosen = min(whole or fast, key=lambda line: line.ratio.value if line.ratio else math.inf)

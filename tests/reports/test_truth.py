@@ -91,6 +91,14 @@ def test_a_latency_ratio_is_the_alternations_in_verdicts_tables_charts_laws_and_
     assert "0.88" not in re.sub(r"88\.0.ms", "", text)
 
 
+def test_where_no_cost_was_taken_the_first_sentence_says_that_and_no_more(kept, tmp_path):
+    kept({("self_attention", 64): (clip(90),), ("linfusion", 64): (clip(90),)})
+    render(tmp_path)
+    said = (tmp_path / "summary.md").read_text()
+    assert "tiny_sd: what its variants cost was not taken here (metrics=[flops,latency] takes it)." in said
+    assert "is shown to cost less" not in said
+
+
 def test_a_quotient_of_separate_runs_is_called_so_widened_by_the_drift_and_without_colour(kept):
     records = kept(
         {
