@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import functional
 
 from harness.features.clip import ClipExtractor
 from harness.features.dino import DinoExtractor
@@ -88,6 +89,21 @@ def test_what_does_not_order_is_told():
     assert "out of order" in untrusted_score(images, lambda changed: 1.0)
     assert torch.equal(blurred(images, 0.0), images)
     assert torch.equal(noisy(images, 0.3), noisy(images, 0.3))
+
+
+def test_a_blur_is_the_gaussian_of_both_sides_and_costs_little_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(2, 3, 24, 40, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(blurred(images, 0.08), functional.gaussian_blur(images, [13, 13], [1.92, 1.92]))
+    taps: list[int] = []
+    real = functional.gaussian_blur
+
+    def counted(images: torch.Tensor, kernel: list[int], sigma: list[float]) -> torch.Tensor:
+        taps.append(kernel[0] * kernel[1])
+        return real(images, kernel, sigma)
+
+    monkeypatch.setattr("torchvision.transforms.functional.gaussian_blur", counted)
+    blurred(torch.rand(1, 3, 256, 256), 0.08)
+    assert sum(taps) < 256
 
 
 class Model:
