@@ -15,7 +15,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from harness.trial import Trial
 
-FEW, FEWEST, ROOM = 64, 8, 2**24
+FEW, FEWEST, ROOM = 64, 8, 2**23
 """Real images that are enough: the changes are seen on each. No more than so many pixels of them in all."""
 BLURS = (0.0, 0.02, 0.08)
 """Standard deviation of a Gaussian blur as a share of the image's shorter side."""
