@@ -247,11 +247,9 @@ def _refits(fitted: Fit, shape: Law | None) -> Floats:
     each = max(1, DRAWS // len(kept)) if varying else 1
     seed = int.from_bytes(hashlib.sha256(fitted.series.label.encode()).digest()[:4])
     source = np.random.default_rng(seed)
-    found = []
-    for kept_N in kept:
-        columns = [_drawn(p, cost, each, source) for p, cost in zip(points, costs_N, strict=True)]
-        found.append(coefficients(pixels_N[kept_N], np.stack(columns, axis=1)[:, kept_N], shape))
-    return np.concatenate(found)
+    columns = [_drawn(p, cost, each * len(kept), source) for p, cost in zip(points, costs_N, strict=True)]
+    parts = zip(kept, np.split(np.stack(columns, axis=1), len(kept)), strict=True)
+    return np.concatenate([coefficients(pixels_N[kept_N], drawn_DN[:, kept_N], shape) for kept_N, drawn_DN in parts])
 
 
 def _drawn(point: Point, cost: float, draws: int, source: np.random.Generator) -> Floats:

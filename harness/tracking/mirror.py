@@ -42,8 +42,8 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
-# An experiment of runs, not of language models' traces. The pages of MLflow 3.17 open on traces all the same, unless the
-# address ends in ?workflowType=machine_learning (tried), or its menu was set to that before.
+# An experiment of runs, not of language models' traces. MLflow 3.17 opens on traces all the same, unless the address
+# ends in ?workflowType=machine_learning (tried), or its menu was set to that before.
 KIND = ("mlflow.experimentKind", "custom_model_development")
 
 
