@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,8 @@ GROUPS = {"model": "models", "variant": "variants", "metric": "metrics", "worlds
 def catalog(arguments: list[str]) -> dict[str, Any]:
     """A configuration whose defaults are every file of the catalogue's groups, each under its own name."""
     held = [(group, place, name) for group, place in GROUPS.items() for name in names(group, arguments)]
-    held += [("train", "recipes", path.stem) for path in _files("train", arguments) if _is_recipe(path)]
+    trained = {path.stem: path for path in _files("train", arguments)}
+    held += [("train", "recipes", name) for name in trained if _is_recipe(name, trained)]
     return {"defaults": [{f"/{group}@{place}.{name}": name} for group, place, name in dict.fromkeys(held)]}
 
 
@@ -42,12 +43,18 @@ def _files(group: str, arguments: list[str]) -> list[Path]:
     import conf
 
     folders = [Path(path) for path in conf.__path__] + [Path(path) for path in _config_dirs(arguments)]
-    return sorted(path for folder in folders for path in (folder / group).glob("*.yaml"))
+    return [path for folder in folders for path in sorted((folder / group).glob("*.yaml"))]
 
 
-def _is_recipe(path: Path) -> bool:
-    """Whether a file of `train` is a recipe for students; others train a part of the world."""
-    return re.search(r"^_target_: \S*Recipe$", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
+def _is_recipe(name: str, files: Mapping[str, Path]) -> bool:
+    """Whether a file of `train`, or one that its defaults build on, is a recipe; others train a part of the world."""
+    text = files[name].read_text(encoding="utf-8")
+    if re.search(r"^_target_: \S*Recipe$", text, re.MULTILINE):
+        return True
+    if not re.search(r"^defaults:", text, re.MULTILINE):
+        return False
+    bases = (str(entry).partition("@")[0].rpartition("/")[2] for entry in OmegaConf.load(files[name]).defaults)
+    return any(_is_recipe(base, files) for base in bases if base in files and base != name)
 
 
 def _config_dirs(arguments: list[str]) -> list[str]:

@@ -59,7 +59,8 @@ class Console:
     def start(
         self, total: int, metrics: Sequence[str] = (), varying: Sequence[str] = (), pace: "Left | None" = None
     ) -> None:
-        """Print the head of the table: a column for each metric, filled by the reading that bears its name.
+        """Print the head of the table: a column for each metric, filled by the reading that bears its name, or by how
+        many numbers were taken where several bear names of their own.
 
         A terminal that is too narrow gets the first of the metrics; a file or a pipe gets all.
         varying: settings that tell cases of one model, variant and resolution apart. pace: what says how long the rest
@@ -145,7 +146,7 @@ class Console:
         self._seen += 1
         line = Text(GAP.join(_identity(record.case, self._varying)))
         for name in self._columns:
-            line.append(f"{GAP}{cell(record.reading(name)):>{_width(name)}}")
+            line.append(f"{GAP}{_taken(record, name):>{_width(name)}}")
         line.append(GAP).append(f"{record.status:<{STATUS_WIDTH}}", style=STYLES[record.status])
         line.append(f"{GAP}{seconds:>{SECONDS_WIDTH}}")
         self._print_above_bar(line)
@@ -181,6 +182,13 @@ class Console:
 def cell(reading: Reading | None) -> str:
     """A reading as `1.23 GFLOPs`; a dash where there is no number. Plain blanks, so that `grep` finds it."""
     return _plain(reading.value if reading else None, reading.unit if reading else "1")
+
+
+def _taken(record: Record, metric: str) -> str:
+    """What a metric's column says of a record."""
+    named = record.reading(metric)
+    others = [] if named else [one for one in record.readings if one.metric == metric and one.value is not None]
+    return f"{len(others)} numbers" if others else cell(named)
 
 
 def _plain(value: float | int | None, unit: str) -> str:

@@ -229,6 +229,12 @@ def test_recipes_are_compared_on_one_budget_each_a_row_of_its_own(pipeline, tmp_
     readings = [json.loads(text)["readings"][0] for text in records(tmp_path / "out").values()]
     assert sorted(len(reading["details"].get("points", [])) > 1 for reading in readings) == [False, True, True, True]
     assert '<section id="learning">' in (tmp_path / "out" / "report.html").read_text()
+    theirs = tmp_path / "conf" / "train" / "theirs.yaml"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("defaults:\n  - ours\n  - _self_\nstart: made\nsamples: 4\nbatch: 2\n")
+    own = compared("recipes=[theirs]", "metrics=[]", "--config-dir", str(theirs.parents[1]))
+    assert own.returncode == 0, own.stderr
+    assert list(json.loads(own.stdout.splitlines()[-1])["students"]) == ["tiny_sd depthwise-theirs"]
     refused = compared("recipes=[theirs]")
     assert refused.returncode == 2
     assert refused.stderr == (

@@ -9,6 +9,8 @@ from harness.console import Console, cell
 from harness.records.record import Reading
 from harness.regression.gate import Verdict
 
+MANY = [("psnr", 30.0, None), ("ssim", 0.9, None), ("lpips", None, "no weights")]
+
 
 class Terminal(io.StringIO):
     def isatty(self):
@@ -38,6 +40,15 @@ def test_a_run_prints_a_head_a_line_a_case_and_one_json_object_last(streams, mak
     assert "\x1b" not in out.getvalue() + err.getvalue()
     assert "tiny_sd deltaconv 64: failed: it broke" in err.getvalue().splitlines()
     assert "3 of 3 cases, done in" in err.getvalue()
+
+
+def test_a_metric_of_several_numbers_says_how_many_were_taken(streams, make_record):
+    out, err = streams
+    console = Console(out, err)
+    console.start(1, ["paired"])
+    numbers = [Reading("paired", name, value, "1", "higher", "p", reason=why) for name, value, why in MANY]
+    console.row(make_record(readings=tuple(numbers)))
+    assert out.getvalue().splitlines()[1].split() == ["tiny_sd", "self_attention", "64", "2", "numbers", "ok", "1.5"]
 
 
 def test_a_row_is_on_stdout_as_soon_as_its_case_is_done(streams, make_record):
