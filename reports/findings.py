@@ -18,7 +18,7 @@ from reports.ratios import CostRatio, Ratios
 
 COSTS = (("latency", "image_latency"), ("flops", "flops_image"), ("peak_memory", "projected_memory"))
 """What is told of the price: the first of each that has a ratio."""
-ENOUGH = 512
+ENOUGH = 500
 NEAR_REAL = 0.75
 """Share of the real images' score that a working teacher reaches; where only chance is known, half the way from it."""
 

@@ -59,7 +59,7 @@ class DinoScore:
 
     name: str = "ds"
     splits: int = 10
-    least: int = 64
+    least: int = 50
     margin: float = 0.05
     needs: ClassVar[str] = "weights"
 

@@ -37,7 +37,7 @@ class Distances:
 
     name: str = "distances"
     k: int = 5
-    least: int = 64
+    least: int = 50
     needs: ClassVar[str] = "weights"
 
     def readers(self, trial: "Trial") -> list[Reader]:

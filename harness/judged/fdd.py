@@ -70,7 +70,7 @@ class Fdd:
     """
 
     name: str = "fdd"
-    least: int = 64
+    least: int = 50
     margin: float = 0.25
     needs: ClassVar[str] = "weights"
 

@@ -42,7 +42,7 @@ class PatchFdd:
 
     name: str = "patch_fdd"
     each: int = 4
-    least: int = 64
+    least: int = 50
     needs: ClassVar[str] = "weights"
 
     def readers(self, trial: "Trial") -> list[Reader]:

@@ -59,6 +59,16 @@ def test_every_sweep_composes_to_cases(composed, sweep):
     assert experiment.jobs()
 
 
+@pytest.mark.parametrize("chosen", [["metrics=[ds,fdd]"], *([f"+sweep={sweep}"] for sweep in SWEEPS)], ids=str)
+def test_every_sweep_asks_for_the_images_that_its_metrics_need_and_for_equal_splits_of_ds(composed, chosen):
+    experiment = instantiate(composed(*chosen, "dry_run=true"), _convert_="all")
+    metrics = [experiment.catalog.metrics[name] for name in experiment.metrics]
+    assert {
+        metric.name for metric in metrics if experiment.n < getattr(metric, "least", 0) and metric.needs == "weights"
+    } == set()
+    assert {metric.name for metric in metrics if experiment.n % getattr(metric, "splits", 1)} == set()
+
+
 @pytest.mark.parametrize("lifted_by", ["cpu_limits=null", "device=cuda"])
 def test_the_limits_that_spare_a_laptop_are_lifted_by_a_setting_and_by_another_device(composed, lifted_by, monkeypatch):
     monkeypatch.setattr("harness.experiment._check_device", lambda device, dtype: None)

@@ -132,7 +132,7 @@ def test_too_few_images_for_the_features_are_reported_with_a_warning() -> None:
 def test_too_few_images_have_no_fdd() -> None:
     (reading,) = Fdd()(trial(noise(16, 0), noise(16, 1)))
     assert reading.value is None
-    assert reading.reason == "n = 16 images are too few for this number: ask for at least 64 (n=64)"
+    assert reading.reason == "n = 16 images are too few for this number: ask for at least 50 (n=50)"
 
 
 def test_an_untrained_student_is_asked_for_no_image() -> None:
