@@ -78,7 +78,7 @@ class Experiment:
     out: str | Path = "outputs/experiment"
     cpu_limits: Mapping[str, Mapping[str, int]] | None = None
     world: str = "shapes"
-    n: int = 64
+    n: int = 60
     steps: int | Sequence[int] = 10
     guidance: float = 3.0
     sampler: str | None = None

@@ -27,7 +27,8 @@ NEAR_REAL = 0.75
 class Difference:
     """A score less that of the reference; `real`: told apart from nothing, after correction for their number.
 
-    margin: by how much it may be worse; verdict: whether it is, after the same correction; None without a margin.
+    margin: by how much it may be worse; margin_is: what that is made of; verdict: whether it is worse, after the same
+    correction; None without a margin.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Difference:
     estimate: Estimate
     real: bool = False
     margin: float | None = None
+    margin_is: str = ""
     verdict: NonInferiority | None = None
 
     @property
@@ -52,7 +54,7 @@ class Difference:
     @property
     def text(self) -> str:
         """`CLIP score −1.2 (−1.4 to −1.0)`."""
-        ends = (signed(end, self.unit).removesuffix(" points") for end in (self.estimate.low, self.estimate.high))
+        ends = (signed(end, self.unit).partition(" point")[0] for end in (self.estimate.low, self.estimate.high))
         told = f"{spoken(self.name)} {signed(self.estimate.value, self.unit)} ({' to '.join(ends)})"
         return f"{told}, {self.judged}" if self.verdict else told
 
@@ -102,8 +104,8 @@ class Finding:
 
     @property
     def scores(self) -> tuple[str, ...]:
-        """The differences in words."""
-        return tuple(one.text for one in self.differences)
+        """The differences in words, each with what its margin is made of."""
+        return tuple(one.text + f" ({one.margin_is})" * bool(one.judged and one.margin_is) for one in self.differences)
 
     @property
     def costs(self) -> tuple[str, ...]:
@@ -181,8 +183,10 @@ def _differences(scored: Sequence[Group], series: Series, size: Resolution) -> t
         estimate = difference(pair[1].reading, pair[2].reading) if pair else None
         if pair and estimate:
             group, mine, other = pair
-            margin = _number(other.reading, "margin")
-            found.append(Difference(name, group.unit, group.better, mine.reading.n, estimate, margin=margin))
+            margin, made_of = _number(other.reading, "margin"), str(other.reading.details.get("margin_is", ""))
+            found.append(
+                Difference(name, group.unit, group.better, mine.reading.n, estimate, margin=margin, margin_is=made_of)
+            )
     return tuple(found)
 
 
@@ -256,5 +260,6 @@ def _number(reading: Reading, name: str) -> float | None:
 
 def signed(value: float, unit: str) -> str:
     """A difference in words; of shares it is in percentage points."""
-    size = f"{100 * abs(value):.2g} points" if unit == "share" else human(abs(value), unit, 2)
+    points = f"{100 * abs(value):.2g}"
+    size = f"{points} point{'s' * (points != '1')}" if unit == "share" else human(abs(value), unit, 2)
     return ("+" if value > 0 else "−" if value < 0 else "") + size

@@ -6,7 +6,7 @@ level, which is printed beside.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from harness.features.kept import Reader
 from harness.features.source import fingerprint_of
+from harness.judged.margin import Margin
 from harness.judged.refusal import refusal
 from harness.records.groups import units_of
 from harness.records.record import Reading
@@ -54,14 +55,11 @@ def scores(scenes: Sequence[Scene], sight: Sight) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Attributes:
-    """Share of attributes right, and share of scenes with nothing wrong.
-
-    margin: the share of its teacher's score that a student may lose in a verdict of non-inferiority.
-    """
+    """Share of attributes right, and share of scenes with nothing wrong."""
 
     name: str = "attributes"
     least: int = 8
-    margin: float = 0.02
+    margin: Margin = field(default=Margin(points=1.0))
     needs: ClassVar[str] = "weights"
 
     def fingerprints(self) -> dict[str, str]:
@@ -86,7 +84,6 @@ class Attributes:
         shuffled = Sight(*seen.roll(len(trial.case.seeds), 0).unbind(1))
         chance = scores(scenes, shuffled)["attributes"].mean()
         details: dict[str, Any] = {kind: float(found[kind].mean()) for kind in KINDS} | {"chance": float(chance)}
-        details["margin"] = self.margin * float(found["attributes"].mean())
         details["categories"] = _by_category(scenes, found["attributes"])
         told: list[tuple[str, Tensor, list[str], dict[str, Any]]] = [
             ("attributes", found["attributes"], captions, details),
@@ -99,7 +96,7 @@ class Attributes:
         ]
         for name, values, captions, more in told:
             mean = mean_of(values.tolist(), captions)
-            yield Reading(
+            reading = Reading(
                 metric=self.name,
                 name=name,
                 value=mean.value,
@@ -112,6 +109,7 @@ class Attributes:
                 samples=tuple(values.tolist()),
                 details=more | units_of(captions),
             )
+            yield self.margin.beside(reading) if name == "attributes" else reading
 
 
 def _rows_by_category(scenes: Sequence[Scene]) -> dict[str, list[int]]:

@@ -5,7 +5,7 @@ variants can be compared prompt by prompt. Shapes: N images, D features.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from harness.features.clip import ClipExtractor
 from harness.features.kept import Reader
 from harness.judged.checks import some_references, untrusted_score
+from harness.judged.margin import Margin
 from harness.judged.refusal import refusal
 from harness.records.groups import units_of
 from harness.records.record import Reading
@@ -33,14 +34,11 @@ def clip_score(image_ND: Tensor, text_ND: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ClipScore:
-    """Mean CLIP score of a trial's images with their prompts, over prompts; `real`: that of real images.
-
-    margin: the share of its teacher's score that a student may lose in a verdict of non-inferiority.
-    """
+    """Mean CLIP score of a trial's images with their prompts, over prompts; `real`: that of real images."""
 
     name: str = "clip_score"
     least: int = 8
-    margin: float = 0.02
+    margin: Margin = field(default=Margin(share=0.01))
     needs: ClassVar[str] = "weights"
 
     def readers(self, trial: "Trial") -> list[Reader]:
@@ -56,7 +54,7 @@ class ClipScore:
         texts_ND = clip.texts(prompts)
         scores = clip_score(trial.rows(seen_by(clip)), texts_ND).tolist()
         mean = mean_of(scores, prompts)
-        yield Reading(
+        reading = Reading(
             metric=self.name,
             name="clip_score",
             value=mean.value,
@@ -67,8 +65,9 @@ class ClipScore:
             low=max(0.0, mean.low),
             high=min(100.0, mean.high),
             samples=tuple(scores),
-            details=real_score(trial) | {"margin": self.margin * mean.value} | _doubt(trial) | units_of(prompts),
+            details=real_score(trial) | _doubt(trial) | units_of(prompts),
         )
+        yield self.margin.beside(reading)
 
 
 def _doubt(trial: "Trial") -> dict[str, str]:

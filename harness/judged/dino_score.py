@@ -11,7 +11,7 @@ DreamBooth's DINO score, a mean cosine of pairs, is another metric. Shapes: N im
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from harness.features.dino import Dino
 from harness.features.kept import Reader
 from harness.judged.checks import some_references, untrusted_score
+from harness.judged.margin import Margin
 from harness.judged.refusal import refusal
 from harness.records.groups import mixed
 from harness.records.record import Reading
@@ -52,15 +53,12 @@ def _score(p_NK: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class DinoScore:
-    """DS of a trial's images. Prompts are shuffled once, by a fixed seed, so that no split is one kind of prompt.
-
-    margin: the share of its teacher's score that a student may lose in a verdict of non-inferiority.
-    """
+    """DS of a trial's images. Prompts are shuffled once, by a fixed seed, so that no split is one kind of prompt."""
 
     name: str = "ds"
     splits: int = 10
     least: int = 50
-    margin: float = 0.05
+    margin: Margin = field(default=Margin(share=0.05))
     needs: ClassVar[str] = "weights"
 
     def readers(self, trial: "Trial") -> list[Reader]:
@@ -78,7 +76,7 @@ class DinoScore:
         parts = split_scores(logits_NK, self.splits).tolist()
         score = mean_of(parts)
         rule = "" if n % self.splits == 0 else f" sizes={n // self.splits}..{n // self.splits + 1}"
-        yield Reading(
+        reading = Reading(
             metric=self.name,
             name="ds",
             value=score.value,
@@ -93,10 +91,10 @@ class DinoScore:
                 "ceiling": min(classes, n / self.splits),
                 "error": score.error,
                 "parts": parts,
-                "margin": self.margin * score.value,
             }
             | _doubt(trial),
         )
+        yield self.margin.beside(reading)
 
 
 def _doubt(trial: "Trial") -> dict[str, str]:

@@ -7,7 +7,7 @@ Shapes: N, M images, D features.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -19,7 +19,8 @@ from harness.features.kept import Reader
 from harness.judged.checks import some_references, untrusted_distance
 from harness.judged.frechet import Moments, Sums, arrays, distance, distance_of, frechet_distance, origin
 from harness.judged.left_out import FEW, without
-from harness.judged.refusal import margin_of, refusal, unpictured
+from harness.judged.margin import Margin
+from harness.judged.refusal import refusal, unpictured
 from harness.records.groups import dealt, shuffled
 from harness.records.record import Reading
 from harness.records.statistics import jackknife, mean_of
@@ -65,13 +66,12 @@ class Fdd:
     """FDD of a trial's images against real references.
 
     `least`: below it there is no number. Between it and the number of features the number stands, with a warning.
-    margin: the share of its teacher's FDD by which a student may be worse in a verdict of non-inferiority.
     The interval is about the value at this n: it tells sampling noise, not the bias, which the floor tells.
     """
 
     name: str = "fdd"
     least: int = 50
-    margin: float = 0.25
+    margin: Margin = field(default=Margin(share=0.10, half_widths=1.0))
     needs: ClassVar[str] = "weights"
 
     def readers(self, trial: "Trial") -> list[Reader]:
@@ -91,9 +91,7 @@ class Fdd:
         reading = reading_of(self.name, x_ND, y_MD, units, protocol, _floor(trial, spare_MD, len(x_ND)))
         real = some_references(trial)
         doubt = untrusted_distance(real, lambda changed: frechet_distance(dino.features(changed), dino.features(real)))
-        yield replace(
-            reading, details=reading.details | margin_of(reading, self.margin) | ({"untrusted": doubt} if doubt else {})
-        )
+        yield self.margin.beside(replace(reading, details=reading.details | ({"untrusted": doubt} if doubt else {})))
 
 
 def features_of(dino: Dino) -> Reader:

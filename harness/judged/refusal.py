@@ -1,9 +1,8 @@
-"""What all quality metrics have in common: when they refuse, and by how much a student may be worse."""
+"""What all quality metrics have in common: when they refuse."""
 
 from typing import TYPE_CHECKING
 
 from harness.features.kept import FINITE
-from harness.records.record import Reading
 
 if TYPE_CHECKING:
     from harness.trial import Trial
@@ -25,11 +24,6 @@ def refusal(trial: "Trial", least: int) -> str:
     if not trial.rows(FINITE).all():
         return "the model made images with values that are not finite"
     return ""
-
-
-def margin_of(reading: Reading, share: float) -> dict[str, float]:
-    """For a reading's details: by how much a student may be worse than this, were it the teacher's."""
-    return {} if reading.value is None else {"margin": share * abs(reading.value)}
 
 
 def unlike_teacher(trial: "Trial") -> str:

@@ -54,6 +54,8 @@ WRONG = [
     ("catalog.models.tiny_sd.source=5", "catalog.models.tiny_sd.source=5 is not possible: give text, or null"),
     ("catalog.models.tiny_sd._target_=harness.none", "catalog.models.tiny_sd wants 'harness.none', which is not there"),
     ("catalog.metrics.latency.seconds=long", "catalog.metrics.latency.seconds=long is not possible: give a number"),
+    ("catalog.metrics.fdd.margin.share=wide", "catalog.metrics.fdd.margin.share=wide is not possible: give a number"),
+    ("catalog.metrics.fdd.margin=0.1", "catalog.metrics.fdd.margin=0.1 is not possible: give"),
     ("train.stages.0.schedule.steps=abc", "train.stages[].schedule.steps=abc is not possible: give a whole number"),
     ("varients=[deltaconv]", "varients is no setting of Experiment: it has again, batch"),
 ]

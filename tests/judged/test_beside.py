@@ -213,7 +213,8 @@ def test_a_student_is_compared_with_its_teacher_image_by_image_and_the_teacher_i
 def test_the_embedded_world_passes_the_checks_of_fdd(world):
     (reading,) = Fdd()(trial(world, lambda x: x))
     assert "untrusted" not in reading.details
-    assert reading.details["margin"] == pytest.approx(0.25 * reading.value)
+    assert reading.details["margin"] == pytest.approx(0.10 * reading.value + (reading.high - reading.low) / 2)
+    assert reading.details["margin_is"] == "10 % of the teacher's and 1 half-width of its interval"
 
 
 def test_prompt_following_is_read_by_category_where_far_places_must_agree(world):
@@ -224,7 +225,8 @@ def test_prompt_following_is_read_by_category_where_far_places_must_agree(world)
     assert far == set(found) - {"attributes", "scenes_right"}
     assert all(found[name].value > 0.9 > 0.5 > wrong[name].value for name in far)
     assert sum(found[name].n for name in far) <= found["attributes"].n == 64
-    assert "margin" in found["attributes"].details
+    assert found["attributes"].details["margin"] == 0.01
+    assert found["attributes"].details["margin_is"] == "1 point"
     assert all("margin" not in found[name].details for name in far)
 
 

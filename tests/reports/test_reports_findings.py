@@ -125,6 +125,16 @@ def test_a_score_is_within_its_margin_beyond_it_or_open(brief, shift, noise, out
     assert (one.verdict.needed is not None) == (outcome == "inconclusive")
 
 
+def test_beside_a_verdict_stands_what_its_margin_is_made_of(brief):
+    teacher = with_margin(score(0.0, 0.0), 1.0, margin_is="1 % of the teacher's")
+    (found,) = brief(flops(150), score(-0.1), clip=teacher)
+    assert found.rows[0].scores[0].endswith("), within the margin of 1.0 (1 % of the teacher's)")
+    share, point = replace(score(0.0, 0.1), unit="share"), replace(with_margin(score(0.0, 0.0), 0.01), unit="share")
+    (found,) = brief(flops(150), share, clip=point)
+    assert "the margin of 1 point" in found.rows[0].scores[0]
+    assert "points" not in found.rows[0].scores[0].rpartition("margin")[2]
+
+
 def test_of_a_distance_more_is_worse(brief):
     teacher = with_margin(score(0.0, 0.0, "fdd", "lower"), 1.0)
     (found,) = brief(flops(150), score(3.0, 0.5, "fdd", "lower"), fdd=teacher)
