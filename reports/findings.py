@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.records.case import Resolution
-from harness.records.comparison import NonInferiority, difference, non_inferiority
+from harness.records.comparison import NonInferiority, difference, non_inferiority, told_apart
 from harness.records.record import Reading
-from harness.records.statistics import Estimate, holm
+from harness.records.statistics import Estimate
 from harness.records.units import human, ratio, spoken
 from reports.compare import REFERENCE, Group, Point, Series
 from reports.ratios import CostRatio, Ratios
@@ -193,8 +193,7 @@ def _differences(scored: Sequence[Group], series: Series, size: Resolution) -> t
 def _corrected(made: Sequence[Brief]) -> list[Brief]:
     """All differences of a model, told apart from nothing by Holm's rule over those where the teacher works."""
     tested = [one for brief in made if not brief.refused for row in brief.rows for one in row.differences]
-    shares = [min(one.estimate.above(0), _mirrored(one.estimate).above(0)) for one in tested]
-    real = dict(zip(map(id, tested), holm([min(1.0, 2 * share) for share in shares]), strict=True))
+    real = dict(zip(map(id, tested), told_apart([one.estimate for one in tested]), strict=True))
     verdicts = _verdicts(tested)
     corrected = []
     for brief in made:

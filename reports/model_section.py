@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.records.record import Record
-from reports import charts, largest_size, pareto, pictures, provenance, roofline, tables
+from reports import charts, largest_size, pareto, pictures, provenance, roofline, slopes, tables
 from reports.answers import Answer, answer
 from reports.compare import Group
 from reports.findings import ENOUGH, Brief, briefs
@@ -34,6 +34,8 @@ class ModelSection:
     on_devices: tuple[roofline.DeviceTable, ...]
     scores: tuple[charts.Chart, ...]
     tradeoffs: tuple[charts.Chart, ...]
+    growth: tuple[slopes.Slopes, ...]
+    ladders: tuple[slopes.Ladder, ...]
     sheets: tuple[pictures.Sheet, ...]
 
 
@@ -65,6 +67,8 @@ def model_section(
         on_devices=tuple(roofline.device_tables(held)),
         scores=tuple(charts.score_charts(own, colours)),
         tradeoffs=tuple(tradeoffs),
+        growth=tuple(slopes.slopes(own)),
+        ladders=tuple(slopes.ladders(sheets)),
         sheets=tuple(sheets),
     )
 

@@ -24,6 +24,7 @@ from reports import (
     roofline,
     sensitivity,
     sites,
+    slopes,
 )
 from reports.compare import REFERENCE, Group, groups, name_order, variant_order
 from reports.model_section import ModelSection, model_section
@@ -126,6 +127,7 @@ def _context(
         "locality": locality.parts(records, colours),
         "learning": learning.parts(records),
         "learning_heads": learning.HEADS,
+        "slope_heads": slopes.HEADS,
         "sensitivity": sensitivity.parts(records),
         "sensitivity_heads": sensitivity.HEADS,
         "paper": paper_rows(records),

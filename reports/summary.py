@@ -5,6 +5,7 @@ from typing import Any
 
 from reports.files import markdown, markdown_row
 from reports.model_section import ModelSection
+from reports.slopes import HEADS
 
 LONGEST = 60_000
 """Letters; a comment on GitHub takes 65,536."""
@@ -20,7 +21,7 @@ def summary_text(sections: Sequence[ModelSection], head: Mapping[str, Any], aske
     counts = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in head["counts"])
     lines += [f"{head['total']} records: {counts}. Machine: {_plain('; '.join(head['machines']))}.", ""]
     for section in sections:
-        lines += _verdicts(section)
+        lines += [*_verdicts(section), *_slopes(section)]
     text = "\n".join(lines)
     kept: list[str] = []
     parts = [markdown([block]) for section in sections for block in (*section.blocks, *section.other_blocks)]
@@ -45,6 +46,13 @@ def _verdicts(section: ModelSection) -> list[str]:
         ]
         lines += [""]
     return lines
+
+
+def _slopes(section: ModelSection) -> list[str]:
+    """What each score changes by as images grow; nothing where there is one size."""
+    cells = [[one.title, row.series.label, *one.words(row)] for one in section.growth for row in one.rows]
+    head = [f"## {section.name} as images grow", "", *map(markdown_row, (HEADS, ["---"] * len(HEADS)))]
+    return [*head, *map(markdown_row, cells), ""] if cells else []
 
 
 def _plain(text: str) -> str:

@@ -1,5 +1,7 @@
 """Is one score worse than another? Their difference, paired where prompts and seeds are the same, and a verdict.
 
+A difference is a weighted sum of scores, as the slope of a score over sizes is too, and a difference of slopes.
+
 Pairs are images (by prompt), disjoint parts (the splits of DS), or the numbers without the same group of images.
 """
 
@@ -35,41 +37,61 @@ class Score(Protocol):
 
 def difference(mine: Score, other: Score) -> Estimate | None:
     """Mine less other: paired where the raw values allow it; by both intervals otherwise; None without intervals."""
-    if mine.value is None or other.value is None:
+    return weighted_sum((mine, other), (1.0, -1.0))
+
+
+def weighted_sum(scores: Sequence[Score], weights: Sequence[float]) -> Estimate | None:
+    """Of scores of the same prompts and seeds, paired where the raw values allow it; None without intervals."""
+    values = [score.value for score in scores if score.value is not None]
+    if len(values) < len(scores):
         return None
-    value = float(mine.value) - float(other.value)
-    paired = _paired(mine, other)
+    value = sum(weight * float(one) for weight, one in zip(weights, values, strict=True))
+    paired = _paired(scores, weights)
     if paired is not None:
         return Estimate(value, *paired)
-    ends = (mine.low, mine.high, other.low, other.high)
-    if any(end is None for end in ends):
+    widths = [score.high - score.low for score in scores if score.low is not None and score.high is not None]
+    if len(widths) < len(scores):
         return None
-    low, high, under, over = (float(end) for end in ends if end is not None)
-    return Estimate(value, math.hypot(high - low, over - under) / 2 / NORMAL_975)
+    wide = math.hypot(*(weight * width for weight, width in zip(weights, widths, strict=True)))
+    return Estimate(value, wide / 2 / NORMAL_975)
 
 
 def paired_half_width(mine: Score, other: Score) -> float | None:
     """Of the interval of the difference of pairs; None where there are none."""
-    paired = _paired(mine, other)
+    paired = _paired((mine, other), (1.0, -1.0))
     return None if paired is None else Estimate(0.0, *paired).half_width
 
 
-def _paired(mine: Score, other: Score) -> tuple[float, int] | None:
-    """Error and degrees of freedom of the difference, by values an image, independent parts, or left-out groups."""
-    if LEAST <= len(mine.samples) == len(other.samples):
-        apart = [a - b for a, b in zip(mine.samples, other.samples, strict=True)]
-        units = _numbers(mine, "units").tolist()
-        units = units if len(units) == len(apart) else list(range(len(apart)))
+def _paired(scores: Sequence[Score], weights: Sequence[float]) -> tuple[float, int] | None:
+    """Error and degrees of freedom of the sum, by values an image, independent parts, or left-out groups."""
+    summed = _summed([np.asarray(score.samples, dtype=np.float64) for score in scores], weights)
+    if summed is not None:
+        units = _numbers(scores[0], "units").tolist()
+        units = units if len(units) == len(summed) else list(range(len(summed)))
         if len(set(units)) >= LEAST:
-            estimate = mean_of(apart, units)
+            estimate = mean_of(summed.tolist(), units)
             return estimate.error, int(estimate.freedom)
     for name, of_jackknife in (("parts", False), ("replicates", True)):
-        one, two = _numbers(mine, name), _numbers(other, name)
-        n = len(one)
-        if LEAST <= n == len(two):
-            squares = float(((one - two - (one - two).mean()) ** 2).sum())
+        summed = _summed([_numbers(score, name) for score in scores], weights)
+        if summed is not None:
+            n, squares = len(summed), float(((summed - summed.mean()) ** 2).sum())
             return math.sqrt(squares * (n - 1) / n if of_jackknife else squares / (n - 1) / n), n - 1
     return None
+
+
+def _summed(numbers: Sequence[Floats], weights: Sequence[float]) -> Floats | None:
+    """The weighted sum of as many numbers of each; None where they are few, or not as many."""
+    n = len(numbers[0])
+    if n < LEAST or any(len(one) != n for one in numbers):
+        return None
+    return np.asarray(sum(weight * one for weight, one in zip(weights, numbers, strict=True)), dtype=np.float64)
+
+
+def told_apart(estimates: Sequence[Estimate]) -> list[bool]:
+    """Which differ from nothing at the 5 % level, whichever way, after Holm's correction for their number."""
+    mirrored = (Estimate(-one.value, one.error, one.freedom) for one in estimates)
+    shares = (min(one.above(0), other.above(0)) for one, other in zip(estimates, mirrored, strict=True))
+    return holm([min(1.0, 2 * share) for share in shares])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.records.comparison import difference, non_inferiority, paired_half_width
+from harness.records.comparison import difference, non_inferiority, paired_half_width, told_apart, weighted_sum
 from harness.records.record import Reading
 from harness.records.statistics import Estimate, t_quantile
 
@@ -52,6 +52,30 @@ def test_differences_are_paired_by_image_by_part_or_by_group():
     assert left_out is not None
     spread = known.pstdev(a - b for a, b in zip(near[:20], base[:20], strict=True))
     assert left_out.error == pytest.approx(math.sqrt(19) * spread)
+
+
+def test_a_weighted_sum_is_paired_over_all_its_scores_or_adds_their_intervals_in_squares():
+    base = [random.Random(3).gauss(5, 3) for _ in range(40)]
+    grown = [
+        [value + step + 0.01 * noise * step for value, noise in zip(base, DRAWN, strict=True)] for step in range(3)
+    ]
+    scores = [reading(known.mean(values), samples=tuple(values)) for values in grown]
+    slope = weighted_sum(scores, (-0.5, 0.0, 0.5))
+    assert slope is not None
+    assert slope.value == pytest.approx(1 + 0.01 * known.mean(DRAWN))
+    assert slope.error == pytest.approx(0.01 * known.stdev(DRAWN) / math.sqrt(40))
+    assert slope.freedom == 39
+    wide = weighted_sum([reading(value, low=value - 3, high=value + 3) for value in (1.0, 2.0, 3.0)], (-0.5, 0.0, 0.5))
+    assert wide is not None
+    assert (wide.value, wide.half_width) == (1.0, pytest.approx(3 * math.sqrt(0.5)))
+    assert weighted_sum([*scores, reading(1.0)], (1.0, 1.0, 1.0, 1.0)) is None
+
+
+def test_what_differs_from_nothing_is_told_whichever_way_after_correction():
+    clear, other_way, unclear, none = Estimate(3.0, 1.0), Estimate(-3.0, 1.0), Estimate(0.1, 1.0), Estimate(0.0, 0.0)
+    assert told_apart([clear, unclear, other_way, none]) == [True, False, True, False]
+    assert told_apart([Estimate(2.1, 1.0)]) == [True]
+    assert told_apart([Estimate(2.1, 1.0)] * 4) == [False] * 4
 
 
 def test_images_of_one_prompt_are_compared_together():
