@@ -130,4 +130,4 @@ def test_the_page_and_the_summary_tell_slopes_and_show_images_of_one_prompt_at_e
     assert section.count("<img") == 2 * 2 * 2
     assert f"“{stores.PROMPTS[0]}” at 64 px" in section
     assert "<script>alert" not in section
-    Page(folder)
+    Page(folder / "report.html")
