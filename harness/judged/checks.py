@@ -47,6 +47,11 @@ def noisy(images_N3HW: Tensor, sigma: float) -> Tensor:
     return (images_N3HW + sigma * noise).clamp(0, 1)
 
 
+def once(trial: "Trial", made_of: Sequence[object], score: Callable[[Tensor], float]) -> Callable[[Tensor], float]:
+    """The score, computed once of the same images: all variants share them. made_of: what decides it beside them."""
+    return lambda images: trial.real.once(["self-check", *made_of], images, lambda: [score(images)])[0]
+
+
 def untrusted_distance(images_N3HW: Tensor, distance: Callable[[Tensor], float]) -> str:
     """Why a distance from images as they are does not grow with blur and noise, or nothing."""
     return "; ".join(

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from harness.features.clip import ClipExtractor
 from harness.features.kept import Reader
-from harness.judged.checks import some_references, untrusted_score
+from harness.judged.checks import once, some_references, untrusted_score
 from harness.judged.margin import Margin
 from harness.judged.refusal import refusal
 from harness.records.groups import units_of
@@ -75,8 +75,14 @@ def _doubt(trial: "Trial") -> dict[str, str]:
     if not trial.world.pictured:
         return {}
     clip, real = trial.world.clip, some_references(trial)
-    texts_ND = clip.texts(trial.world.prompts(len(real)))
-    told = untrusted_score(real, lambda images: float(clip_score(clip.images(images), texts_ND).mean()))
+    prompts = trial.world.prompts(len(real))
+    texts_ND = clip.texts(prompts)
+    fits = once(
+        trial,
+        ["clip_score", clip.protocol, prompts],
+        lambda images: float(clip_score(clip.images(images), texts_ND).mean()),
+    )
+    told = untrusted_score(real, fits)
     own, others = (float(clip_score(clip.images(real), texts).mean()) for texts in (texts_ND, texts_ND.roll(1, 0)))
     if own <= others:
         told = (

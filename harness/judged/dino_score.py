@@ -19,7 +19,7 @@ from torch import Tensor
 
 from harness.features.dino import Dino
 from harness.features.kept import Reader
-from harness.judged.checks import some_references, untrusted_score
+from harness.judged.checks import once, some_references, untrusted_score
 from harness.judged.margin import Margin
 from harness.judged.refusal import refusal
 from harness.records.groups import mixed
@@ -102,7 +102,8 @@ def _doubt(trial: "Trial") -> dict[str, str]:
     if not trial.world.pictured:
         return {}
     dino = trial.world.dino
-    told = untrusted_score(some_references(trial), lambda images: inception_form(dino.logits(images), splits=1))
+    score = once(trial, ["ds", dino.logits_protocol], lambda images: inception_form(dino.logits(images), splits=1))
+    told = untrusted_score(some_references(trial), score)
     return {"untrusted": told} if told else {}
 
 

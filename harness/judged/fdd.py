@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.features.dino import Dino
-from harness.features.kept import Reader
-from harness.judged.checks import some_references, untrusted_distance
-from harness.judged.frechet import Moments, Sums, arrays, distance, distance_of, frechet_distance, origin
-from harness.judged.left_out import FEW, without
+from harness.features.kept import Reader, content
+from harness.judged.checks import once, some_references, untrusted_distance
+from harness.judged.frechet import FEW, Moments, Sums, arrays, distance, distance_of, frechet_distance, origin
+from harness.judged.left_out import without
 from harness.judged.margin import Margin
 from harness.judged.refusal import refusal, unpictured
 from harness.records.groups import dealt, shuffled
@@ -90,7 +90,12 @@ class Fdd:
         units = trial.prompts, trial.world.prompts(len(y_MD))
         reading = reading_of(self.name, x_ND, y_MD, units, protocol, _floor(trial, spare_MD, len(x_ND)))
         real = some_references(trial)
-        doubt = untrusted_distance(real, lambda changed: frechet_distance(dino.features(changed), dino.features(real)))
+        apart = once(
+            trial,
+            ["fdd", dino.protocol, content(real)],
+            lambda changed: frechet_distance(dino.features(changed), dino.features(real)),
+        )
+        doubt = untrusted_distance(real, apart)
         yield self.margin.beside(replace(reading, details=reading.details | ({"untrusted": doubt} if doubt else {})))
 
 

@@ -9,17 +9,22 @@ float64 throughout, block by block: beside the features a distance holds a few D
 Shapes: N, M images, D features, R rank, B images of a block.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 Array = NDArray[np.float64]
 
 BLOCK = 1024
+FEW = 256
+"""Features, or images, with which a root takes milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,11 @@ class Sums:
     def of(cls, x_ND: NDArray[Any], origin_D: Array) -> "Sums":
         """Of rows of any float type, of which no copy in float64 is made."""
         sum_D, outer_DD = np.zeros(len(origin_D)), np.zeros((len(origin_D),) * 2)
-        for start in range(0, len(x_ND), BLOCK):
-            block_BD = x_ND[start : start + BLOCK] - origin_D
-            sum_D += block_BD.sum(axis=0)
-            outer_DD += block_BD.T @ block_BD
+        with threads_for(len(origin_D)):
+            for start in range(0, len(x_ND), BLOCK):
+                block_BD = x_ND[start : start + BLOCK] - origin_D
+                sum_D += block_BD.sum(axis=0)
+                outer_DD += block_BD.T @ block_BD
         return cls(len(x_ND), sum_D, outer_DD)
 
     def __sub__(self, group: "Sums") -> "Sums":
@@ -77,6 +83,12 @@ def distance_of(x_ND: NDArray[Any], y_MD: NDArray[Any]) -> float:
     if min(len(x_ND), len(y_MD)) > x_ND.shape[1]:
         origin_D = origin(y_MD)
         return distance(*(Moments.of(Sums.of(z, origin_D)) for z in (x_ND, y_MD)))
+    with threads_for(x_ND.shape[1]):
+        return _of_few(x_ND, y_MD)
+
+
+def _of_few(x_ND: NDArray[Any], y_MD: NDArray[Any]) -> float:
+    """The distance of fewer images than features, from the images themselves."""
     x_ND, y_MD = x_ND.astype(np.float64), y_MD.astype(np.float64)
     means = [z.mean(axis=0) for z in (x_ND, y_MD)]
     a_ND, b_MD = ((z - mean) / np.sqrt(len(z) - 1) for z, mean in zip((x_ND, y_MD), means, strict=True))
@@ -87,10 +99,25 @@ def distance_of(x_ND: NDArray[Any], y_MD: NDArray[Any]) -> float:
 def distance(one: Moments, other: Moments) -> float:
     """Fréchet distance of the two normal distributions; both means are less the same origin."""
     traces = float(one.covariance_DD.trace() + other.covariance_DD.trace())
-    shared = _eigenvalue_root(one, other)
-    if shared is None:
-        shared = _nuclear_norm(one.factor_RD, other.factor_RD)
+    with threads_for(len(one.mean_D)):
+        shared = _eigenvalue_root(one, other)
+        if shared is None:
+            shared = _nuclear_norm(one.factor_RD, other.factor_RD)
     return _assembled(one.mean_D - other.mean_D, traces, shared)
+
+
+@contextmanager
+def threads_for(features: int) -> Iterator[None]:
+    """One thread for small matrices, on which several wait for one another: beside other work 300 times as long."""
+    with _blas().limit(limits=1 if features <= FEW else None):
+        yield
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    import scipy.linalg  # noqa: F401, it brings a BLAS of its own
+
+    return ThreadpoolController().select(internal_api="openblas")
 
 
 def _assembled(apart_D: Array, traces: float, shared: float) -> float:

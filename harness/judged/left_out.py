@@ -16,10 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.judged.frechet import Array, Moments, Sums, distance, distance_of, origin
+from harness.judged.frechet import FEW, Array, Moments, Sums, distance, distance_of, origin
 
-FEW = 256
-"""Features, or images, with which a root takes milliseconds."""
 AMPLE = 4
 """Images a feature from which the derivative serves: left-out groups are then small changes of the covariances."""
 

@@ -58,6 +58,7 @@ def trial(scores: Tensor, trained: bool = True, pictured: bool = True) -> Any:
         rows=lambda reader: reader.read(torch.zeros(len(scores), 3, 2, 2)),
         reference_rows=lambda reader, n: reader.read(torch.ones(n, 3, 2, 2)),
         references=lambda n: torch.ones(n, 3, 2, 2),
+        real=SimpleNamespace(once=lambda made_of, rows, compute: compute()),
         prompts=[str(i) for i in range(len(scores))],
         trained=trained,
         untrained_allowed=False,

@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from harness.judged import frechet
-from harness.judged.frechet import Moments, Sums, arrays, frechet_distance, origin
+from harness.judged.frechet import FEW, Moments, Sums, arrays, frechet_distance, origin, threads_for
 
 EXACT = 1e-9
 """Float64 rounding on values of the order of one."""
@@ -154,3 +155,15 @@ def test_sums_without_a_part_are_those_of_the_rest():
     rest = Moments.of(Sums.of(x_ND, middle_D) - Sums.of(x_ND[:13], middle_D))
     known = Moments.of(Sums.of(x_ND[13:], middle_D))
     assert rest.covariance_DD == pytest.approx(known.covariance_DD, rel=1e-10, abs=1e-12)
+
+
+def test_a_small_distance_takes_one_thread_and_gives_the_others_back() -> None:
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in ThreadpoolController().select(internal_api="openblas").info()}
+
+    before = threads()
+    with threads_for(FEW):
+        assert threads() == {1}
+    assert threads() == before
+    with threads_for(FEW + 1):
+        assert threads() == before
