@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.records.case import Resolution
-from harness.records.units import ratio
+from harness.records.units import ratio, spoken
 from reports.compare import REFERENCE, Group, GroupKey, Series, series_order
 from reports.crossings import compared
 from reports.findings import Brief, Finding
@@ -66,7 +66,7 @@ def answer(model: str, own: Sequence[Group], briefs: Sequence[Brief], laws: Laws
 def _line(series: Series, own: Sequence[Group], deciding: Brief | None, laws: Laws, ratios: Ratios) -> Line:
     found = next((row for row in deciding.rows if row.series.at_any_weights == series), None) if deciding else None
     saves, used = _saves(series, own, ratios)
-    loses = _loses(deciding, found) if deciding and found and found.differences else ""
+    loses = beside_the_teacher(deciding, found) if deciding and found and found.differences else ""
     return Line(series, saves, loses, _crossing(series, own, laws), used, found)
 
 
@@ -139,22 +139,31 @@ def _crossing(series: Series, own: Sequence[Group], laws: Laws) -> str:
     return ""
 
 
-def _loses(deciding: Brief, found: Finding) -> str:
+def beside_the_teacher(deciding: Brief, found: Finding) -> str:
+    """What becomes of its images, in words."""
     size = f"at {deciding.resolution} px"
     n = f"n = {deciding.n:,}"
     if deciding.refused:
         return f"{size} its images have no verdict, {deciding.refused}"
-    if not found.lost and not found.gained:
-        return f"{size} its images are not told apart from the teacher's, {n}"
-    told = [one.text for one in found.differences if one.real]
-    verb = "lose" if found.lost else "gain"
-    return f"{size} its images {verb} against the teacher's: {', '.join(told)}, {n}"
+    worse, undecided = found.judged("fail"), found.judged("inconclusive")
+    told = ", ".join(one.text for one in found.differences if one.real or spoken(one.name) in undecided)
+    if worse:
+        how = f"are inferior to the teacher's in {', '.join(worse)}"
+    elif undecided:
+        how = f"may be inferior to the teacher's in {', '.join(undecided)}"
+    elif not told:
+        how = "are not told apart from the teacher's" + ", nor inferior" * found.not_inferior
+    elif found.not_inferior:
+        how = "are not inferior to the teacher's"
+    else:
+        how = f"{'lose' if found.lost else 'gain'} against the teacher's"
+    return f"{size} its images {how}{f': {told}' if told else ''}, {n}"
 
 
 def _sentence(model: str, lines: Sequence[Line], deciding: Brief | None) -> str:
     """The variant that saves most of those that lose nothing, or else of all."""
     fast = [line for line in lines if line.ratio is not None and line.ratio.apart and line.ratio.value < 1]
-    whole = [line for line in fast if line.finding and line.finding.differences and not line.finding.lost and deciding]
+    whole = [line for line in fast if line.finding and line.finding.stands_in and deciding]
     if not lines:
         return f"{model}: only {REFERENCE} was taken, so there is nothing to compare."
     if not any(line.ratio or line.saves for line in lines):
@@ -162,6 +171,6 @@ def _sentence(model: str, lines: Sequence[Line], deciding: Brief | None) -> str:
     if not fast:
         return f"{model}: no variant is shown to cost less than {REFERENCE}."
     chosen = min(whole or fast, key=lambda line: line.ratio.value if line.ratio else math.inf)
-    which = "of those whose images lose nothing that was seen, it saves most" if whole else "nothing saves more"
+    which = "of those whose images stand in for the teacher's, it saves most" if whole else "nothing saves more"
     told = "; ".join(part for part in (chosen.saves, chosen.crossing, chosen.loses) if part)
     return f"{model} with {chosen.series.label}: {told}{f' ({which})' if len(fast) > 1 else ''}."

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.records.case import Resolution
-from harness.records.comparison import NonInferiority, difference, non_inferiority, told_apart
+from harness.records.comparison import NonInferiority, Outcome, difference, non_inferiority, told_apart
 from harness.records.record import Reading
 from harness.records.statistics import Estimate
 from harness.records.units import human, ratio, spoken
@@ -89,18 +89,52 @@ class Finding:
         """Scores that are better."""
         return [spoken(one.name) for one in self.differences if one.is_gain and not self.refused]
 
+    def judged(self, outcome: Outcome) -> list[str]:
+        """Scores of which the verdict of non-inferiority is this."""
+        return [spoken(one.name) for one in self.differences if one.verdict and one.verdict.outcome == outcome]
+
+    @property
+    def not_inferior(self) -> bool:
+        """Whether every score that has a margin is shown to lie within it."""
+        return bool(self.judged("pass")) and not self.judged("fail") and not self.judged("inconclusive")
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether its images are as good as the teacher's, by margins where there are some."""
+        has_margins = any(one.verdict for one in self.differences)
+        return self.not_inferior if has_margins else bool(self.differences) and not self.lost
+
+    @property
+    def inferiority(self) -> str:
+        """`not inferior`, `inferior in FDD`, or what is open; nothing where no score has a margin."""
+        if failed := self.judged("fail"):
+            return f"inferior in {', '.join(failed)}"
+        if self.not_inferior:
+            return "not inferior"
+        undecided = self.judged("inconclusive")
+        return f"open in {', '.join(undecided)}" if undecided else ""
+
     @property
     def verdict(self) -> str:
-        """`loses CLIP score and gains FDD`."""
+        """`not inferior; loses CLIP score and gains FDD`."""
         if self.refused and self.differences:
             return "no verdict"
         told = [f"{verb} {', '.join(names)}" for verb, names in (("loses", self.lost), ("gains", self.gained)) if names]
-        return " and ".join(told) or ("not told apart" if self.differences else "no scores taken")
+        apart = " and ".join(told) or ("not told apart" if self.differences else "no scores taken")
+        return "; ".join(part for part in (self.inferiority, apart) if part)
 
     @property
     def tone(self) -> str:
-        """How the verdict is coloured."""
-        return "worse" if self.lost else "better" if self.gained else ""
+        """How the verdict is coloured: a loss within its margin is none."""
+        held = self.judged("pass")
+        if self.judged("fail") or any(name not in held for name in self.lost):
+            return "worse"
+        return "better" if self.gained and not self.lost else ""
+
+    @property
+    def open(self) -> bool:
+        """Whether more images may tell."""
+        return bool(self.judged("inconclusive")) or not (self.inferiority or self.lost or self.gained)
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -207,7 +241,7 @@ def _corrected(made: Sequence[Brief]) -> list[Brief]:
             )
             for row in brief.rows
         )
-        is_open = any(row.differences and not row.tone for row in rows) and not brief.refused and brief.n < ENOUGH
+        is_open = any(row.differences and row.open for row in rows) and not brief.refused and brief.n < ENOUGH
         corrected.append(replace(brief, rows=rows, open=is_open))
     return corrected
 

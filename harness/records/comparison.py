@@ -94,6 +94,9 @@ def told_apart(estimates: Sequence[Estimate]) -> list[bool]:
     return holm([min(1.0, 2 * share) for share in shares])
 
 
+Outcome = Literal["pass", "fail", "inconclusive"]
+
+
 @dataclass(frozen=True)
 class NonInferiority:
     """Is a score worse by a margin or more? `gain`: by how much it is better (higher is better), with its error.
@@ -103,7 +106,7 @@ class NonInferiority:
 
     gain: Estimate
     margin: float
-    outcome: Literal["pass", "fail", "inconclusive"]
+    outcome: Outcome
     needed: int | None = None
 
 
@@ -114,7 +117,7 @@ def non_inferiority(gains: Sequence[tuple[Estimate, float, int]]) -> list[NonInf
     failed = holm([Estimate(-gain.value, gain.error, gain.freedom).above(margin) for gain, margin, _ in gains], LEVEL)
     verdicts = []
     for (gain, margin, n), well, badly in zip(gains, passed, failed, strict=True):
-        outcome: Literal["pass", "fail", "inconclusive"] = "pass" if well else "fail" if badly else "inconclusive"
+        outcome: Outcome = "pass" if well else "fail" if badly else "inconclusive"
         needed = None if well or badly else _needed(gain, margin, n, len(gains))
         verdicts.append(NonInferiority(gain, margin, outcome, needed))
     return verdicts

@@ -90,10 +90,14 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {left} s"
 
 
+_WRITTEN = {name: name.upper() for name in ("clip", "fdd", "fd", "ds", "kd", "cmmd", "psnr", "ssim", "lpips", "dino")}
+_WRITTEN |= {"flops": "FLOPs", "cos": "cosine", "infinite": "at infinite n"}
+
+
 def spoken(name: str) -> str:
     """A reading's name in prose: `flops_mixers` is `FLOPs, mixers only`, `clip_score` is `CLIP score`."""
     base = name.removesuffix("_mixers")
-    words = [{"flops": "FLOPs", "clip": "CLIP", "fdd": "FDD", "ds": "DS"}.get(w, w) for w in base.split("_")]
+    words = [_WRITTEN.get(word, word) for word in base.split("_")]
     text = " ".join(words) + (", mixers only" if base != name else "")
     return text[:1].upper() + text[1:]
 

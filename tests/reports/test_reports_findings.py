@@ -12,7 +12,9 @@ from harness.records.case import Case
 from harness.records.comparison import difference
 from harness.records.record import Reading, Record
 from harness.records.store import Store
+from harness.records.units import spoken
 from reports import read
+from reports.answers import beside_the_teacher
 from reports.compare import groups
 from reports.findings import Brief, briefs
 
@@ -125,6 +127,36 @@ def test_a_score_is_within_its_margin_beyond_it_or_open(brief, shift, noise, out
     assert (one.verdict.needed is not None) == (outcome == "inconclusive")
 
 
+@pytest.mark.parametrize(
+    ("shift", "noise", "verdict", "tone", "said"),
+    [
+        (
+            -0.5,
+            0.2,
+            "not inferior; loses CLIP score",
+            "",
+            "its images are not inferior to the teacher's: CLIP",
+        ),
+        (0.0, 0.5, "not inferior; not told apart", "", "are not told apart from the teacher's, nor inferior, n = 64"),
+        (
+            -3.0,
+            0.5,
+            "inferior in CLIP score; loses CLIP score",
+            "worse",
+            "are inferior to the teacher's in CLIP ",
+        ),
+        (-0.2, 5.0, "open in CLIP score; not told apart", "", "may be inferior to the teacher's in CLIP score: CLIP "),
+    ],
+)
+def test_a_loss_within_its_margin_is_said_and_makes_nothing_inferior(brief, shift, noise, verdict, tone, said):
+    (found,) = brief(flops(150), score(shift, noise), clip=with_margin(score(0.0, 0.0), 1.0))
+    (row,) = found.rows
+    assert (row.verdict, row.tone) == (verdict, tone)
+    assert row.stands_in == verdict.startswith("not inferior")
+    assert found.open == verdict.startswith("open")
+    assert said in beside_the_teacher(found, row)
+
+
 def test_beside_a_verdict_stands_what_its_margin_is_made_of(brief):
     teacher = with_margin(score(0.0, 0.0), 1.0, margin_is="1 % of the teacher's")
     (found,) = brief(flops(150), score(-0.1), clip=teacher)
@@ -174,3 +206,19 @@ def test_a_teacher_as_its_own_student_is_never_beyond_its_margin_more_often_than
             cells.append((difference(*pair), 0.1, N))
         false += any(verdict.outcome == "fail" for verdict in non_inferiority(cells))
     assert false <= 5
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("flops_mixers", "FLOPs, mixers only"),
+        ("clip_score", "CLIP score"),
+        ("fd_infinite", "FD at infinite n"),
+        ("patch_fdd", "Patch FDD"),
+        ("dino_cos", "DINO cosine"),
+        ("cmmd", "CMMD"),
+        ("scenes_right", "Scenes right"),
+    ],
+)
+def test_a_reading_is_called_as_the_field_writes_it(name, said):
+    assert spoken(name) == said
