@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -18,10 +18,11 @@ from rich.text import Text
 from harness.records.case import Case
 from harness.records.record import Reading, Record
 from harness.records.units import DASH, duration, human
-from harness.regression.gate import Verdict
+from harness.regression.verdict import Verdict
 
 if TYPE_CHECKING:
     from harness.forecast import Forecast
+    from harness.pace import Pace
 
 IDENTITY_WIDTHS = {"model": 11, "variant": 14, "resolution": 10}
 SETTING_WIDTHS = {"dtype": 5, "batch": 5, "steps": 5}
@@ -31,16 +32,6 @@ READING_WIDTH = 11
 STATUS_WIDTH = 13
 SECONDS_WIDTH = 8
 GAP = "  "
-
-
-class Left(Protocol):
-    """Knows how long the rest of a run will take."""
-
-    def left_s(self) -> float: ...
-
-    @property
-    def whole(self) -> bool:
-        """Whether all of the rest could be foreseen."""
 
 
 class Console:
@@ -54,17 +45,16 @@ class Console:
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._total, self._seen, self._began = 0, 0, time.monotonic()
-        self._pace: Left | None = None
+        self._pace: Pace | None = None
 
     def start(
-        self, total: int, metrics: Sequence[str] = (), varying: Sequence[str] = (), pace: "Left | None" = None
+        self, total: int, metrics: Sequence[str] = (), varying: Sequence[str] = (), pace: "Pace | None" = None
     ) -> None:
         """Print the head of the table: a column for each metric, filled by the reading that bears its name, or by how
         many numbers were taken where several bear names of their own.
 
-        A terminal that is too narrow gets the first of the metrics; a file or a pipe gets all.
-        varying: settings that tell cases of one model, variant and resolution apart. pace: what says how long the rest
-        will take.
+        A terminal that is too narrow gets the first of the metrics; a file or a pipe gets all. varying: settings that
+        tell cases of one model, variant and resolution apart. pace: predicts the time left.
         """
         self._varying = tuple(varying)
         self._columns = self._fitting(metrics) if self._out.is_terminal else tuple(metrics)

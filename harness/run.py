@@ -19,7 +19,7 @@ from harness.records.machine import describe, differences, room
 from harness.records.record import Record
 from harness.records.store import Store, missing
 from harness.records.units import duration, human
-from harness.regression.gate import exit_status
+from harness.regression.verdict import exit_status
 
 FAILED = 1
 

@@ -7,7 +7,6 @@ batch where it stopped, to the same bits, since each batch is made as it would h
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from harness.features.world import World
 from harness.keeping import Keeping, KeptPictures
 from harness.models.model import Model
 from harness.records.case import Case, Resolution
-from harness.records.machine import threads
+from harness.records.machine import threads, version
 from harness.records.spelled import digest, spelled
 
 REFERENCES = 64
@@ -110,7 +109,7 @@ class References:
         return self._make(range(row, row + 1))[0]
 
     def once(self, made_of: Sequence[object], rows: Tensor, compute: Callable[[], Sequence[float]]) -> list[float]:
-        """A few numbers of such rows, computed once. made_of: what is computed, and its settings."""
+        """Numbers computed from such rows, kept. made_of: what is computed, and its settings."""
         return self.kept.once(made_of, rows, compute)
 
     def _make(self, rows: range) -> Tensor:
@@ -129,14 +128,7 @@ def parts(n: int, size: int) -> list[range]:
 @cache
 def versions() -> list[str]:
     """Of the packages that make and read images."""
-    return [_version(name) for name in PACKAGES]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
+    return [version(name) or "" for name in PACKAGES]
 
 
 def _rows_or_error(found: Tensor | Exception) -> Tensor:

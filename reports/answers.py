@@ -1,7 +1,7 @@
 """The first screen in words: for each model what its variants save and lose, each phrase with its number.
 
-A phrase rests on what may be concluded from: ratios that were taken in alternation or counted, laws that are trusted,
-differences of scores after correction. What was disturbed, or is open, is said to be so.
+Phrases rest on ratios that were counted or taken in alternation, on laws that are trusted, and on differences of scores
+after correction. What was disturbed, or is open, is said to be so.
 """
 
 import math
@@ -77,7 +77,7 @@ def _saves(series: Series, own: Sequence[Group], ratios: Ratios) -> tuple[str, C
         for group, size, one in _ranked(series, own, ratios, names):
             if one.firm:
                 told = tell(one, THINGS.get(group.name, "a call"), str(size))
-                return (f"{told}{doubtful}"), one
+                return f"{told}{doubtful}", one
             why = "a timing bears ⚠ in the tables" if one.disturbed else "it was timed apart from the teacher"
             doubtful = doubtful or f" (how much time it takes at {size} px is open: {why})"
     return doubtful.strip(" ()"), None
@@ -95,7 +95,7 @@ def _ranked(
 
 
 def _faster(one: CostRatio, thing: str, size: str) -> str:
-    ends = f" ({times(one.low)} to {times(one.high)} of the teacher's time)" if one.low and one.high else ""
+    ends = f" ({ratio(one.low)} to {ratio(one.high)} of the teacher's time)" if one.low and one.high else ""
     if not one.apart:
         return f"at {size} px {thing} takes as long as the teacher's{ends}"
     if 0.5 < one.value < 2:
@@ -107,11 +107,6 @@ def _fewer(one: CostRatio, thing: str, size: str) -> str:
     if round(one.value, 3) == 1:
         return f"at {size} px {thing} does as many FLOPs"
     return f"at {size} px {thing} does {many(one.value)} {'fewer' if one.value < 1 else 'more'} FLOPs"
-
-
-def times(value: float | None) -> str:
-    """`0.31×`."""
-    return ratio(value or 0.0)
 
 
 def many(value: float) -> str:

@@ -6,13 +6,15 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from harness.records.record import Record
-from harness.records.units import scale, tick, with_interval
-from reports.compare import Group, Point
-from reports.ratios import disturbance
+from harness.records.record import Reading, Record
+from harness.records.units import in_full, scale, tick
+from reports.compare import Group, Point, Series
+from reports.ratios import CostRatio, disturbance
 
 Axis = dict[str, Any]
 FONT = "system-ui, sans-serif"
+LEGEND = {"showlegend": True, "legend": {"orientation": "h", "y": 1.12}}
+"""Laid over a layout: a legend of its own, above the chart."""
 
 
 def layout() -> dict[str, Any]:
@@ -47,7 +49,7 @@ def size_axis(records: Iterable[Record]) -> Axis:
         "tickvals": sides,
         "ticktext": [str(size) for size in sizes],
         "tickangle": -40 if crowded else 0,
-        "title": {"text": title, "font": {"size": 12}, "standoff": 8},
+        "title": words(title),
     }
 
 
@@ -83,10 +85,10 @@ def score_axis(group: Group) -> Axis:
     return _line() | {"automargin": True} | percent | title
 
 
-def error_bars(points: Sequence[Point], colour: str = "") -> dict[str, Any]:
+def error_bars(found: Sequence[Reading | CostRatio], colour: str = "") -> dict[str, Any]:
     """95 % intervals where there are any."""
-    up = [_reach(p.reading.high, p.reading.value) for p in points]
-    down = [_reach(p.reading.value, p.reading.low) for p in points]
+    up = [_reach(one.high, one.value) for one in found]
+    down = [_reach(one.value, one.low) for one in found]
     bars = {"type": "data", "array": up, "arrayminus": down, "symmetric": False, "thickness": 1.4, "width": 4}
     return {"visible": any(up) or any(down)} | bars | ({"color": colour} if colour else {})
 
@@ -94,10 +96,20 @@ def error_bars(points: Sequence[Point], colour: str = "") -> dict[str, Any]:
 def hover(point: Point, name: str = "") -> str:
     """`<b>deltaconv</b> 1.23 GFLOPs (1.20 to 1.26)`."""
     reading = point.reading
-    text, interval = with_interval(reading.value, reading.low, reading.high, reading.unit)
     disturbed = disturbance(reading)
     warning = f"<br>disturbed: {plain(textwrap.shorten(disturbed, 60))}" if disturbed else ""
-    return f"<b>{plain(name or point.case.variant)}</b>  {text}{f' ({interval})' if interval else ''}{warning}"
+    number = in_full(reading.value, reading.low, reading.high, reading.unit)
+    return f"<b>{plain(name or point.case.variant)}</b>  {number}{warning}"
+
+
+def trace_of(kind: str, series: Series, x: Sequence[float], y: Sequence[float | int | None]) -> dict[str, Any]:
+    """What every trace of a series has: type, name, the variant by which the page hides it, and its numbers."""
+    return {"type": kind, "name": plain(series.label), "meta": series.variant, "x": x, "y": y}
+
+
+def hovering(texts: Sequence[str]) -> dict[str, Any]:
+    """The texts that a trace shows under the cursor, one for each point."""
+    return {"customdata": texts, "hovertemplate": "%{customdata}<extra></extra>"}
 
 
 def hover_lost(variant: str, reason: str) -> str:
@@ -111,9 +123,9 @@ def plain(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def framed(title: str) -> dict[str, Any]:
-    """The frame of a chart with words below its horizontal axis."""
-    return layout() | {"xaxis": axis() | {"title": words(title)}, "hovermode": "closest"}
+def framed(title: str, across: Axis | None = None) -> dict[str, Any]:
+    """The layout of a chart with a title below its horizontal axis, which is a plain one where none is given."""
+    return layout() | {"xaxis": (across or axis()) | {"title": words(title)}, "hovermode": "closest"}
 
 
 def axis() -> Axis:

@@ -14,7 +14,7 @@ from typing import Any
 from harness.records.case import Resolution
 from harness.records.record import Record
 from harness.records.units import human, spoken
-from reports.axes import cost_axis, error_bars, hover, hover_lost, layout, plain, score_axis, size_axis
+from reports.axes import cost_axis, error_bars, hover, hover_lost, hovering, layout, score_axis, size_axis, trace_of
 from reports.compare import REFERENCE, Group, GroupKey, Point, Series, distinction, lost, variant_order
 from reports.laws import Fit
 from reports.ratios import disturbance
@@ -77,48 +77,30 @@ def cost_charts(
     laws: Mapping[GroupKey, Mapping[Series, Fit]] | None = None,
 ) -> list[Chart]:
     """Cost against resolution, log-log, one chart a comparable group; the laws, where given, are dotted lines."""
-    charts = []
     unwell = [record for record in records if record.status != "ok"]
-    for group in found:
-        if not group.is_cost or group.unit == "parameter":
-            continue
-        rivals = [g for g in found if (g.model, g.name) == (group.model, group.name)]
-        fits = (laws or {}).get(group.key, {})
-        charts.append(_cost_chart(group, lost(group, unwell), colours, distinction(group, rivals), fits))
-    return charts
+    return [
+        _cost_chart(group, lost(group, unwell), colours, distinction(group, found), (laws or {}).get(group.key, {}))
+        for group in found
+        if group.is_cost and group.unit != "parameter"
+    ]
 
 
 def _cost_chart(
-    group: Group,
-    missing: Sequence[tuple[Record, str]],
-    colours: Palette,
-    subtitle: str,
-    fits: Mapping[Series, Fit],
+    group: Group, missing: Sequence[tuple[Record, str]], colours: Palette, subtitle: str, fits: Mapping[Series, Fit]
 ) -> Chart:
     traces: list[dict[str, Any]] = []
     growth = []
     for series, points in group.series.items():
         taken = [p for p in points if p.reading.value]
-        number = colours[series.variant]
+        number, colour = colours[series.variant], f"--series-{colours[series.variant]}"
         again = any(trace["meta"] == series.variant for trace in traces)
+        symbols = [SYMBOLS[number] + ("-open" if again or disturbance(p.reading) else "") for p in taken]
+        sides = [math.sqrt(p.case.pixels) for p in taken]
         traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": plain(series.label),
-                "meta": series.variant,
-                "x": [math.sqrt(p.case.pixels) for p in taken],
-                "y": [p.reading.value for p in taken],
-                "error_y": error_bars(taken),
-                "customdata": [hover(p, series.label) for p in taken],
-                "hovertemplate": "%{customdata}<extra></extra>",
-                "line": {"color": f"--series-{number}", "width": 2},
-                "marker": {
-                    "color": f"--series-{number}",
-                    "symbol": [SYMBOLS[number] + ("-open" if again or disturbance(p.reading) else "") for p in taken],
-                    "size": 8,
-                },
-            }
+            trace_of("scatter", series, sides, [p.reading.value for p in taken])
+            | hovering([hover(p, series.label) for p in taken])
+            | {"mode": "lines+markers", "error_y": error_bars([p.reading for p in taken])}
+            | {"line": {"color": colour, "width": 2}, "marker": {"color": colour, "symbol": symbols, "size": 8}}
         )
         if slope := _growth(taken):
             growth.append((series.variant, slope))
@@ -127,16 +109,11 @@ def _cost_chart(
     lines = _dotted(fits, max(record.case.pixels for record in shown), colours)
     traces += lines
     values += [line["y"][-1] for line in lines]
-    frame = layout() | {
-        "xaxis": size_axis(shown),
-        "yaxis": cost_axis(values, group.unit),
-        "hovermode": "x unified",
-    }
+    frame = layout() | {"xaxis": size_axis(shown), "yaxis": cost_axis(values, group.unit), "hovermode": "x unified"}
     if values:
         traces += _crosses(missing, colours, frame["yaxis"])
-    return Chart(
-        spoken(group.name), subtitle, (group.protocol,), {"data": traces, "layout": frame}, growth=tuple(growth)
-    )
+    figure = {"data": traces, "layout": frame}
+    return Chart(spoken(group.name), subtitle, (group.protocol,), figure, growth=tuple(growth))
 
 
 def _dotted(fits: Mapping[Series, Fit], largest: int, colours: Palette) -> list[dict[str, Any]]:
@@ -148,17 +125,10 @@ def _dotted(fits: Mapping[Series, Fit], largest: int, colours: Palette) -> list[
         first = fit.points[0].case.pixels
         last = fit.points[-1].case.pixels if fit.held_out is None else min(largest, fit.furthest)
         pixels = [first * (last / first) ** (step / LAW_STEPS) for step in range(LAW_STEPS + 1)]
+        dots = {"color": f"--series-{colours[series.variant]}", "width": 1.5, "dash": "dot"}
         lines.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": plain(series.label),
-                "meta": series.variant,
-                "x": [math.sqrt(n) for n in pixels],
-                "y": [fit.law.at(n) for n in pixels],
-                "line": {"color": f"--series-{colours[series.variant]}", "width": 1.5, "dash": "dot"},
-                "hoverinfo": "skip",
-            }
+            trace_of("scatter", series, [math.sqrt(n) for n in pixels], [fit.law.at(n) for n in pixels])
+            | {"mode": "lines", "line": dots, "hoverinfo": "skip"}
         )
     return lines
 
@@ -172,31 +142,24 @@ def _crosses(missing: Sequence[tuple[Record, str]], colours: Palette, axis: dict
     for line, variant in enumerate(variants):
         mine = [(record, reason) for record, reason in missing if record.case.variant == variant]
         colour = f"--series-{colours[variant]}"
+        sides = [math.sqrt(record.case.pixels) for record, _ in mine]
+        height = 10 ** (high + (high - low) * 0.06 * (line + 0.3))
+        cross = {"symbol": "x-thin-open", "size": 8, "color": colour, "line": {"width": 2, "color": colour}}
         traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": plain(variant),
-                "meta": variant,
-                "x": [math.sqrt(record.case.pixels) for record, _ in mine],
-                "y": [10 ** (high + (high - low) * 0.06 * (line + 0.3))] * len(mine),
-                "customdata": [hover_lost(variant, reason) for _, reason in mine],
-                "hovertemplate": "%{customdata}<extra></extra>",
-                "marker": {"symbol": "x-thin-open", "size": 8, "color": colour, "line": {"width": 2, "color": colour}},
-            }
+            trace_of("scatter", Series(variant), sides, [height] * len(mine))
+            | hovering([hover_lost(variant, reason) for _, reason in mine])
+            | {"mode": "markers", "marker": cross}
         )
     return traces
 
 
 def score_charts(found: Sequence[Group], colours: Palette) -> list[Chart]:
     """Scores as bars from zero with their intervals, grouped by resolution, and the levels that belong beside them."""
-    charts = []
-    for group in found:
-        if group.is_cost or not any(p.reading.value is not None for p in group.points):
-            continue
-        rivals = [g for g in found if (g.model, g.name) == (group.model, group.name)]
-        charts.append(_score_chart(group, colours, distinction(group, rivals)))
-    return charts
+    return [
+        _score_chart(group, colours, distinction(group, found))
+        for group in found
+        if not group.is_cost and any(p.reading.value is not None for p in group.points)
+    ]
 
 
 def _score_chart(group: Group, colours: Palette, subtitle: str) -> Chart:
@@ -206,21 +169,13 @@ def _score_chart(group: Group, colours: Palette, subtitle: str) -> Chart:
     traces: list[dict[str, Any]] = []
     for index, (one, points) in enumerate(group.series.items()):
         taken = [p for p in points if p.reading.value is not None]
-        number = colours[one.variant]
         again = sum(other.variant == one.variant for other in series[:index])
+        filled = {"color": f"--series-{colours[one.variant]}", "pattern": {"shape": "/" if again else ""}}
+        places = [start[p.case.resolution] + index for p in taken]
         traces.append(
-            {
-                "type": "bar",
-                "name": plain(one.label),
-                "meta": one.variant,
-                "x": [start[p.case.resolution] + index for p in taken],
-                "y": [p.reading.value for p in taken],
-                "width": 0.84,
-                "error_y": error_bars(taken, "--ink"),
-                "customdata": [hover(p, one.label) for p in taken],
-                "hovertemplate": "%{customdata}<extra></extra>",
-                "marker": {"color": f"--series-{number}", "pattern": {"shape": "/" if again else ""}},
-            }
+            trace_of("bar", one, places, [p.reading.value for p in taken])
+            | hovering([hover(p, one.label) for p in taken])
+            | {"width": 0.84, "error_y": error_bars([p.reading for p in taken], "--ink"), "marker": filled}
         )
     levels = _levels(group, start)
     middle = (len(series) - 1) / 2
@@ -246,8 +201,8 @@ def _levels(group: Group, start: dict[Resolution, float]) -> list[dict[str, Any]
         words: list[str] = []
         for index, points in enumerate(group.series.values()):
             for p in points:
-                value = p.reading.details.get(level)
-                if isinstance(value, int | float) and not isinstance(value, bool):
+                value = p.reading.detail(level)
+                if value is not None:
                     middle = start[p.case.resolution] + index
                     x += [middle - 0.46, middle, middle + 0.46, None]
                     y += [value, value, value, None]
@@ -255,8 +210,7 @@ def _levels(group: Group, start: dict[Resolution, float]) -> list[dict[str, Any]
         line = {"type": "scatter", "mode": "lines", "x": x, "y": y}
         if x:
             traces.append(line | {"name": "", "line": {"color": "--surface", "width": 5}, "hoverinfo": "skip"})
-            shown = {"customdata": words, "hovertemplate": "%{customdata}<extra></extra>"}
-            traces.append(line | {"name": level, "line": {"color": "--level", "width": 2}} | shown)
+            traces.append(line | {"name": level, "line": {"color": "--level", "width": 2}} | hovering(words))
     return traces
 
 

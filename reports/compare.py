@@ -1,9 +1,8 @@
 """Which readings may stand side by side: same model, same name, same protocol, and the same settings where they count.
 
-FLOPs and parameters depend on shapes alone; those of an image also on its calls, which the protocol tells. A projected
-memory depends on the number format too. Measured costs depend on the machine, but not on which images are made. Scores
-depend on all that makes an image, the weights included. The same variant with other settings is another series, for
-scores that with other weights too. A setting of a case that this version does not know counts, except for shapes.
+FLOPs and parameters depend on shapes alone, projected memory on the number format too, measured costs also on the
+machine, but not on which images are made, scores on all that makes an image. A variant with other settings is another
+series, for scores also one with other weights. A setting that this version does not know counts, except for shapes.
 """
 
 import hashlib
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from harness.records.by_key import grouped
 from harness.records.case import Case, Resolution
 from harness.records.record import Reading, Record
 from harness.records.units import is_cost
@@ -51,15 +51,12 @@ class Point:
 
     @property
     def case(self) -> Case:
-        """What was measured."""
         return self.record.case
 
 
 @dataclass(frozen=True)
 class Series:
-    """A variant. What tells apart several of one name is empty otherwise: their settings (`mixer`), for scores their
-    weights.
-    """
+    """A variant; where there are several of one name, with its settings (`mixer`), and for scores its weights."""
 
     variant: str
     weights: str = ""
@@ -94,7 +91,6 @@ class Group:
 
     @property
     def key(self) -> GroupKey:
-        """What names the group among all others."""
         return (self.model, self.name, self.protocol, self.settings)
 
     @property
@@ -105,16 +101,14 @@ class Group:
     @cached_property
     def series(self) -> dict[Series, list[Point]]:
         """Points by series in order of pixels, the reference first."""
-        weights: dict[tuple[str, str], set[str]] = {}
-        for point in self.points:
-            weights.setdefault((point.case.variant, point.mixer), set()).add(point.case.weights)
         found: dict[Series, list[Point]] = {}
-        for point in self.points:
-            variant, mixer = point.case.variant, point.mixer
-            told_apart = not self.is_cost and len(weights[variant, mixer]) > 1
-            found.setdefault(Series(variant, point.case.weights if told_apart else "", mixer), []).append(point)
+        for (variant, mixer), mine in grouped(self.points, lambda p: (p.case.variant, p.mixer)).items():
+            by_weights = grouped(mine, lambda p: p.case.weights)
+            told_apart = not self.is_cost and len(by_weights) > 1
+            same = by_weights if told_apart else {"": mine}
+            found |= {Series(variant, weights, mixer): points for weights, points in same.items()}
         ordered = sorted(found, key=series_order)
-        return {s: sorted(found[s], key=lambda p: (p.case.pixels, p.case.resolution.width)) for s in ordered}
+        return {s: sorted(found[s], key=lambda p: p.case.resolution) for s in ordered}
 
     def at(self, resolution: Resolution) -> dict[Series, Point]:
         """The points of one resolution by series."""
@@ -152,22 +146,19 @@ def machine_name(machine: dict[str, Any]) -> str:
     return ", ".join(parts) or "unnamed machine"
 
 
-def relevant_settings(
-    record: Record, name: str, unit: str, better: str, origin: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def relevant_settings(record: Record, of: "Reading | Group", origin: dict[str, Any] | None = None) -> dict[str, Any]:
     """What of a case, besides model, variant, resolution and weights, decides whether such readings compare.
 
-    origin: where such a reading is from, if not from where the record was last added to.
+    origin: where the reading is from, if not from where the record was last added to.
     """
-    machine = origin or record.machine
     settings = record.case.settings
-    if unit in ("FLOP", "parameter"):
+    if of.unit in ("FLOP", "parameter"):
         return {}
-    if name.startswith("projected_"):
+    if of.name.startswith("projected_"):
         return {setting: settings[setting] for setting in ("dtype", "batch") if setting in settings}
-    if is_cost(unit, better):
+    if is_cost(of.unit, of.better):
         kept = {setting: value for setting, value in settings.items() if setting not in _IDLE_FOR_COSTS}
-        return kept | {"machine": machine_name(machine)}
+        return kept | {"machine": machine_name(origin or record.machine)}
     return {setting: value for setting, value in settings.items() if setting not in _IDLE_FOR_SCORES}
 
 
@@ -186,10 +177,9 @@ def series_of(record: Record, words: Mapping[MadeOf, str]) -> "Series":
 
 
 def mixers(records: Iterable[Record]) -> dict[MadeOf, str]:
-    """How the settings of one variant on one model differ: `kernel_size 5`.
+    """How the settings of one variant on one model differ: `kernel_size 5`; empty where they do not.
 
-    Empty where there are none to differ from. Presets may make a variant another one on another model: that is no
-    difference. Settings that nobody kept are `settings unknown` beside some that are known.
+    What presets of models change is no difference. An old record without settings has `settings unknown`.
     """
     made: dict[tuple[str, str], dict[tuple[str, str], set[str]]] = {}
     for record in records:
@@ -232,7 +222,7 @@ def groups(records: Sequence[Record]) -> list[Group]:
     found: dict[tuple[str, str, str, str, str, tuple[str, ...]], dict[Place, Point]] = {}
     for record in records:
         for reading in (each for each in record.readings if "section" not in each.details):
-            settings = in_words(relevant_settings(record, *_kind(reading), reading.origin))
+            settings = in_words(relevant_settings(record, reading, reading.origin))
             key = (record.case.model, reading.name, reading.unit, reading.better, reading.protocol, settings)
             weights = "" if is_cost(reading.unit, reading.better) else record.case.weights
             place = (record.case.variant, record.case.resolution, weights, record.case.made)
@@ -251,7 +241,7 @@ def lost(group: Group, records: Iterable[Record]) -> list[tuple[Record, str]]:
         asked = record.case.model == group.model and metrics & set(record.case.metrics)
         if record.status == "ok" or not asked or any(r.name == group.name for r in record.readings):
             continue
-        if in_words(relevant_settings(record, group.name, group.unit, group.better)) == group.settings:
+        if in_words(relevant_settings(record, group)) == group.settings:
             found.append((record, f"{record.status.replace('_', ' ')}: {record.reason}"))
     taken = {_cell(p.record) for p in group.points if p.reading.value is not None}
     return [(record, reason) for record, reason in found if _cell(record) not in taken]
@@ -261,17 +251,14 @@ def _cell(record: Record) -> tuple[str, tuple[str, str], Resolution]:
     return (record.case.variant, record.case.made, record.case.resolution)
 
 
-def _kind(reading: Reading) -> tuple[str, str, str]:
-    return reading.name, reading.unit, reading.better
-
-
 def in_words(settings: dict[str, Any]) -> tuple[str, ...]:
     """`dtype fp32`, `n 512`: one phrase a setting."""
     return tuple(f"{name} {_plain(settings[name])}" for name in sorted(settings))
 
 
-def distinction(group: Group, rivals: Sequence[Group]) -> str:
+def distinction(group: Group, found: Sequence[Group]) -> str:
     """The settings in which a group differs from others of its model and name; empty if there are no others."""
+    rivals = [other for other in found if (other.model, other.name) == (group.model, group.name)]
     if len(rivals) < 2:
         return ""
     common = set.intersection(*(set(rival.settings) for rival in rivals))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness.records.store import write_whole
+from harness.records.files import write_whole
 from reports import charts
 from reports.compare import REFERENCE, variant_order
 from reports.comparison_tables import Change, Compared, compared

@@ -1,23 +1,23 @@
 """What changed between two stores: before and after a commit, two machines, two recipes; by the same paired statistics.
 
 Cases are matched by model, variant and size, and by all settings that count for a reading except the machine, the
-weights and what a variant is made of: these may be what changed, and are said. What is counted changed or did not;
-scores of the same prompts and seeds are compared in pairs, all differences together corrected by Holm. Times of two
-runs were never taken in alternation, so their quotient is shown and concludes nothing; a change of the alternated ratio
-to the teacher does.
+weights and what a variant is made of: these may be what changed, and are listed. Counts are compared exactly, scores of
+the same prompts and seeds in pairs, with Holm's correction for all of them. The quotient of times of two runs is shown
+and concludes nothing; a change of the alternated ratio to the teacher does.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.records.case import Resolution
 from harness.records.comparison import difference
 from harness.records.record import Reading, Record
-from harness.records.statistics import Estimate, holm
-from harness.records.units import human, is_cost, ratio, spoken, with_interval
+from harness.records.statistics import holm
+from harness.records.units import human, in_full, is_cost, ratio, spoken
 from reports.compare import in_words, name_order, relevant_settings, variant_order
 from reports.findings import signed
+from reports.provenance import flat
 from reports.ratios import disturbance, is_counted
 from reports.read import BadStore, Store
 
@@ -27,7 +27,10 @@ Place = tuple[str, str, Resolution, str, str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Change:
-    """One reading in both stores. verdict: better, worse, changed, same, or open; note: why nothing is concluded."""
+    """One reading in both stores. verdict: better, worse, changed, same or open; note: why nothing is concluded.
+
+    shares: one-sided p values of a gain and of a loss, where it was tested.
+    """
 
     model: str
     variant: str
@@ -43,7 +46,6 @@ class Change:
 
     @property
     def title(self) -> str:
-        """Of the reading."""
         return spoken(self.name)
 
 
@@ -55,14 +57,10 @@ class Compared:
     only: tuple[tuple[str, tuple[str, ...]], ...]
     unlike: tuple[tuple[str, str, str], ...]
 
-    def count(self, verdict: str) -> int:
-        """Changes of that verdict."""
-        return sum(change.verdict == verdict for change in self.changes)
-
     @property
     def sentence(self) -> str:
-        """What came of it, in a sentence."""
-        told = [f"{self.count(word)} {word}" for word in ("worse", "better", "changed", "same", "open")]
+        verdicts = [change.verdict for change in self.changes]
+        told = [f"{verdicts.count(word)} {word}" for word in ("worse", "better", "changed", "same", "open")]
         return f"Of {len(self.changes)} readings that both hold: {', '.join(told)}."
 
 
@@ -91,7 +89,7 @@ def _placed(records: Sequence[Record]) -> dict[Place, tuple[Record, Reading]]:
         for r in record.readings:
             if r.value is None or "section" in r.details:
                 continue
-            settings = relevant_settings(record, r.name, r.unit, r.better)
+            settings = relevant_settings(record, r)
             counting = in_words({name: value for name, value in settings.items() if name != "machine"})
             found[case.model, case.variant, case.resolution, r.name, r.protocol, counting] = (record, r)
     return found
@@ -104,39 +102,36 @@ def _order(place: Place) -> tuple[Any, ...]:
 
 def _change(place: Place, one: tuple[Record, Reading], other: tuple[Record, Reading]) -> Change:
     (_, before), (_, after) = one, other
-    model, variant, size, name, *_ = place
     keys = one[0].case.key, other[0].case.key
-    change = Change(model, variant, size, name, _shown(before), _shown(after), "", "open", "", keys)
+    change = Change(*place[:4], _shown(before), _shown(after), "", "open", "", keys)
     value, earlier = float(after.value or 0), float(before.value or 0)
+    times = ratio(value / earlier) if earlier else ""
     if is_counted(before):
-        times = ratio(value / earlier) if earlier else ""
         if before.value == after.value:
             return replace(change, said="the same", verdict="same")
         good = (value < earlier) == (before.better == "lower")
         verdict = "changed" if before.better == "neither" else "better" if good else "worse"
         return replace(change, said=times, verdict=verdict)
     if disturbed := disturbance(before) or disturbance(after):
-        return replace(change, said=ratio(value / earlier) if earlier else "", note=f"disturbed: {disturbed}")
+        return replace(change, said=times, note=f"disturbed: {disturbed}")
     if before.unit in ("ms", "byte") and is_cost(before.unit, before.better):
         if before.unit == "byte" and value == earlier:
             return replace(change, said="the same", verdict="same")
         note = "separate runs: their quotient concludes nothing" if before.unit == "ms" else "without intervals"
-        return replace(change, said=ratio(value / earlier) if earlier else "", note=note)
+        return replace(change, said=times, note=note)
     if before.unit == "x":  # the pairs are within a run, not between two
         before, after = replace(before, samples=()), replace(after, samples=())
     estimate = difference(after, before)
     if estimate is None:
         return replace(change, said=signed(value - earlier, before.unit), note="without intervals")
     ends = f"{signed(estimate.low, before.unit)} to {signed(estimate.high, before.unit)}"
-    gain = estimate if before.better == "higher" else Estimate(-estimate.value, estimate.error, estimate.freedom)
-    loss = Estimate(-gain.value, gain.error, gain.freedom)
-    shares = (gain.above(0), loss.above(0)) if before.better != "neither" else None
+    gain = estimate if before.better == "higher" else -estimate
+    shares = (gain.above(0), (-gain).above(0)) if before.better != "neither" else None
     return replace(change, said=f"{signed(estimate.value, before.unit)} ({ends})", shares=shares)
 
 
 def _shown(reading: Reading) -> str:
-    text, interval = with_interval(reading.value, reading.low, reading.high, reading.unit)
-    return f"{text} ({interval})" if interval else text
+    return in_full(reading.value, reading.low, reading.high, reading.unit)
 
 
 def _corrected(changes: Sequence[Change]) -> list[Change]:
@@ -179,22 +174,10 @@ def _facts(records: Sequence[Record]) -> dict[str, set[str]]:
     for record in records:
         case = record.case
         named = f"{case.model} {case.variant}"
-        told = _flat(record.machine)
-        told |= {f"weights of {named}": case.weights, f"mixer of {named}": case.mixer}
+        told = dict(flat(record.machine)) | {f"weights of {named}": case.weights, f"mixer of {named}": case.mixer}
         for name, value in told.items():
-            if value not in (None, ""):
+            if value not in (None, "") and name not in ("load", "started"):
                 found.setdefault(name, set()).add(human(value, "byte") if name.endswith("memory") else str(value))
-    return found
-
-
-def _flat(machine: Mapping[str, Any]) -> dict[str, Any]:
-    """What a machine is, and not how busy it was."""
-    found: dict[str, Any] = {}
-    for name, value in machine.items():
-        if isinstance(value, dict):
-            found |= {f"{name} {key}": each for key, each in value.items()}
-        elif name not in ("load", "started"):
-            found[name] = value
     return found
 
 

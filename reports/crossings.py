@@ -1,4 +1,4 @@
-"""Where one cost falls below another: crossings of two laws that may both be trusted, with their intervals."""
+"""Sizes at which one cost falls below another: crossings of two laws that may both be trusted, with intervals."""
 
 import math
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Crossing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One cost against another, from `smallest` to `largest` pixels: equal; or cheaper at first or not; crossings."""
+    """One cost against another between two sizes in pixels: equal, or cheaper at the smallest or not, and crossings."""
 
     smallest: float
     largest: float
@@ -38,7 +38,7 @@ def compared(mine: Fit, other: Fit) -> Comparison | None:
     smallest = float(max(mine.points[0].case.pixels, other.points[0].case.pixels))
     taken = min(mine.points[-1].case.pixels, other.points[-1].case.pixels)
     largest = min(mine.furthest, other.furthest, float(TARGET))
-    gap_3 = np.array([vars(mine.law)[name] - vars(other.law)[name] for name in ("fixed", "linear", "quadratic")])
+    gap_3 = mine.law.array_3 - other.law.array_3
     ends = [abs(costs_of(gap_3[None], np.array([n]))[0, 0]) / other.law.at(n) for n in (smallest, largest)]
     if max(ends) < EXACT:
         return Comparison(smallest, largest, True, False, ())

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.records.files import write_whole
 from harness.records.record import Record
-from harness.records.store import write_whole
 from reports.compare import machine_name
 from reports.read import Store
 from reports.tables import Block, Cell

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.records.by_key import grouped
 from harness.records.record import Record
 from reports.compare import Series, in_words, machine_name, mixers, series_of, series_order
 from reports.ratios import is_counted
@@ -32,17 +33,18 @@ class LargestSizes:
 def largest_sizes(records: Sequence[Record]) -> list[LargestSizes]:
     """How far every variant came of one model's records, machine by machine; a size that was counted did not run."""
     words = mixers(records)
-    found: dict[str, dict[Series, list[Record]]] = {}
-    for record in records:
-        if record.case.weights != ON_SHAPES:
-            kept = {name: value for name, value in record.case.settings.items() if name in ("device", "dtype", "batch")}
-            where = ", ".join((*in_words(kept), *([machine_name(record.machine)] if record.machine else [])))
-            series = series_of(record, words)
-            found.setdefault(where, {}).setdefault(series, []).append(record)
-    return [
-        LargestSizes(where, tuple(_largest_size(series, mine[series]) for series in sorted(mine, key=series_order)))
-        for where, mine in found.items()
-    ]
+    found = []
+    for where, same in grouped((r for r in records if r.case.weights != ON_SHAPES), _where).items():
+        mine = grouped(same, lambda record: series_of(record, words))
+        rows = tuple(_largest_size(series, mine[series]) for series in sorted(mine, key=series_order))
+        found.append(LargestSizes(where, rows))
+    return found
+
+
+def _where(record: Record) -> str:
+    """The settings that a largest size depends on, and the machine."""
+    kept = {name: value for name, value in record.case.settings.items() if name in ("device", "dtype", "batch")}
+    return ", ".join((*in_words(kept), *([machine_name(record.machine)] if record.machine else [])))
 
 
 def _largest_size(series: Series, records: Sequence[Record]) -> LargestSize:

@@ -43,8 +43,7 @@ def law_table(found: Sequence[Group], laws: Mapping[GroupKey, Mapping[Series, Fi
 def _part(group: Group, fits: Mapping[Series, Fit], found: Sequence[Group]) -> LawRows:
     reference = fits.get(Series(REFERENCE))
     rows = tuple((series, _row(fit, reference, group.unit)) for series, fit in fits.items())
-    rivals = [g for g in found if g.name == group.name]
-    return LawRows(spoken(group.name), distinction(group, rivals), group.protocol, rows, tuple(_pairs(fits)))
+    return LawRows(spoken(group.name), distinction(group, found), group.protocol, rows, tuple(_pairs(fits)))
 
 
 def _row(fit: Fit, reference: Fit | None, unit: str) -> tuple[Cell, ...]:

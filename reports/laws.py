@@ -1,16 +1,15 @@
 """Laws of cost: a + bN + cN² through the readings of a variant, N pixels, checked on a size that they did not see.
 
 The fit is least squares on relative errors, sum over sizes of (law(N) / cost - 1)², with no coefficient below zero
-(Lawson and Hanson, Solving Least Squares Problems, chapter 23; of few unknowns all supports are tried, so the best is
-found). What is counted (FLOPs) lies on such a law to the last digit once every mixer is what it says: where a window is
-clamped at the smallest sizes, the law begins above them and says so. What is measured takes its shape from what was
-counted, where there is such a law: a call's time is p + q times its FLOPs, its peak p + q times the projected one.
+(Lawson and Hanson, Solving Least Squares Problems, chapter 23; with few unknowns all supports are tried). What is
+counted lies on such a law to the last digit, from the size on at which no window is clamped. What is measured takes its
+shape from what was counted, where there is such a law: a call's time is p + q times its FLOPs, its peak p + q times the
+projected one.
 
-How far a law may be trusted is shown twice: by the error of its prediction for the largest size, fitted without it, and
-by refits that leave one size out each, of what was measured on draws: medians of resampled raw samples where they were
-kept, or else from a log-normal law with the reading's own interval. All intervals come from those. Where the unseen
-error is above a quarter a measured law says nothing, and it never says anything beyond four times the pixels taken.
-Shapes: D draws (refits), N sizes, C columns (unknowns), K of them in a support.
+A law is checked by its prediction for the largest size, fitted without it. Its intervals come from refits that leave
+one size out each, on draws of what was measured: medians of resampled raw samples, or a log-normal with the reading's
+interval. A measured law that is more than a quarter off at the unseen size says nothing, and none says anything beyond
+four times the pixels taken. Shapes: D draws (refits), N sizes, C columns (unknowns), K of them in a support.
 """
 
 import hashlib
@@ -53,14 +52,22 @@ class Law:
     linear: float
     quadratic: float
 
+    @classmethod
+    def of(cls, found_3: Floats) -> "Law":
+        return cls(*(float(value) for value in found_3))
+
+    @property
+    def array_3(self) -> Floats:
+        return np.array([self.fixed, self.linear, self.quadratic])
+
     def at(self, pixels: float) -> float:
         """The cost of an image of so many pixels."""
         return self.fixed + self.linear * pixels + self.quadratic * pixels**2
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A value that was computed and not measured, with its range."""
+class Projection:
+    """A cost that was computed and not measured, with its range."""
 
     value: float
     low: float
@@ -114,13 +121,13 @@ class Fit:
         """The most pixels that it says anything of."""
         return math.inf if self.counted else FURTHEST * self.points[-1].case.pixels
 
-    def projected(self, pixels: float) -> Estimate | None:
+    def projected(self, pixels: float) -> Projection | None:
         """The cost at a size that was not taken; None where the law is in doubt or that is too far."""
         if self.law is None or self.doubt or pixels > self.furthest:
             return None
         low, high = middle(self.refits_D3 @ np.array([1.0, pixels, pixels**2]))
         value = self.law.at(pixels)
-        return Estimate(value, min(low, value), max(high, value))
+        return Projection(value, min(low, value), max(high, value))
 
 
 def laws(found: Sequence[Group]) -> dict[GroupKey, dict[Series, Fit]]:
@@ -176,12 +183,10 @@ def fit(series: Series, points: Sequence[Point], shape: Fit | None = None) -> Fi
 
 
 def _fit(series: Series, points: Sequence[Point], shape: Fit | None) -> Fit:
-    pixels_N = np.array([p.case.pixels for p in points], dtype=np.float64)
-    costs_N = np.array([p.reading.value for p in points], dtype=np.float64)
+    pixels_N, costs_N = _arrays(points)
     of = None if shape is None else shape.law
     needed = NEEDED if of is None else NEEDED_OF_A_SHAPE
     found_3 = coefficients(pixels_N, costs_N[None], of)[0]
-    law = Law(*(float(value) for value in found_3))
     off_N = costs_of(found_3[None], pixels_N)[0] / costs_N - 1
     smaller_N = pixels_N < pixels_N.max()
     held_out: float | None = None
@@ -189,7 +194,12 @@ def _fit(series: Series, points: Sequence[Point], shape: Fit | None) -> Fit:
         unseen_3 = coefficients(pixels_N[smaller_N], costs_N[None, smaller_N], of)
         off = costs_of(unseen_3, pixels_N[~smaller_N])[0] / costs_N[~smaller_N] - 1
         held_out = float(off[np.abs(off).argmax()])
-    return Fit(series, tuple(points), (), law, float(np.abs(off_N).max()), held_out, needed=needed)
+    return Fit(series, tuple(points), (), Law.of(found_3), float(np.abs(off_N).max()), held_out, needed=needed)
+
+
+def _arrays(points: Sequence[Point]) -> tuple[Floats, Floats]:
+    """Pixels and costs."""
+    return np.array([p.case.pixels for p in points], float), np.array([p.reading.value for p in points], float)
 
 
 def coefficients(pixels_N: Floats, costs_DN: Floats, shape: Law | None = None) -> Floats:
@@ -201,10 +211,9 @@ def coefficients(pixels_N: Floats, costs_DN: Floats, shape: Law | None = None) -
         scale = pixels_N.max()
         free_D3: Floats = _best(costs_DN, (pixels_N[:, None] / scale) ** np.arange(3)) / scale ** np.arange(3)
         return free_D3
-    shape_3 = np.array([shape.fixed, shape.linear, shape.quadratic])
-    shape_N = costs_of(shape_3[None], pixels_N)[0]
+    shape_N = costs_of(shape.array_3[None], pixels_N)[0]
     found_D2 = _best(costs_DN, np.stack([np.ones_like(shape_N), shape_N / shape_N.max()], axis=1))
-    found_D3: Floats = found_D2[:, 1:] * shape_3 / shape_N.max()
+    found_D3: Floats = found_D2[:, 1:] * shape.array_3 / shape_N.max()
     found_D3[:, 0] += found_D2[:, 0]
     return found_D3
 
@@ -237,16 +246,13 @@ def _refits(fitted: Fit, shape: Law | None) -> Floats:
     """Coefficients fitted anew without each size in turn (where enough are left), on draws of what was measured."""
     points, law = fitted.points, fitted.law
     if law is not None and fitted.exact and fitted.counted:
-        return np.array([[law.fixed, law.linear, law.quadratic]])
-    pixels_N = np.array([p.case.pixels for p in points], dtype=np.float64)
-    costs_N = np.array([p.reading.value for p in points], dtype=np.float64)
+        return law.array_3[None]
+    pixels_N, costs_N = _arrays(points)
     sizes = sorted(set(pixels_N))
-    needed = NEEDED if shape is None else NEEDED_OF_A_SHAPE
-    kept = [pixels_N != size for size in sizes] if len(sizes) > needed else [pixels_N > 0]
+    kept = [pixels_N != size for size in sizes] if len(sizes) > fitted.needed else [pixels_N > 0]
     varying = any(len(p.reading.samples) > 1 or _spread(p) for p in points)
     each = max(1, DRAWS // len(kept)) if varying else 1
-    seed = int.from_bytes(hashlib.sha256(fitted.series.label.encode()).digest()[:4])
-    source = np.random.default_rng(seed)
+    source = np.random.default_rng(int.from_bytes(hashlib.sha256(fitted.series.label.encode()).digest()[:4]))
     columns = [_drawn(p, cost, each * len(kept), source) for p, cost in zip(points, costs_N, strict=True)]
     parts = zip(kept, np.split(np.stack(columns, axis=1), len(kept)), strict=True)
     return np.concatenate([coefficients(pixels_N[kept_N], drawn_DN[:, kept_N], shape) for kept_N, drawn_DN in parts])
@@ -265,8 +271,7 @@ def _drawn(point: Point, cost: float, draws: int, source: np.random.Generator) -
 
 def _spread(point: Point) -> float:
     """Standard deviation of the logarithm that a 95 % interval stands for; 0 where there is none."""
-    low, high = point.reading.low, point.reading.high
-    return math.log(high / low) / (2 * NORMAL_975) if low and high and 0 < low < high else 0.0
+    return (point.reading.log_half_width or 0.0) / NORMAL_975
 
 
 def costs_of(coefficients_D3: Floats, pixels_N: Floats) -> Floats:
@@ -277,5 +282,4 @@ def costs_of(coefficients_D3: Floats, pixels_N: Floats) -> Floats:
 
 def through(pixels: Sequence[int], costs: Sequence[float]) -> Law:
     """The law through costs without samples; with fewer than three sizes the sparsest that meets them."""
-    found_3 = coefficients(np.array(pixels, dtype=np.float64), np.array([costs], dtype=np.float64))[0]
-    return Law(*(float(value) for value in found_3))
+    return Law.of(coefficients(np.array(pixels, float), np.array([costs], float))[0])

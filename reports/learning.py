@@ -6,24 +6,17 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from harness.records.record import Reading, Record
-from harness.records.units import DASH, human, with_interval
-from reports.axes import axis, framed, words
-from reports.locality_charts import Figure, reading_of
+from harness.records.units import DASH, human, in_full
+from reports.axes import LEGEND, axis, framed, words
+from reports.locality_charts import Figure
 
 OLD, NEW = "paper", "ours"
 """Recipes of which it is said how long the second takes to come where the first ends."""
 SCORES = ("feature_error", "attributes", "clip_score", "fdd")
-HEADS = (
-    "student",
-    "minutes",
-    "steps",
-    "images",
-    "error of features",
-    "attributes",
-    "CLIP score",
-    "FDD",
-    "as near as paper",
-)
+COLUMNS = ("error of features", "attributes", "CLIP score", "FDD")
+CURVES = {"features": "error of features", "prediction": "error of the prediction"}
+"""Of a student in training, drawn against time."""
+HEADS = ("student", "minutes", "steps", "images", *COLUMNS, "as near as paper")
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,6 @@ class Student:
 
     @property
     def end(self) -> dict[str, float]:
-        """The last of its points."""
         return self.points[-1]
 
     def reaches(self, error: float) -> float | None:
@@ -66,7 +58,7 @@ def parts(records: Sequence[Record]) -> list[Part]:
     """One part for each model and mixer; the latest record of a student speaks for it."""
     held: dict[tuple[str, str], dict[str, Student]] = {}
     for record in records:
-        if reading := reading_of(record, "feature_error"):
+        if reading := record.number("feature_error"):
             name, seed = record.case.variant, reading.details["seed"]
             found = Student(name, name.removesuffix(f"-{seed}"), record, reading)
             held.setdefault((record.case.model, record.case.mixer), {})[name] = found
@@ -80,10 +72,7 @@ def _part(model: str, students: Sequence[Student]) -> Part:
         model,
         _mixer(students[0].record),
         tuple(_sentences(students, goal)),
-        (
-            _figure(students, "features", "error of features"),
-            _figure(students, "prediction", "error of the prediction"),
-        ),
+        tuple(_figure(students, of, title) for of, title in CURVES.items()),
         tuple(_row(student, goal) for student in students),
     )
 
@@ -141,28 +130,17 @@ def _figure(students: Sequence[Student], of: str, title: str) -> Figure:
         }
         for student in students
     ]
-    frame = framed("minutes of training") | {"showlegend": True, "legend": {"orientation": "h", "y": 1.12}}
+    frame = framed("minutes of training") | LEGEND
     frame["yaxis"] = axis() | {"type": "log", "dtick": "D2", "title": words(title)}
     protocols = tuple(dict.fromkeys(student.reading.protocol for student in students))
     says = "The lower a line ends, the nearer the student is; the sooner it falls, the less training that takes."
-    return Figure(f"{title[:1].upper()}{title[1:]} against time", says, protocols, {"data": lines, "layout": frame})
+    return Figure(f"{title.capitalize()} against time", says, protocols, {"data": lines, "layout": frame})
 
 
 def _row(student: Student, goal: float | None) -> tuple[str, ...]:
     reached = None if goal is None else student.reaches(goal)
     end = student.end
     counts = (f"{end['minutes']:.2f}", f"{end['steps']:.0f}", f"{end['images']:.0f}")
-    return (
-        student.name,
-        *counts,
-        *(_score(student.record, name) for name in SCORES),
-        f"{reached:.2f} min" if reached is not None else DASH,
-    )
-
-
-def _score(record: Record, name: str) -> str:
-    found = reading_of(record, name)
-    if found is None:
-        return DASH
-    text, interval = with_interval(found.value, found.low, found.high, found.unit)
-    return f"{text} ({interval})" if interval else text
+    scores = (student.record.number(name) for name in SCORES)
+    told = (in_full(one.value, one.low, one.high, one.unit) if one else DASH for one in scores)
+    return student.name, *counts, *told, f"{reached:.2f} min" if reached is not None else DASH

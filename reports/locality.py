@@ -15,7 +15,7 @@ from harness.records.record import Record
 from harness.records.units import DASH, human
 from reports.charts import Palette
 from reports.heatmaps import Sheet, sheet
-from reports.locality_charts import Figure, of_gradients, of_maps, reading_of
+from reports.locality_charts import Figure, of_gradients, of_maps
 
 NEARBY = 15
 """The window within which the paper finds PixArt's receptive fields in most layers."""
@@ -40,14 +40,11 @@ def parts(records: Sequence[Record], colours: Palette) -> list[Part]:
     for record in records:
         if any(reading.metric == "locality" and "section" in reading.details for reading in record.readings):
             found.setdefault((record.case.model, record.case.resolution), {})[record.case.variant] = record
-    return [
-        _part(model, str(size), mine, colours)
-        for (model, size), mine in sorted(found.items(), key=lambda item: item[0])
-    ]
+    return [_part(model, str(size), found[model, size], colours) for model, size in sorted(found)]
 
 
 def _part(model: str, size: str, by_variant: dict[str, Record], colours: Palette) -> Part:
-    maps = next((r for record in by_variant.values() if (r := reading_of(record, "locality_receptive_field"))), None)
+    maps = next((r for record in by_variant.values() if (r := record.number("locality_receptive_field"))), None)
     sites = maps.details["sites"] if maps else []
     figures = [*of_maps(sites, maps.protocol if maps else ""), *of_gradients(by_variant, sites, colours)]
     shown = sheet(maps.details["pictures"]) if maps else None

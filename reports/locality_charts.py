@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.records.record import Reading, Record
+from harness.records.record import Record
 from harness.records.units import DASH
-from reports.axes import axis, framed, layout, plain, words
+from reports.axes import LEGEND, axis, framed, layout, plain, words
 from reports.charts import SYMBOLS, Palette
 from reports.compare import REFERENCE, variant_order
 
 DEPTH = ("#30123b", "#4662d7", "#36aaf9", "#1ae4b6", "#72fe5e", "#c7ef34", "#faba39", "#f66b19", "#ca2a04", "#7a0403")
 """From the first site to the last (Turbo, of which each is told from its neighbours on light and dark ground)."""
+SHARES = {"yaxis": axis() | {"tickformat": ".0%", "range": [0, 1.02]}}
 
 
 @dataclass(frozen=True)
@@ -27,52 +28,41 @@ class Figure:
     figure: dict[str, Any]
 
 
-def reading_of(record: Record | None, name: str) -> Reading | None:
-    """The reading of that name, if it has a number."""
-    readings = record.readings if record else ()
-    return next((each for each in readings if each.name == name and each.value is not None), None)
-
-
 def of_maps(sites: Sequence[dict[str, Any]], protocol: str) -> list[Figure]:
     """Mass, receptive field, decomposition and decay, by the teacher's maps; nothing where there are none."""
     if not sites:
         return []
-    marks = (protocol,)
-    return [
-        Figure(
+    told = (
+        (
             "Attention score mass, raw",
             "A line that lies on its dotted one looks at all keys alike; the more it rises above, the nearer it looks.",
-            marks,
             _curves(sites, "raw"),
         ),
-        Figure(
+        (
             "Attention score mass after the high-pass",
             "Where a line crosses 80 % is the receptive field of that site, in tokens a side.",
-            marks,
             _curves(sites, "filtered"),
         ),
-        Figure(
+        (
             "Receptive field by site and time",
             "Each cell is the window that holds 80 % of the filtered mass at one time; the last column is that of a "
             "uniform map on the same grid, and what is as large as it is not local.",
-            marks,
             _by_time(sites),
         ),
-        Figure(
+        (
             "What attention is made of",
             "High first bars are sites that a mean would serve; the second is the part that is the same for every "
             "distance by the best fit; the third is what tokens receive that all queries look at.",
-            marks,
             _decomposition(sites),
         ),
-        Figure(
+        (
             "Mean attention by distance",
             "In units of a uniform map: a line that falls to 1 and stays there is near attention on a flat bias, one "
             "that keeps at 1 has no distance in it.",
-            marks,
             _decay(sites),
         ),
-    ]
+    )
+    return [Figure(title, sentence, (protocol,), figure) for title, sentence, figure in told]
 
 
 def _curves(sites: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
@@ -84,19 +74,9 @@ def _curves(sites: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
             lines.append(_line(number, len(sites), site, site["sizes"], values))
     for grid in {tuple(site["grid"]): site for site in sites}.values():
         dotted = {"color": "--muted", "width": 1.5, "dash": "dot"}
-        name = f"uniform on {grid['grid'][0]} x {grid['grid'][1]}"
-        lines.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": grid["sizes"],
-                "y": grid["uniform"],
-                "line": dotted,
-                "name": name,
-            }
-        )
-    frame = framed("window, tokens a side") | {"yaxis": axis() | {"tickformat": ".0%", "range": [0, 1.02]}}
-    return {"data": lines, "layout": frame}
+        named = {"name": f"uniform on {grid['grid'][0]} x {grid['grid'][1]}", "line": dotted}
+        lines.append({"type": "scatter", "mode": "lines", "x": grid["sizes"], "y": grid["uniform"]} | named)
+    return {"data": lines, "layout": framed("window, tokens a side") | SHARES}
 
 
 def _line(number: int, total: int, site: dict[str, Any], x: Sequence[float], y: Sequence[float]) -> dict[str, Any]:
@@ -145,8 +125,7 @@ def _decomposition(sites: Sequence[dict[str, Any]]) -> dict[str, Any]:
         {"type": "bar", "x": at, "y": y, "name": name, "marker": {"color": colour}, "hovertemplate": "%{y:.1%}"}
         for name, y, colour in bars
     ]
-    frame = framed("site") | {"yaxis": axis() | {"tickformat": ".0%", "range": [0, 1.02]}, "showlegend": True}
-    return {"data": traces, "layout": frame | {"legend": {"orientation": "h", "y": 1.12}}}
+    return {"data": traces, "layout": framed("site") | LEGEND | SHARES}
 
 
 def _decay(sites: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -164,7 +143,7 @@ def of_gradients(by_variant: dict[str, Record], sites: Sequence[dict[str, Any]],
     traces: list[dict[str, Any]] = []
     protocols = []
     for variant in sorted(by_variant, key=variant_order):
-        reading = reading_of(by_variant[variant], "locality")
+        reading = by_variant[variant].number("locality")
         if reading is None:
             continue
         protocols.append(reading.protocol)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.records.record import Record
 from reports.heatmaps import Sheet, sheet
-from reports.locality_charts import DEPTH, reading_of
+from reports.locality_charts import DEPTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def picture(record: Record) -> "Figure | None":
     """Curves, receptive fields and decomposition of the maps, and the maps over their image; None without maps."""
-    reading = reading_of(record, "locality_receptive_field")
+    reading = record.number("locality_receptive_field")
     if reading is None:
         return None
     from matplotlib.figure import Figure

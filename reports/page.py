@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.records import units
+from harness.records.by_key import grouped
+from harness.records.files import write_whole
 from harness.records.record import Record
-from harness.records.store import write_whole
 from reports import (
     charts,
     files,
@@ -79,12 +80,8 @@ def render(folder: str | Path, asked: Collection[str] = ()) -> Path:
 
 def _sections(names: Sequence[str], store: read.Store, everything: Sequence[Group]) -> list[ModelSection]:
     """What there is to say of each model, in the order of the page."""
-    held: dict[str, list[Record]] = {}
-    own: dict[str, list[Group]] = {}
-    for record in store.records:
-        held.setdefault(record.case.model, []).append(record)
-    for group in everything:
-        own.setdefault(group.model, []).append(group)
+    held = grouped(store.records, lambda record: record.case.model)
+    own = grouped(everything, lambda group: group.model)
     colours = charts.palette(r.case.variant for r in store.records)
     room = pictures.Room()
     return [model_section(name, held[name], own.get(name, []), colours, store.folder, room) for name in names]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.records.case import Resolution
-from harness.records.units import ratio, spoken, with_interval
-from reports.axes import cost_axis, error_bars, layout, plain, ratio_axis, score_axis
+from harness.records.units import in_full, spoken
+from reports.axes import cost_axis, error_bars, framed, hovering, plain, ratio_axis, score_axis, trace_of
 from reports.charts import SYMBOLS, Chart, Palette
 from reports.compare import REFERENCE, Group, Point, Series, distinction, relevant_settings
 from reports.findings import said
@@ -78,7 +78,7 @@ def pairs_of(score: Group, cost: Group, ratios: Ratios) -> list[Pair]:
 
 def _agree(score: Point, cost: Point) -> bool:
     paid = cost.reading
-    settings = relevant_settings(cost.record, paid.name, paid.unit, paid.better, paid.origin)
+    settings = relevant_settings(cost.record, paid, paid.origin)
     mine = score.case.settings
     return all(mine[name] == value for name, value in settings.items() if name in mine)
 
@@ -93,14 +93,10 @@ def chart(
     traces += [_trace(pair, pairs, colours, relative) for pair in pairs]
     places = [pair.place(relative) for pair in pairs]
     title = f"{spoken(cost.name)}, times that of {REFERENCE}" if relative else spoken(cost.name)
-    axis = ratio_axis(places) if relative else cost_axis(places, cost.unit)
-    frame = layout() | {
-        "xaxis": axis | {"title": {"text": title, "font": {"size": 12}, "standoff": 8}},
-        "yaxis": score_axis(score),
-        "hovermode": "closest",
-    }
+    frame = framed(title, ratio_axis(places) if relative else cost_axis(places, cost.unit))
+    frame |= {"yaxis": score_axis(score)}
     where = f"at {size} px, better {'↖' if score.better == 'higher' else '↙'}"
-    notes = [distinction(g, [r for r in found if (r.model, r.name) == (g.model, g.name)]) for g in (score, cost)]
+    notes = [distinction(group, found) for group in (score, cost)]
     doubt = "open: disturbed, or of separate runs" if any(_is_open(pair) for pair in pairs) else ""
     subtitle = "; ".join([where, *(note for note in (*notes, doubt) if note)])
     protocols = tuple(dict.fromkeys((score.protocol, cost.protocol)))
@@ -117,41 +113,25 @@ def _trace(pair: Pair, pairs: Sequence[Pair], colours: Palette, relative: bool) 
     colour = f"--series-{number}"
     first = next(other.series for other in pairs if other.series.variant == pair.series.variant)
     open_ = "-open" if pair.series != first or _is_open(pair) else ""
-    return {
-        "type": "scatter",
+    paid = pair.ratio if relative else pair.cost.reading
+    marks = {
         "mode": "markers",
-        "name": plain(pair.series.label),
-        "meta": pair.series.variant,
-        "x": [pair.place(relative)],
-        "y": [pair.score.reading.value],
-        "error_x": _bars(pair, relative, colour),
-        "error_y": error_bars([pair.score], colour),
+        "error_x": error_bars([paid] if paid else [], colour),
+        "error_y": error_bars([pair.score.reading], colour),
         "cliponaxis": False,
-        "customdata": [_hover(pair)],
-        "hovertemplate": "%{customdata}<extra></extra>",
         "marker": {"color": colour, "symbol": SYMBOLS[number] + open_, "size": 11},
     }
-
-
-def _bars(pair: Pair, relative: bool, colour: str) -> dict[str, Any]:
-    if not relative:
-        return error_bars([pair.cost], colour)
-    found = pair.ratio
-    if found is None or found.low is None or found.high is None:
-        return {"visible": False}
-    up, down = max(0.0, found.high - found.value), max(0.0, found.value - found.low)
-    shape = {"type": "data", "symmetric": False, "thickness": 1.4, "width": 4, "color": colour}
-    return shape | {"visible": True, "array": [up], "arrayminus": [down]}
+    place = trace_of("scatter", pair.series, [pair.place(relative)], [pair.score.reading.value])
+    return place | hovering([_hover(pair)]) | marks
 
 
 def _hover(pair: Pair) -> str:
     lines = [f"<b>{plain(pair.series.label)}</b> at {pair.score.case.resolution} px"]
     for point in (pair.score, pair.cost):
         r = point.reading
-        text, interval = with_interval(r.value, r.low, r.high, r.unit)
-        lines.append(f"{plain(spoken(r.name))} {text}{f' ({interval})' if interval else ''}")
+        lines.append(f"{plain(spoken(r.name))} {in_full(r.value, r.low, r.high, r.unit)}")
     if pair.ratio:
-        lines.append(f"{said(pair.ratio)} that of {REFERENCE}" if pair.ratio else ratio(1.0))
+        lines.append(f"{said(pair.ratio)} that of {REFERENCE}")
     return "<br>".join(lines)
 
 

@@ -1,7 +1,7 @@
 """Image sheets: the same prompt and seed in a row, one variant a column, one sheet for each model, size and settings.
 
-Images travel inside the page as WebP as long as there is room for them, and are links to the files beside it
-after that. Beside each stand its own scores, and how far it is from the teacher's image of the same prompt and seed.
+Images lie in the page as WebP as long as there is room, and are links to their files after that. Beside each stand its
+own scores, and how far it is from the teacher's image of the same prompt and seed.
 """
 
 import base64
@@ -9,8 +9,9 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from harness.records.by_key import grouped
 from harness.records.case import Resolution
 from harness.records.record import Record
 from harness.records.store import PROMPTS
@@ -68,16 +69,14 @@ class Sheet:
 
 def sheets(folder: Path, records: Sequence[Record], room: Room) -> list[Sheet]:
     """All sheets, in order of model and size."""
-    blocks: dict[tuple[Any, ...], list[Record]] = {}
-    for record in records:
-        if _indices(record):
-            settings = in_words({k: v for k, v in record.case.settings.items() if k not in ("batch", "n")})
-            blocks.setdefault((record.case.model, record.case.resolution, settings), []).append(record)
-    return [_sheet(folder, block, settings, room) for (_, _, settings), block in sorted(blocks.items(), key=_key)]
+    blocks = grouped(filter(_indices, records), _block_of)
+    return [_sheet(folder, blocks[key], key[-1], room) for key in sorted(blocks)]
 
 
-def _key(item: tuple[tuple[Any, ...], list[Record]]) -> tuple[Any, ...]:
-    return item[0]
+def _block_of(record: Record) -> tuple[str, Resolution, tuple[str, ...]]:
+    """Model, size, and the settings in which images beside each other may not differ."""
+    alike = {name: value for name, value in record.case.settings.items() if name not in ("batch", "n")}
+    return record.case.model, record.case.resolution, in_words(alike)
 
 
 def _sheet(folder: Path, block: list[Record], settings: tuple[str, ...], room: Room) -> Sheet:

@@ -3,10 +3,11 @@
 import json
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.records.by_key import grouped
 from harness.records.case import Resolution
 from harness.records.record import Record
 from harness.records.units import human, spoken
@@ -46,16 +47,14 @@ class Machine:
 
 def protocols(records: Iterable[Record]) -> list[Protocol]:
     """Every protocol once, in order of the readings."""
-    uses: dict[str, list[tuple[str, str, int]]] = {}
-    for record in records:
-        for r in record.readings:
-            uses.setdefault(r.protocol, []).append((r.name, record.case.model, 0 if r.value is None else r.n))
-    ordered = sorted(uses, key=lambda text: (min(name_order(name) for name, _, _ in uses[text]), text))
+    taken = ((record.case.model, reading) for record in records for reading in record.readings)
+    uses = grouped(taken, lambda pair: pair[1].protocol)
+    ordered = sorted(uses, key=lambda text: (min(name_order(r.name) for _, r in uses[text]), text))
     made = []
     for number, text in enumerate(ordered, 1):
-        names = sorted({name for name, _, _ in uses[text]}, key=name_order)
-        models = sorted({model for _, model, _ in uses[text]})
-        counts = sorted({n for _, _, n in uses[text]} - {0}) or [0]
+        names = sorted({r.name for _, r in uses[text]}, key=name_order)
+        models = sorted({model for model, _ in uses[text]})
+        counts = sorted({r.n for _, r in uses[text] if r.value is not None} - {0}) or [0]
         words = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         made.append(Protocol(f"P{number}", text, tuple(spoken(n) for n in names), tuple(models), words))
     return made
@@ -63,42 +62,36 @@ def protocols(records: Iterable[Record]) -> list[Protocol]:
 
 def failures(records: Sequence[Record]) -> list[Trouble]:
     """Cases that did not end well, by status and reason."""
-    found: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        if record.status != "ok":
-            found.setdefault((record.status.replace("_", " "), record.reason), []).append(record)
-    return [Trouble(status, reason, _cases(bad), len(bad)) for (status, reason), bad in found.items()]
+    return _troubles((r.status.replace("_", " "), r.reason, r) for r in records if r.status != "ok")
 
 
 def dashes(records: Sequence[Record]) -> list[Trouble]:
-    """Readings without a value, by reason and name."""
-    found: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        for r in record.readings:
-            if r.value is None:
-                found.setdefault((r.name, r.reason), []).append(record)
-    ordered = sorted(found, key=lambda key: (name_order(key[0]), key[1]))
-    return [Trouble(spoken(name), why, _cases(found[name, why]), len(found[name, why])) for name, why in ordered]
+    """Readings without a value, by name and reason."""
+    lost = [(r, record) for record in records for r in record.readings if r.value is None]
+    lost.sort(key=lambda pair: (name_order(pair[0].name), pair[0].reason))
+    return _troubles((spoken(r.name), r.reason, record) for r, record in lost)
 
 
 def disturbed(records: Sequence[Record]) -> list[Trouble]:
-    """Numbers that are not to be relied upon, by reading and what disturbed them (without its figures)."""
-    found: dict[tuple[str, str], list[Record]] = {}
+    """Numbers that are not to be relied upon, by name and what disturbed them (without its figures)."""
+    found = []
     for record in records:
         for r in record.readings:
             if why := disturbance(r):
-                found.setdefault((r.name, re.sub(r"[+-]?\d+(?:\.\d+)?", "…", why)), []).append(record)
-    ordered = sorted(found, key=lambda key: (name_order(key[0]), key[1]))
-    return [Trouble(spoken(name), why, _cases(found[name, why]), len(found[name, why])) for name, why in ordered]
+                found.append((r.name, re.sub(r"[+-]?\d+(?:\.\d+)?", "…", why), record))
+    found.sort(key=lambda one: (name_order(one[0]), one[1]))
+    return _troubles((spoken(name), why, record) for name, why, record in found)
 
 
 def remarks(records: Sequence[Record]) -> list[Trouble]:
     """Notes of the records, each once."""
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        for note in record.notes:
-            found.setdefault(note, []).append(record)
-    return [Trouble("", note, _cases(where), len(where)) for note, where in found.items()]
+    return _troubles(("", note, record) for record in records for note in record.notes)
+
+
+def _troubles(found: Iterable[tuple[str, str, Record]]) -> list[Trouble]:
+    """One for each pair of what and reason, in order of first appearance."""
+    same = grouped(found, lambda one: one[:2])
+    return [Trouble(*named, _cases([one[2] for one in mine]), len(mine)) for named, mine in same.items()]
 
 
 def _cases(records: Sequence[Record]) -> tuple[str, ...]:
@@ -113,30 +106,28 @@ def _cases(records: Sequence[Record]) -> tuple[str, ...]:
 
 def machines(records: Sequence[Record]) -> list[Machine]:
     """Every machine once, by hardware; facts that differ between its records list all their values."""
-    found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-    for place, record in enumerate(records):
-        for origin in record.origins():
-            found.setdefault(machine_name(origin), []).append((place, origin))
+    taken = ((record.case.key, origin) for record in records for origin in record.origins())
     return [
-        Machine(name, len({place for place, _ in made}), _facts([origin for _, origin in made]))
-        for name, made in found.items()
+        Machine(name, len({key for key, _ in made}), _facts([origin for _, origin in made]))
+        for name, made in grouped(taken, lambda pair: machine_name(pair[1])).items()
     ]
 
 
 def _facts(machines: Sequence[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
     values: dict[str, list[Any]] = {}
     for machine in machines:
-        for name, value in _flat(machine):
+        for name, value in flat(machine):
             known = values.setdefault(name, [])
             if value is not None and value not in known:
                 known.append(value)
     return tuple((name.replace("_", " "), _together(name, known)) for name, known in values.items() if known)
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """`packages torch` for what lies in a map of a map."""
     for name, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name} ")
+            yield from flat(value, f"{prefix}{name} ")
         else:
             yield f"{prefix}{name}", value
 
@@ -169,12 +160,8 @@ def commands(name: str, records: Sequence[Record]) -> list[str]:
 
 def _products(cases: set[tuple[str, Resolution]]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Variants with the same resolutions, together."""
-    sizes: dict[str, list[Resolution]] = {}
-    for variant, resolution in sorted(cases):
-        sizes.setdefault(variant, []).append(resolution)
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for variant, found in sizes.items():
-        alike.setdefault(tuple(map(str, sorted(found))), []).append(variant)
+    sizes = grouped(sorted(cases), lambda case: case[0])
+    alike = grouped(sizes, lambda variant: tuple(str(size) for _, size in sizes[variant]))
     return [(tuple(sorted(names, key=variant_order)), found) for found, names in alike.items()]
 
 

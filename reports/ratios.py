@@ -1,8 +1,8 @@
-"""What a variant costs over its teacher: one ratio, the same wherever the page, its files or the tracker tell it.
+"""What a variant costs over its teacher: one ratio, the same in the page, its files and the tracker.
 
-What is counted has an exact quotient. A latency that was taken in alternation with the teacher's has that ratio. The
-quotient of two timings of separate runs knows neither how the machine's pace moved between them: the drift of the
-teacher's own call, which every timed case takes again, widens its interval, and nothing is concluded from it.
+What is counted has an exact quotient; a latency that was taken in alternation with the teacher's has that ratio. The
+interval of a quotient of separate timings is widened by the drift of the teacher's own call, which every timed case
+takes again, and nothing is concluded from it.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from harness.records.case import Resolution
 from harness.records.record import Reading
 from reports.compare import REFERENCE, Group, Point, Series
 
+COLD = "a single cold call"
 Basis = Literal["counted", "alternation", "measured", "separate runs"]
 
 
@@ -42,12 +43,12 @@ class CostRatio:
 
 
 def disturbance(reading: Reading) -> str:
-    """Why a number is not to be relied upon: what else the machine did, or that it is one cold call; empty if it is."""
+    """Why a number is not to be relied upon: other work on the machine, or a single cold call; empty where it is."""
     noisy = reading.details.get("noisy")
     if isinstance(noisy, str) and noisy:
         return noisy
     if reading.unit == "ms" and reading.details.get("warm_up_calls") == 0:
-        return "a single cold call"
+        return COLD
     return ""
 
 
@@ -76,7 +77,7 @@ class Ratios:
         taken = beside.at(size).get(series) if beside else None
         if taken is not None and taken.reading.value:
             return _alternated(taken.reading)
-        if reference is None or not reference.reading.value or _is_cold(reference.reading):
+        if reference is None or not reference.reading.value or disturbance(reference.reading) == COLD:
             return None
         return self._quotient(group, mine.reading, reference.reading, size)
 
@@ -102,10 +103,6 @@ def _only_reference(points: dict[Series, Point]) -> Point | None:
 
 def _alternated(reading: Reading) -> CostRatio:
     return CostRatio(float(reading.value or 0), reading.low, reading.high, "alternation", disturbance(reading))
-
-
-def _is_cold(reading: Reading) -> bool:
-    return disturbance(reading) == "a single cold call"
 
 
 def _ends(mine: Reading, other: Reading) -> tuple[float | None, float | None]:

@@ -1,13 +1,13 @@
 """What published figures of known devices say without the hardware: does it fit, and how fast can it never be?
 
-A denoiser call is no faster than its FLOPs at the device's peak rate, nor than its bytes at the memory's bandwidth
-(the roofline of Williams, Waterman and Patterson, 2009). FLOPs are those of the definition, 2 per multiply-add as
-vendors count: a forward that does with fewer (the ∆ConvBlock closes its reduced scales before it enlarges them) may
-come below. As bytes count those that are alive at the projected peak, each of which was read or written at least once;
-the copies that one CPU library makes there are left out, but have to fit. All are of batch 1, and so is what was
-measured beside them. Rates are dense, with fp32 sums, at the published boost clock, which a card may exceed by a few
-percent. At fp32 the rate is that of TF32 where there is one, since torch lets convolutions use it. A GB is 10^9 bytes
-here, the 7 % that this is below 2^30 left for the driver; text encoder and autoencoder need their own.
+A denoiser call of batch 1 is no faster than its FLOPs at the device's peak rate, nor than its bytes at the memory's
+bandwidth (the roofline of Williams, Waterman and Patterson, 2009).
+
+FLOPs: of the definition, 2 per multiply-add; a forward that does with fewer (the ∆ConvBlock closes its reduced scales
+before it enlarges them) may come below the bound. Bytes: those alive at the projected peak, each read or written at
+least once; a CPU library's copies there only have to fit. Rates: dense, with fp32 sums, at the published boost clock,
+which a card may exceed by a few percent; at fp32 that of TF32, which torch lets convolutions use. A GB is 10^9 bytes,
+7 % below 2^30, for the driver; text encoder and autoencoder need their own.
 """
 
 import json
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from harness.records.by_key import grouped
 from harness.records.case import Resolution
 from harness.records.record import Record
 from harness.records.units import DASH, human
@@ -103,20 +104,13 @@ def fits(size: float, device: Device) -> bool:
 def device_tables(records: Sequence[Record]) -> list[DeviceTable]:
     """One table a number format of one model's records, where both FLOPs and projected memory are known."""
     words = mixers(records)
-    formats: dict[str, dict[tuple[Series, Resolution], list[Record]]] = {}
-    for record in records:
-        series = series_of(record, words)
-        place = (series, record.case.resolution)
-        formats.setdefault(str(record.case.settings.get("dtype", "fp32")), {}).setdefault(place, []).append(record)
-    calls = {
-        dtype: [call for place in sorted(found, key=_order) if (call := _call(place[0], found[place]))]
-        for dtype, found in sorted(formats.items())
-    }
-    return [_table(dtype, mine) for dtype, mine in calls.items() if mine]
-
-
-def _order(place: tuple[Series, Resolution]) -> tuple[object, ...]:
-    return series_order(place[0]), *place[1:]
+    tables = []
+    for dtype, same in sorted(grouped(records, lambda r: str(r.case.settings.get("dtype", "fp32"))).items()):
+        places = grouped(same, lambda record: (series_of(record, words), record.case.resolution))
+        ordered = sorted(places.items(), key=lambda item: (series_order(item[0][0]), item[0][1]))
+        if calls := [call for (series, _), held in ordered if (call := _call(series, held))]:
+            tables.append(_table(dtype, calls))
+    return tables
 
 
 def _call(series: Series, records: Sequence[Record]) -> Call | None:
@@ -134,9 +128,7 @@ def _call(series: Series, records: Sequence[Record]) -> Call | None:
 
 
 def _table(dtype: str, calls: Sequence[Call]) -> DeviceTable:
-    by_series: dict[Series, list[Call]] = {}
-    for call in calls:
-        by_series.setdefault(call.series, []).append(call)
+    by_series = grouped(calls, lambda call: call.series)
     largest = tuple((s, tuple(_largest(mine, dtype, d) for d in devices())) for s, mine in by_series.items())
     sizes = tuple(
         (call.series, call.resolution, human(call.memory, "byte"), tuple(_cell(call, dtype, d) for d in devices()))

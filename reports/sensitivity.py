@@ -9,8 +9,8 @@ from typing import Any
 from harness.records.case import Resolution
 from harness.records.record import Reading, Record
 from harness.records.units import human
-from reports.axes import axis, framed, words
-from reports.locality_charts import Figure, reading_of
+from reports.axes import LEGEND, axis, framed, words
+from reports.locality_charts import Figure
 
 PROFILE = "deltabench profile, version 1"
 """As harness/locality/profile.py reads it."""
@@ -39,10 +39,9 @@ def parts(records: Sequence[Record]) -> list[Part]:
     """One part for each variant, model and size; the latest record speaks for it."""
     found: dict[tuple[str, Resolution, str], Reading] = {}
     for record in records:
-        if reading := reading_of(record, "sensitivity"):
+        if reading := record.number("sensitivity"):
             found[record.case.model, record.case.resolution, record.case.variant] = reading
-    ordered = sorted(found.items(), key=lambda item: item[0])
-    return [_part(model, variant, str(size), reading) for (model, size, variant), reading in ordered]
+    return [_part(place[0], place[2], str(place[1]), found[place]) for place in sorted(found)]
 
 
 def _part(model: str, variant: str, size: str, reading: Reading) -> Part:
@@ -55,12 +54,11 @@ def _part(model: str, variant: str, size: str, reading: Reading) -> Part:
 
 def _figures(sites: Sequence[dict[str, Any]], variant: str, protocol: str) -> list[Figure]:
     at = [str(number) for number in range(1, len(sites) + 1)]
-    bars: list[dict[str, Any]] = []
-    for kind, (name, colour) in KINDS.items():
-        errors = [site["error"].get(kind) for site in sites]
-        bars.append({"type": "bar", "x": at, "y": errors, "name": name, "marker": {"color": colour}})
-    frame = framed("site") | {"showlegend": True, "legend": {"orientation": "h", "y": 1.12}}
-    frame["yaxis"] = axis() | {"type": "log", "title": words("error of the output")}
+    errors = {"yaxis": axis() | {"type": "log", "title": words("error of the output")}}
+    bars = [
+        {"type": "bar", "x": at, "y": [site["error"].get(kind) for site in sites], "name": name, "marker": {"color": c}}
+        for kind, (name, c) in KINDS.items()
+    ]
     saved = [site["flops"]["self_attention"] - site["flops"]["variant"] for site in sites]
     marks = {
         "type": "scatter",
@@ -72,22 +70,19 @@ def _figures(sites: Sequence[dict[str, Any]], variant: str, protocol: str) -> li
         "marker": {"color": "--series-3", "size": 9},
         "hovertemplate": "site %{text}: %{y:.3g}<extra></extra>",
     }
-    plane = framed("FLOPs saved by replacing the site") | {
-        "yaxis": axis() | {"type": "log", "title": words("error of the output")}
-    }
     return [
         Figure(
             f"What the output loses where one site is {variant}",
             "A site whose mean map costs as little as its mixer does not answer to the image; one whose identity map "
             "costs nothing looks at nothing but itself; what towers over the others should be kept.",
             (protocol,),
-            {"data": bars, "layout": frame},
+            {"data": bars, "layout": framed("site") | LEGEND | errors},
         ),
         Figure(
             "What a site saves, and what that costs",
             "Sites at the bottom right are to be replaced first, sites at the top left last.",
             (protocol,),
-            {"data": [marks], "layout": plane},
+            {"data": [marks], "layout": framed("FLOPs saved by replacing the site") | errors},
         ),
     ]
 
@@ -114,7 +109,7 @@ def profiles(records: Sequence[Record]) -> dict[str, str]:
     """Model -> its profile as JSON: receptive fields and prices of the latest records, at the smallest size of each."""
     found: dict[str, dict[str, Any]] = {}
     for record in sorted(records, key=lambda one: one.case.resolution, reverse=True):
-        fields, lost = reading_of(record, "locality_receptive_field"), reading_of(record, "sensitivity")
+        fields, lost = record.number("locality_receptive_field"), record.number("sensitivity")
         if fields or lost:
             profile = found.setdefault(record.case.model, {"format": PROFILE, "receptive_fields": {}, "prices": {}})
             profile["resolution"], profile["weights"] = str(record.case.resolution), record.case.weights

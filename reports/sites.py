@@ -21,7 +21,6 @@ class SiteRow:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens."""
         return self.grid[0] * self.grid[1]
 
 
@@ -44,7 +43,7 @@ def site_tables(records: Sequence[Record]) -> list[SiteTable]:
     for record in records:
         if record.sites:
             found.setdefault((record.case.model, record.case.resolution), {})[record.case.variant] = record
-    return [_table(model, size, seated) for (model, size), seated in sorted(found.items(), key=lambda item: item[0])]
+    return [_table(*place, found[place]) for place in sorted(found)]
 
 
 def _table(model: str, resolution: Resolution, seated: dict[str, Record]) -> SiteTable:

@@ -3,20 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.records.by_key import grouped
 from harness.records.case import Resolution
 from harness.records.record import Record
 from harness.records.units import DASH, human, ratio, spoken, with_interval
-from reports.compare import (
-    Group,
-    Point,
-    Series,
-    distinction,
-    groups,
-    mixers,
-    name_order,
-    series_of,
-    series_order,
-)
+from reports.compare import Group, Point, Series, distinction, groups, mixers, name_order, series_of, series_order
 from reports.ratios import CostRatio, Ratios, disturbance
 
 
@@ -74,9 +65,7 @@ class Block:
 def summary(records: Sequence[Record], everything: Sequence[Group] | None = None) -> list[Block]:
     """Every model and resolution as one table, or several where a reading was taken under unlike protocols."""
     words = mixers(records)
-    own: dict[str, list[Group]] = {}
-    for group in groups(records) if everything is None else everything:
-        own.setdefault(group.model, []).append(group)
+    own = grouped(groups(records) if everything is None else everything, lambda group: group.model)
     ratios = {model: Ratios(mine) for model, mine in own.items()}
     here: dict[tuple[str, Resolution], dict[Series, list[Record]]] = {}
     for record in records:
@@ -93,19 +82,18 @@ def _blocks(
     model: str, size: Resolution, here: Mapping[Series, Sequence[Record]], own: Sequence[Group], ratios: Ratios
 ) -> list[Block]:
     """The tables of one model and size: the fullest group of every reading first."""
-    by_name: dict[str, list[Group]] = {}
-    rivals: dict[str, list[Group]] = {}
-    for group in own:
-        rivals.setdefault(group.name, []).append(group)
-        if group.at(size) and not _told_elsewhere(group, own, size):
-            by_name.setdefault(group.name, []).append(group)
+    rivals = grouped(own, lambda group: group.name)
+    told = (group for group in own if group.at(size) and not _told_elsewhere(group, own, size))
+    by_name = grouped(told, lambda group: group.name)
     for same in by_name.values():
         same.sort(key=lambda g: -sum(p.reading.value is not None for p in g.at(size).values()))
     by_name = dict(sorted(by_name.items(), key=lambda item: (item[1][0].unit == "parameter", name_order(item[0]))))
     blocks = []
     for layer in range(max((len(same) for same in by_name.values()), default=1)):
         chosen = [same[layer] for same in by_name.values() if len(same) > layer]
-        columns = tuple(_column(group, distinction(group, rivals[group.name])) for group in chosen)
+        columns = tuple(
+            Column(spoken(g.name), g.name, g.unit, g.better, g.protocol, g.is_cost, distinction(g, own)) for g in chosen
+        )
         rows = tuple(
             (series, tuple(_cell(g, series, size, here[series.at_any_weights], rivals[g.name], ratios) for g in chosen))
             for series in _series(chosen, here, size)
@@ -118,10 +106,6 @@ def _told_elsewhere(group: Group, own: Sequence[Group], size: Resolution) -> boo
     """Whether it is the ratio of a cost that has a column of its own, which tells that ratio."""
     base = group.name.removesuffix("_ratio")
     return base != group.name and any(g.name == base and g.settings == group.settings and g.at(size) for g in own)
-
-
-def _column(group: Group, note: str) -> Column:
-    return Column(spoken(group.name), group.name, group.unit, group.better, group.protocol, group.is_cost, note)
 
 
 def _series(chosen: Sequence[Group], here: Iterable[Series], resolution: Resolution) -> list[Series]:
@@ -145,10 +129,9 @@ def _cell(
         return Cell(DASH, reason=reading.reason, key=key)
     text, interval = with_interval(reading.value, reading.low, reading.high, reading.unit)
     if not group.is_cost:
-        floor = reading.details.get("floor")
-        known = isinstance(floor, int | float) and not isinstance(floor, bool)
-        below = (interval, f"floor {human(floor, reading.unit, 3)}" if known else "")
-        return Cell(text, tuple(line for line in below if line), reading.value, key=key)
+        floor = reading.detail("floor")
+        below = (interval, "" if floor is None else f"floor {human(floor, reading.unit, 3)}")
+        return Cell(text, tuple(filter(None, below)), reading.value, key=key)
     found = ratios.of(group, series.at_any_weights, size)
     if found is None:
         disturbed = disturbance(reading)

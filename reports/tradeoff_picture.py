@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.records.by_key import grouped
 from harness.records.record import Record
 from reports import charts, pareto
 from reports.answers import answer
-from reports.compare import Group, groups
+from reports.compare import groups
 from reports.findings import briefs
 from reports.model_section import shown_first
 
@@ -21,12 +22,9 @@ MARKERS |= {"cross": "P", "x": "X", "triangle-left": "<", "triangle-right": ">"}
 
 def pictures(records: Sequence[Record]) -> "dict[str, Figure]":
     """File name -> picture, for each model that has scores and costs."""
-    own: dict[str, list[Group]] = {}
-    for group in groups(records):
-        own.setdefault(group.model, []).append(group)
     colours = charts.palette(record.case.variant for record in records)
     found = {}
-    for model, mine in own.items():
+    for model, mine in grouped(groups(records), lambda group: group.model).items():
         said = answer(model, mine, briefs(mine), {})
         chart = shown_first(pareto.tradeoff_charts(mine, colours), said)
         if chart is not None:

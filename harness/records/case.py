@@ -15,6 +15,11 @@ class BadInput(ValueError):
     """What the user gave cannot be used: the message is the one sentence that the user sees (exit status 2)."""
 
 
+def is_whole(value: object, least: int) -> bool:
+    """Whether it is a whole number of at least so much; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 @dataclass(frozen=True)
 class Resolution:
     """Size of an image in pixels, written `1024` where square and `4096x2160` (width x height) otherwise.
@@ -43,7 +48,6 @@ class Resolution:
 
     @property
     def pixels(self) -> int:
-        """Pixels of one image."""
         return self.width * self.height
 
     def __lt__(self, other: "Resolution") -> bool:
@@ -57,12 +61,11 @@ class Resolution:
 class Case:
     """Model, variant, resolution, and every setting that changes a result.
 
-    `weights` names the weights in force: a fingerprint of the model's files and of the student's, `shapes` where a
-    cost is taken on the configuration alone. `mixer` spells out the variant: what makes its mixers, with all settings.
-    `config` is a digest of the model's class and configuration, `processor` the name of what computes, `sampler` what
-    makes images where it is not multistep DPM-Solver. A record from before one of these was kept has none, and its key
-    is without.
-    `metrics` is what to measure; it is not part of the identity, so a record can be extended by a metric that it lacks.
+    `weights`: a fingerprint of the model's files and of the student's, or `shapes` where a cost is taken on the
+    configuration alone. `mixer`: the factory of the variant's mixers, spelled out with all settings. `config`: a digest
+    of the model's class and configuration. `processor`: the name of what computes. `sampler`: where it is not multistep
+    DPM-Solver. An old record may lack the last four, and its key is without. `metrics` are not part of the identity, so
+    that a record can be extended by one that it lacks.
     """
 
     model: str
@@ -98,8 +101,12 @@ class Case:
 
     @property
     def pixels(self) -> int:
-        """Pixels of one image."""
         return self.resolution.pixels
+
+    @property
+    def prompt_count(self) -> int:
+        """Prompts of its n images, one for each seed of a prompt."""
+        return -(-self.n // len(self.seeds))
 
     @property
     def made(self) -> tuple[str, str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from harness.records.case import BadInput
+
 NOTICE_S = 1.0
 """How long a lock is waited for in silence."""
 
@@ -26,6 +28,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+@contextmanager
+def writable(what: str, remedy: str) -> Iterator[None]:
+    """Say as BadInput that something cannot be written, why, and what to do instead."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(f"{what} cannot be written ({error.strerror}): {remedy}") from error
 
 
 def owner() -> str:

@@ -22,8 +22,8 @@ VERSIONS = ("torch", "diffusers")
 def describe(device: str = "cpu") -> dict[str, Any]:
     """What must be known beside a timing, as JSON values; what cannot be found out is None.
 
-    `memory` is in bytes. `threads` are those that torch computes with; `load` is the average of the last minute, at
-    the moment of the call, and a load near `threads` means that others were at work.
+    `memory` is in bytes, `threads` are torch's, `load` is the average of the last minute: near `threads`, others were
+    at work.
     """
     return {
         "cpu": _cpu_name(),
@@ -32,7 +32,7 @@ def describe(device: str = "cpu") -> dict[str, Any]:
         "memory": psutil.virtual_memory().total,
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES},
         **_accelerator(device),
         **_checkout(Path(__file__).resolve().parents[2]),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
@@ -56,7 +56,7 @@ def same_make(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def differences(origin: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """In what, in words, a number's origin is not this run's: source, hardware, threads, torch and diffusers."""
+    """In words, how a number's origin differs from this run's: hardware, threads, torch, diffusers, source."""
     if not origin:
         return ["it is not known where"]
     said = [f"{name} {origin.get(name)}" for name in IDENTITY if origin.get(name) != here.get(name)]
@@ -91,7 +91,8 @@ def _usable_threads() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count()
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """The version of a package that is installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -114,15 +115,18 @@ def _checkout(root: Path) -> dict[str, Any]:
     """The commit of the source and whether it was changed since; None for an installed package."""
     if not (root / ".git").exists():
         return {"commit": None, "dirty": None}
-    commit = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    commit = git(root, "rev-parse", "HEAD", timeout_s=5)
+    changes = git(root, "status", "--porcelain", "--untracked-files=no", timeout_s=5)
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
-def _git(root: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(root), *arguments]
+def git(folder: Path, *arguments: str, timeout_s: float | None = None) -> str | None:
+    """What git answers in a folder; None where it refuses, is not installed, or takes too long."""
+    command = ["git", "-C", str(folder), *arguments]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+        answer = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()

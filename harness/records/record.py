@@ -3,6 +3,7 @@
 This is the one definition and the one way to read them; the store and the reports both stand on it.
 """
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -30,10 +31,9 @@ class Reading:
     """One number with its unit, direction, n, interval and protocol; or a dash (value None) with its reason.
 
     metric: the catalogue's metric that took it (`flops`); name: what it is (`flops_mixers`). unit: FLOP, byte, ms,
-    parameter, x (a ratio of costs), share, or 1 for scores. low, high: a 95 % interval. samples: raw values (per image,
-    per repetition). details: whatever belongs beside the number (a noise floor, a break-down), as JSON values.
-    heals: a dash that may be a number another time, and is tried again. origin: the machine, commit and versions that
-    it was taken with, and when.
+    parameter, x (a ratio of costs), share, or 1 for scores. low, high: a 95 % interval. samples: raw values, per image
+    or repetition. details: what belongs beside the number (a noise floor, a break-down), as JSON values. heals: a dash
+    that is tried again another time. origin: the machine, commit and versions that it was taken with, and when.
     """
 
     metric: str
@@ -65,6 +65,16 @@ class Reading:
         paid = self.better == "lower" and is_cost(self.unit, self.better)
         if paid and any(end is not None and end < 0 for end in (self.value, self.low)):
             raise ValueError(f"reading {self.name} is {self.value} {self.unit}: a cost below zero")
+
+    def detail(self, name: str) -> float | None:
+        """The number of that name among its details; None where there is none."""
+        found = self.details.get(name)
+        return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+
+    @property
+    def log_half_width(self) -> float | None:
+        """Half of the interval of the logarithm; None where there is no interval above zero."""
+        return math.log(self.high / self.low) / 2 if self.low and self.high and self.low > 0 else None
 
 
 @dataclass(frozen=True)
@@ -112,8 +122,12 @@ class Record:
                 raise ValueError(f"artifact {name!r:.60} is {path!r:.60}, not a path inside the store")
 
     def reading(self, name: str) -> Reading | None:
-        """The reading of that name, if it was taken."""
+        """The reading of that name, a number or a dash, if there is one."""
         return next((r for r in self.readings if r.name == name), None)
+
+    def number(self, name: str) -> Reading | None:
+        """The reading of that name, if it has a number."""
+        return next((r for r in self.readings if r.name == name and r.value is not None), None)
 
     def origins(self) -> list[dict[str, Any]]:
         """Machines, commits and versions of its readings, each once; those of its last run where it has none."""

@@ -29,6 +29,9 @@ class Estimate:
     error: float
     freedom: float = math.inf
 
+    def __neg__(self) -> "Estimate":
+        return Estimate(-self.value, self.error, self.freedom)
+
     @property
     def half_width(self) -> float:
         """Half of the 95 % interval."""
@@ -44,9 +47,12 @@ class Estimate:
 
     def above(self, bound: float) -> float:
         """p of the hypothesis that the true number is not above a bound."""
+        from scipy.special import ndtr, stdtr
+
         if self.error == 0:
             return 0.0 if self.value > bound else 1.0
-        return _t_share((bound - self.value) / self.error, self.freedom)
+        t = (bound - self.value) / self.error
+        return float(ndtr(t) if math.isinf(self.freedom) else stdtr(self.freedom, t))
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Jackknife:
 
     def half_width(self) -> float:
         """Half of the 95 % interval, by Student's t."""
-        return t_975(len(self.replicates) - 1) * self.error
+        return t_quantile(len(self.replicates) - 1) * self.error
 
 
 def mean_of(values: Sequence[float], units: Sequence[Hashable] | None = None) -> Estimate:
@@ -145,13 +151,6 @@ def t_quantile(freedom: float, share: float = 0.975) -> float:
     from scipy.special import ndtri, stdtrit
 
     return float(ndtri(share) if math.isinf(freedom) else stdtrit(freedom, share))
-
-
-def _t_share(t: float, freedom: float) -> float:
-    """How much of Student's t lies below."""
-    from scipy.special import ndtr, stdtr
-
-    return float(ndtr(t) if math.isinf(freedom) else stdtr(freedom, t))
 
 
 def t_975(freedom: float) -> float:

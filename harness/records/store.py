@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness.records.case import BadInput, Case
-from harness.records.files import locked, owner, remove_leftovers
-from harness.records.files import write_whole as write_whole
+from harness.records.files import locked, owner, remove_leftovers, writable, write_whole
 from harness.records.machine import describe, room, same_make
 from harness.records.record import Record, Unreadable
 
@@ -72,33 +71,26 @@ class Store(Archive):
     def __init__(self, folder: str | Path, say: Callable[[str], None] = to_stderr) -> None:
         """Make the folder and prove that it can be written; raise BadInput otherwise."""
         super().__init__(folder, say)
-        try:
+        with writable(f"output folder {str(folder)!r}", "give another one with out=FOLDER"):
             self._records.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self._records)
             probe = self._records / f".probe.{owner()}.tmp"
             probe.touch()
             probe.unlink()
-        except OSError as error:
-            raise BadInput(
-                f"output folder {str(folder)!r} cannot be written ({error.strerror}): give another one with out=FOLDER"
-            ) from error
 
     def put(self, record: Record) -> Record:
         """Keep a record, joined with what the store has of the same case; return what is now kept."""
         try:
             with locked(self.folder / ".lock"):
-                return self._join(record)
+                earlier = self.get(record.case)
+                kept = record if earlier is None else earlier.merged(record)
+                write_whole(self._path(record.case), json.dumps(kept.to_json(), indent=1, allow_nan=False) + "\n")
+                return kept
         except OSError as error:
             raise BadInput(
                 f"the record of {record.case} cannot be written under {str(self.folder)!r} ({error.strerror}): "
                 "make room there or give another folder with out=FOLDER; what was kept before is still there"
             ) from error
-
-    def _join(self, record: Record) -> Record:
-        earlier = self.get(record.case)
-        kept = record if earlier is None else earlier.merged(record)
-        write_whole(self._path(record.case), json.dumps(kept.to_json(), indent=1, allow_nan=False) + "\n")
-        return kept
 
     def _refuse(self, path: Path, why: str) -> None:
         taken = sum(1 for _ in path.parent.glob(f"{path.name}.corrupt*"))

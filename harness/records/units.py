@@ -75,6 +75,12 @@ def with_interval(value: float | int | None, low: float | None, high: float | No
     return _join(shown[0], to.symbol), f"{shown[1]} to {shown[2]}"
 
 
+def in_full(value: float | int | None, low: float | None, high: float | None, unit: str) -> str:
+    """`1.23 GFLOPs (1.20 to 1.26)`."""
+    text, interval = with_interval(value, low, high, unit)
+    return f"{text} ({interval})" if interval else text
+
+
 def ratio(value: float) -> str:
     """`0.31×`, `12.3×`, `0.0042×`; what is as good as equal reads `1.00×`."""
     decimals = 2 if 0.1 <= value < 10 else _decimals_of(value, 2 if value < 0.1 else 3)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.records.case import BadInput, Case
+from harness.records.files import writable, write_whole
 from harness.records.machine import IDENTITY
 from harness.records.record import Reading, Record
-from harness.records.store import write_whole
 from harness.seats.sources import PACKAGED, packaged
 
 SCHEMA = 2
@@ -99,12 +99,8 @@ class Baseline:
 
     def save(self, path: Path) -> None:
         """Write the file; the same records always give the same bytes."""
-        try:
+        with writable(f"baseline {str(path)!r}", "give another with gate.baseline=FILE"):
             write_whole(path, self._text())
-        except OSError as error:
-            raise BadInput(
-                f"baseline {str(path)!r} cannot be written ({error.strerror}): give another with gate.baseline=FILE"
-            ) from error
 
     def _text(self) -> str:
         """JSON with one reading a line, so that a review sees which number moved."""

@@ -1,8 +1,7 @@
 """Claims: sentences that readers are told, each with what is measured again to see whether it still holds.
 
-A claim compares a reading of one case, or its ratio to another case's, with a limit. What takes minutes is marked
-`slow` and verified on demand. The table of the README is of the same kind: it is written from a file, and the file from
-the records of a run.
+A claim compares a reading of one case, or its ratio to another case's, with a limit. The README's table is of the same
+kind: it is written from a file, and the file from the records of a run.
 """
 
 import math
@@ -20,8 +19,8 @@ from harness.regression.verdict import Outcome, Verdict
 class Claim:
     """A sentence and its measure: `reading` of the case `of` ("sd15 deltaconv 1024"), over that of `over` if given.
 
-    metric: of the catalogue, which takes the reading. at_most, at_least: the limits. slow: verified on demand alone.
-    settings: other settings of the experiment for it.
+    metric: takes the reading, which bears its name if no other is given. slow: verified on demand alone. settings:
+    others of the experiment.
     """
 
     say: str
@@ -96,9 +95,8 @@ class Claims:
             try:
                 claim = Claim(**fields)
             except TypeError as error:
-                raise BadInput(
-                    f"claim {number} is none ({error}): it has say, metric, of, and at_most or at_least"
-                ) from error
+                needs = "it has say, metric, of, and at_most or at_least"
+                raise BadInput(f"claim {number} is none ({error}): {needs}") from error
             if math.isfinite(claim.at_most) == math.isfinite(claim.at_least):
                 raise BadInput(f"claim {claim.say!r} needs one of at_most and at_least, as a number")
             for case in filter(None, (claim.of, claim.over)):
@@ -129,11 +127,5 @@ def _ratio(of: Reading, over: Reading | None) -> tuple[float, float, float]:
     if over is None:
         return of.value, of.value if of.low is None else of.low, of.value if of.high is None else of.high
     assert over.value is not None
-    value, half = of.value / over.value, math.hypot(_log_half(of), _log_half(over))
+    value, half = of.value / over.value, math.hypot(of.log_half_width or 0.0, over.log_half_width or 0.0)
     return value, value * math.exp(-half), value * math.exp(half)
-
-
-def _log_half(reading: Reading) -> float:
-    if not reading.low or not reading.high or reading.low <= 0:
-        return 0.0
-    return math.log(reading.high / reading.low) / 2

@@ -1,19 +1,18 @@
 """When is a slow-down decided? Logarithms of ratios, one a pair of fresh processes, and an interval over pairs.
 
-A tolerance t is the slow-down that must not go unseen. With the interval of the rise r:
+A tolerance t is the slow-down that must not go unseen. The 95 % interval of the rise decides:
 
     pass          it lies below t
     regression    it lies above t / 2 and reaches t
     improvement   it lies below -t / 2 and reaches -t
     otherwise more pairs, up to the cap; then inconclusive
 
-so with enough pairs a rise of t or more is found and none at all passes; between t / 2 and t either may come out. The
-data are looked at again and again, which makes errors of a single look more likely: what is not a pass has to come out
-of two looks in a row.
+With enough pairs a rise of t or more is found and none at all passes; between t / 2 and t either may come out. Since
+the data are looked at after each pair, what is not a pass has to come out of two looks in a row.
 
-The interval is a bootstrap of the mean over pairs, since calls of one process share its fate (where its memory lies,
-what its neighbours do). Percentiles of few values are too narrow by sqrt((n - 1) / n) and by the normal's quantile
-where Student's is due; both are made good (Hesterberg 2015, arXiv 1411.5279, section 4.4).
+The interval is a bootstrap over pairs, since the calls of one process depend on each other. Percentiles of few values
+are too narrow, by sqrt((n - 1) / n) and by the normal's quantile for Student's: both are corrected (Hesterberg 2015,
+arXiv 1411.5279, section 4.4).
 """
 
 import math
@@ -32,7 +31,7 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class Rise:
-    """A logarithm of a ratio with its 95 % interval, and of how many pairs it is; endless ends for too few."""
+    """A logarithm of a ratio, its 95 % interval (infinite for too few pairs), and the number of pairs."""
 
     value: float
     low: float
@@ -63,10 +62,10 @@ def rise_of(logs: Sequence[float]) -> Rise:
 
 
 def rise_between(now: Sequence[float], then: Sequence[float]) -> Rise:
-    """Of what was not taken in pairs: the difference of two means; their intervals' halves add in squares."""
+    """The difference of the means of two separate runs; the halves of their intervals add in squares."""
     one, other = rise_of(now), rise_of(then)
     value = one.value - other.value
-    under, over = math.hypot(one.value - one.low, other.high - other.value), 0.0
+    under = math.hypot(one.value - one.low, other.high - other.value)
     over = math.hypot(one.high - one.value, other.value - other.low)
     return Rise(value, value - under, value + over, min(one.pairs, other.pairs))
 

@@ -1,9 +1,8 @@
 """Base and head in alternation: pair after pair of fresh processes, each unit in slices base, head, head, base.
 
 Who begins takes turns, within a pair and from pair to pair, so a drift favours neither. A slice gives its fastest call
-(what else the machine does only ever adds), a pair the median over neighbouring slices of the ratio's logarithm. Both
-processes of a pair are held to the same core, another one in the next pair: on two cores, one of them may share its
-core with other work for as long as a unit is measured, and no alternation tells that from slower code.
+(other work only ever adds time), a pair the median over neighbouring slices of the ratio's logarithm. Both processes of
+a pair share one core, another one in the next pair, so that other work on a core meets both alike.
 Pairs go on until every unit is settled or the minutes are over.
 """
 
@@ -11,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +20,7 @@ from harness.regression.verdict import Outcome
 
 SLICE_S = 0.01
 TURNS = 16
-"""Slices of each side. Many short ones: what disturbs a machine lasts longer than a slice and then meets both alike."""
+"""Slices of each side: many and short, so that what disturbs the machine for longer meets both alike."""
 
 Key = tuple[str, str]
 """Case and site."""
@@ -29,15 +28,14 @@ Key = tuple[str, str]
 
 @dataclass
 class Unit:
-    """What is known of one unit: the logarithm of its ratio in each pair, and how it looked after each.
+    """What is known of one unit: the logarithm of its ratio in each pair, and the verdict after each.
 
-    then: logarithms of an earlier run that it is compared with, where the pairs themselves do not hold the base.
+    then: logarithms of an earlier run to compare with, where the pairs do not hold the base.
     """
 
     case: str
     site: str
     mixer: str
-    alike: int
     logs: list[float] = field(default_factory=list)
     then: list[float] | None = None
     looks: list[Outcome] = field(default_factory=list)
@@ -60,9 +58,9 @@ class Unit:
 
 @dataclass
 class Pairs:
-    """All units, what the own modules of either side cost to import in each pair (ms), and the time it took.
+    """All units, the import times of base and head by module (ms) in each pair, and the time it took.
 
-    starting: of those seconds, until both processes answered. compared: how often a unit was measured in the rest.
+    starting: seconds until both processes answered. compared: how often a unit was measured in the rest.
     """
 
     units: dict[Key, Unit] = field(default_factory=dict)
@@ -74,12 +72,11 @@ class Pairs:
 
     @property
     def count(self) -> int:
-        """Pairs of processes."""
         return len(self.imports)
 
     @property
     def next_s(self) -> float:
-        """What another pair would take, which measures what is not settled alone."""
+        """Seconds of another pair, which measures only what is not settled."""
         left = sum(not settled(unit.looks) for unit in self.units.values())
         return self.starting / self.count + left * (self.seconds - self.starting) / max(1, self.compared)
 
@@ -93,20 +90,18 @@ def duel(base: Checkout, head: Checkout, minutes: float, tolerance: float | None
     for side in (base, head):
         side.compiled()
     while not _over(pairs, started, minutes):
-        begins = time.monotonic()
-        with ExitStack() as held:
-            sides = [Side(side) for side in (base, head)[:: 1 if pairs.count % 2 == 0 else -1]]
-            for one in sides:
-                held.callback(one.close)
-            begun(sides, base)
-            together(sides, pairs.count)
+        begins, base_first = time.monotonic(), pairs.count % 2 == 0
+        first, second = (base, head) if base_first else (head, base)
+        with closing(Side(first)) as one, closing(Side(second)) as other:
+            theirs, ours = (one, other) if base_first else (other, one)
+            begun((one, other), base)
+            together((one, other), pairs.count)
             pairs.starting += time.monotonic() - begins
-            ours, theirs = (next(one for one in sides if one.checkout is side) for side in (head, base))
             _meet(pairs, theirs, ours)
             for key, unit in pairs.units.items():
                 if not settled(unit.looks):
                     pairs.compared += 1
-                    unit.logs.append(_ratio(_index(theirs, key), theirs, _index(ours, key), ours, pairs.count % 2 == 0))
+                    unit.logs.append(_ratio(_index(theirs, key), theirs, _index(ours, key), ours, base_first))
                     if tolerance is not None:
                         unit.look(tolerance)
             pairs.imports.append((theirs.imports_ms(), ours.imports_ms()))
@@ -118,9 +113,7 @@ def passes(here: Checkout, reference: str, count: int, then: dict[Key, list[floa
     """One checkout by itself: in fresh processes each unit beside the reference variant's at the same place."""
     started, pairs = time.monotonic(), Pairs()
     for turn in range(count):
-        with ExitStack() as held:
-            side = Side(here)
-            held.callback(side.close)
+        with closing(Side(here)) as side:
             begun([side], here)
             together([side], turn)
             beside = _beside(side, reference)
@@ -184,4 +177,4 @@ def _key(unit: dict[str, Any]) -> Key:
 
 
 def _unit(told: dict[str, Any], then: Sequence[float] | None = None) -> Unit:
-    return Unit(told["case"], told["site"], told["mixer"], told["alike"], then=None if then is None else list(then))
+    return Unit(told["case"], told["site"], told["mixer"], then=None if then is None else list(then))

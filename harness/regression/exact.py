@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.records.case import BadInput, Case
+from harness.records.files import writable, write_whole
 from harness.records.record import Reading, Record
-from harness.records.store import write_whole
-from harness.regression.verdict import Verdict, several
+from harness.regression.verdict import RENEW, Verdict, several
 
 TITLE = "# What each mixer costs, counted, under torch "
 BODY = "around the mixers"
 OF_TORCH = ("bytes", "operators", "peak bytes", "peak at")
-RENEW = "if that is meant, gate.update=true writes it down"
 WIDTH = 10
 
 Costs = dict[str, dict[str, dict[str, str]]]
@@ -43,7 +42,7 @@ class Exact:
     @classmethod
     def of(cls, records: Sequence[Record]) -> "Exact":
         """What the records counted; cases without the metric `site_costs` are left out."""
-        taken = {label(r.case): reading for r in records if (reading := _counted(r)) is not None}
+        taken = {label(record.case): reading for record in records if (reading := record.number("site_costs"))}
         versions = [reading.details["torch"] for reading in taken.values()]
         return cls(versions[0] if versions else "", {case: _sites(reading) for case, reading in taken.items()})
 
@@ -96,11 +95,9 @@ class Exact:
         return "\n".join(lines) + "\n"
 
     def save(self, path: Path) -> None:
-        """Write the text."""
-        try:
+        """Write the text; BadInput where it cannot be written."""
+        with writable(f"the text of exact costs {str(path)!r}", "give another with gate.exact=FILE"):
             write_whole(path, self.text())
-        except OSError as error:
-            raise BadInput(f"exact costs cannot be written to {str(path)!r} ({error.strerror})") from error
 
 
 def judge(now: Exact, then: Exact) -> list[Verdict]:
@@ -127,7 +124,7 @@ def label(case: Case) -> str:
 
 
 def _moved(case: str, now: Exact, then: Exact) -> Iterator[Verdict]:
-    """Alike sites that moved alike are one verdict."""
+    """A verdict for each number that moved; sites of one mixer where it moved alike share one."""
     mine, theirs = now.costs[case], then.costs[case]
     found: dict[tuple[str, str, str, str], list[str]] = {}
     for site in [*theirs, *(site for site in mine if site not in theirs)]:
@@ -140,28 +137,25 @@ def _moved(case: str, now: Exact, then: Exact) -> Iterator[Verdict]:
     for (mixer, what, old_value, new_value), sites in found.items():
         where = f"{mixer} at {several(sites)}" if mixer else BODY
         old_said, new_said = _apart(old_value, new_value) if what == "operators" else (old_value, new_value)
-        told = f"{where}: {what} {old_said} -> {new_said}{_share(old_value, new_value)}"
+        given, expected = _number(new_value), _number(old_value)
+        told = f"{where}: {what} {old_said} -> {new_said}{_share(expected, given)}"
         if what in OF_TORCH and now.torch != then.torch:
             why = f"{told}; the text is of torch {then.torch}, this is {now.torch}"
             yield Verdict(what, case, "inconclusive", None, None, why, "exact", f"torch {then.torch}; or {RENEW}")
         else:
-            given, expected = _number(new_value), _number(old_value)
             yield Verdict(what, case, "regression", given, expected, f"{told}: {RENEW}", "exact")
 
 
 def _apart(old: str, new: str) -> tuple[str, str]:
-    """Of two lists of operators those that differ."""
+    """Those of two lists of operators that differ."""
     before, after = (dict(one.rsplit(" ", 1) for one in text.split(", ") if " " in one) for text in (old, new))
     names = [name for name in sorted(before | after) if before.get(name) != after.get(name)]
     said = [", ".join(f"{name} {counts.get(name, 0)}" for name in names) for counts in (before, after)]
     return said[0], said[1]
 
 
-def _share(old: str, new: str) -> str:
-    before, after = _number(old), _number(new)
-    if before is None or after is None or not before:
-        return ""
-    return f" ({after - before:+,.0f}, {after / before - 1:+.2%})"
+def _share(before: float | None, after: float | None) -> str:
+    return f" ({after - before:+,.0f}, {after / before - 1:+.2%})" if before and after is not None else ""
 
 
 def _number(text: str) -> float | None:
@@ -169,19 +163,10 @@ def _number(text: str) -> float | None:
     return float(plain) if plain.isdecimal() else None
 
 
-def _counted(record: Record) -> Reading | None:
-    reading = record.reading("site_costs")
-    return reading if reading is not None and reading.value is not None else None
-
-
 def _sites(reading: Reading) -> dict[str, dict[str, str]]:
     body = reading.details["body"]
-    kinds = {f"{kind} FLOPs": f"{flops:,}" for kind, flops in body["flops"].items()}
-    around = kinds | {
-        "parameters": f"{body['parameters']:,}",
-        "peak bytes": f"{body['bytes']:,}",
-        "peak at": body["at"],
-    }
+    around = {f"{kind} FLOPs": f"{flops:,}" for kind, flops in body["flops"].items()}
+    around |= {"parameters": f"{body['parameters']:,}", "peak bytes": f"{body['bytes']:,}", "peak at": body["at"]}
     return {BODY: around} | {path: _site(site) for path, site in reading.details["sites"].items()}
 
 

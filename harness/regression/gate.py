@@ -7,7 +7,6 @@ Unlike protocols or settings are never compared, and what could not be compared 
 must not be green.
 """
 
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,23 +16,20 @@ from typing import Any
 from harness.measured.load import Load
 from harness.measured.timing import disturbance
 from harness.records.case import BadInput, Case
-from harness.records.machine import describe, same_make
+from harness.records.machine import describe, git, same_make
 from harness.records.record import Reading, Record
 from harness.regression import exact, history, quality
 from harness.regression.baseline import Baseline, Entry, locate, name_of
-from harness.regression.cells import weighed
+from harness.regression.quality import value_of
 from harness.regression.ratios import Ratio, rise
 from harness.regression.speed import Speed
 from harness.regression.tell import Tell
-from harness.regression.verdict import Verdict, exit_status
-
-__all__ = ["Gate", "NoGate", "Verdict", "exit_status"]
+from harness.regression.verdict import RENEW, Verdict, weighed
 
 PRICES = ("FLOP", "parameter")
 PROJECTED = ("projected_memory",)
 MEASURED = ("ms", "byte")
 RATIO = "x"
-RENEW = quality.RENEW
 MAKE = ("cpu", "gpu")
 """What speeds of two machines have to share; threads are set by the gate."""
 
@@ -133,7 +129,7 @@ class Gate:
                 f"the machine was disturbed while {len(noisy)} readings were taken ({noisy[0]}), and a baseline would "
                 "carry that on: try again when it is quiet, or give gate.force=true"
             )
-        baseline = Baseline.of(records, _committer())
+        baseline = Baseline.of(records, git(Path.cwd(), "config", "user.name") or "")
         if self.speed and not self.speed.base:
             if (busy := _disturbed()) and not self.force:
                 raise BadInput(
@@ -178,7 +174,7 @@ class Gate:
         if now.metric == "ingredients":
             return quality.ingredients(name, now, then)
         if now.unit == RATIO:
-            return [self._rise(name, Ratio(_value(now), (now,)), Ratio(_value(then), (then,)), run, baseline)]
+            return [self._rise(name, Ratio(value_of(now), (now,)), Ratio(value_of(then), (then,)), run, baseline)]
         if now.unit in MEASURED:
             taken = all(f"{now.name}_ratio" in side.readings for side in (mine, theirs))
             return [] if taken else self._measured(name, now, then, run, baseline)
@@ -196,10 +192,10 @@ class Gate:
         references = [side.cases[beside].readings.get(now.name) for side in (run, baseline) if beside in side.cases]
         if len(references) < 2 or references[0] is None or references[1] is None:
             return [_unsure(now.name, name, f"there is no {self.reference} of the same run to divide by", now, then)]
-        if not all(_value(reading) > 0 for reading in (now, then, references[0], references[1])):
+        if not all(value_of(reading) > 0 for reading in (now, then, references[0], references[1])):
             return [_unsure(now.name, name, "a ratio to or of zero says nothing", now, then)]
-        given = Ratio(_value(now) / _value(references[0]), (now, references[0]))
-        expected = Ratio(_value(then) / _value(references[1]), (then, references[1]))
+        given = Ratio(value_of(now) / value_of(references[0]), (now, references[0]))
+        expected = Ratio(value_of(then) / value_of(references[1]), (then, references[1]))
         return [self._rise(name, given, expected, run, baseline)]
 
     def _rise(self, name: str, now: Ratio, then: Ratio, run: Baseline, baseline: Baseline) -> Verdict:
@@ -237,11 +233,6 @@ def _price(name: str, now: Reading, then: Reading) -> Verdict:
     return Verdict(now.name, name, "regression", now.value, then.value, told, "exact")
 
 
-def _value(reading: Reading) -> float:
-    assert reading.value is not None, "a baseline keeps no dashes"
-    return reading.value
-
-
 def _differing(now: Entry, then: Entry) -> str:
     names = [name for name in then.settings if now.settings.get(name) != then.settings[name]]
     return ", ".join(f"{name} {now.settings.get(name)} against {then.settings[name]}" for name in names)
@@ -258,12 +249,3 @@ def _same(here: dict[str, Any], there: dict[str, Any]) -> bool:
 
 def _make(machine: dict[str, Any]) -> str:
     return " with ".join(str(machine[name]) for name in MAKE if machine.get(name)) or "an unknown machine"
-
-
-def _committer() -> str:
-    """Who writes a baseline down, as git knows them."""
-    try:
-        told = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return told.stdout.strip()

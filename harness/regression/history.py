@@ -12,7 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from harness.records.by_key import grouped
 from harness.records.case import BadInput
+from harness.records.files import writable
 from harness.records.machine import IDENTITY
 from harness.records.record import Record
 from harness.records.typed import parsed, reader
@@ -77,14 +79,10 @@ def results_of(records: Sequence[Record], verdicts: Sequence[Verdict]) -> list[R
 def append(path: Path, results: Iterable[Result]) -> None:
     """Add results at the end of the file; BadInput where it cannot be written."""
     text = "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results)
-    try:
+    with writable(f"history {str(path)!r}", "give another with gate.history=FILE"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(text)
-    except OSError as error:
-        raise BadInput(
-            f"history {str(path)!r} cannot be written ({error.strerror}): give another with gate.history=FILE"
-        ) from error
 
 
 def read(path: Path) -> list[Result]:
@@ -107,16 +105,13 @@ def read(path: Path) -> list[Result]:
 
 def series_of(results: Sequence[Result]) -> list[Series]:
     """Results by machine, case and name. Of one commit the median stands, at the time of its first result."""
-    groups: dict[tuple[str, str, str], list[Result]] = {}
-    for result in sorted(results, key=lambda one: one.when):
-        groups.setdefault((result.machine, result.case, result.name), []).append(result)
-    return [_series(key, given) for key, given in groups.items()]
+    ordered = sorted(results, key=lambda one: one.when)
+    same = grouped(ordered, lambda one: (one.machine, one.case, one.name))
+    return [_series(key, given) for key, given in same.items()]
 
 
 def _series(key: tuple[str, str, str], given: Sequence[Result]) -> Series:
-    by_commit: dict[str, list[Result]] = {}
-    for result in given:
-        by_commit.setdefault(result.commit, []).append(result)
+    by_commit = grouped(given, lambda one: one.commit)
     middle = [sorted(same, key=lambda one: one.value)[len(same) // 2] for same in by_commit.values()][-LONGEST:]
     values = [result.value for result in middle]
     if key[2].endswith(OVER_BASE):
@@ -130,8 +125,7 @@ def _numbers(record: Record) -> Iterator[tuple[str, str, float, str]]:
     for reading in record.readings:
         if reading.value is not None and reading.better != "neither":
             yield case, reading.name, float(reading.value), reading.unit
-    counted = record.reading("site_costs")
-    if counted is not None and counted.value is not None:
+    if counted := record.number("site_costs"):
         sites, body = counted.details["sites"].values(), counted.details["body"]
         yield case, "FLOPs", float(sum(body["flops"].values()) + sum(s["flops"] for s in sites)), "FLOP"
         yield case, "parameters", float(body["parameters"] + sum(s["parameters"] for s in sites)), "parameter"

@@ -1,8 +1,8 @@
-"""What importing costs, head against base: own time of the repository's modules, and packages that are newly pulled in.
+"""What importing costs, head against base: own time of the repository's modules, and of packages that are new.
 
-`python -X importtime` tells the time of each module without those that it imports, so the module that became slow can
-be named. Judged is what that adds to the whole of the base's imports, which a user waits for. A whole of more than
-`LONGEST_MS` counts as so much: a busy machine stretches all of them, and not what a commit adds by waiting.
+`python -X importtime` tells the time of each module without those that it imports, so the slow one can be named. Judged
+is the growth over the base's whole import time, of which at most `LONGEST_MS` count: a busy machine stretches it, and
+not what a commit adds by waiting.
 """
 
 import math
@@ -33,9 +33,8 @@ def judge_imports(pairs: Sequence[tuple[Imported, Imported]], own: Sequence[str]
     typical = statistics.median(wholes)
     than = "the base's time" if typical <= LONGEST_MS else f"5 s (the base takes {typical / 1e3:.0f} s)"
     told = f"importing takes {rise} of {than}{worst if outcome != 'pass' else ''}, tolerance {tolerance:.0%}"
-    return [
-        Verdict("import", "import", outcome, math.exp(rise.value), 1.0, told, "speed", _more(outcome, rise, tolerance))
-    ]
+    decide = _decide(rise, tolerance) if outcome == "inconclusive" else ""
+    return [Verdict("import", "import", outcome, math.exp(rise.value), 1.0, told, "speed", decide)]
 
 
 def _growths(base: Imported, head: Imported, own: Sequence[str]) -> dict[str, float]:
@@ -60,12 +59,10 @@ def _worst(growths: Sequence[Mapping[str, float]]) -> str:
     return f" (most by {module}: {sums[module]:+.0f} ms)" if module else ""
 
 
-def _more(outcome: str, rise: Rise, tolerance: float) -> str:
-    if outcome != "inconclusive":
-        return ""
+def _decide(rise: Rise, tolerance: float) -> str:
+    """What would decide an inconclusive rise."""
     if not math.isfinite(rise.half):
         return "more pairs: gate.speed.minutes="
     pairs = pairs_to_decide(rise, tolerance)
-    return (
-        f"about {pairs} pairs" if pairs else "no number of pairs: it lies between half the tolerance and the tolerance"
-    )
+    none = "no number of pairs: it lies between half the tolerance and the tolerance"
+    return f"about {pairs} pairs" if pairs else none

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from harness.records.by_key import grouped
 from harness.regression.history import Result
 from harness.tracking import mirror
 from harness.tracking.database import make_database
@@ -34,10 +35,7 @@ def _log(results: Sequence[Result], uri: str) -> None:
 
     client = mirror.Mirror(uri, EXPERIMENT, None).client
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    runs: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        runs.setdefault((result.commit, result.machine), []).append(result)
-    for (commit, machine), given in runs.items():
+    for (commit, machine), given in grouped(results, lambda result: (result.commit, result.machine)).items():
         key = hashlib.sha256(f"{commit} {machine} {len(given)}".encode()).hexdigest()[:16]
         if client.search_runs([experiment.experiment_id], f"tags.key = '{key}'", max_results=1):
             continue

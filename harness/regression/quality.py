@@ -1,8 +1,8 @@
 """The quality tier: a score beside the stored one, image by image of the same prompts and seeds.
 
 A score passes if the upper end of its loss lies within the margin, is a regression if the lower end does not, and is
-inconclusive between. The alarm has two sides: what is better by more than the margin is asked about as well, since
-with nothing changed a score has no reason to rise. Known causes are the case's ingredients (metric `ingredients`).
+inconclusive between. A gain beyond the margin is asked about as well, since with nothing changed (metric `ingredients`)
+a score has no reason to rise.
 """
 
 import math
@@ -10,14 +10,12 @@ from collections.abc import Mapping
 
 from harness.records.comparison import paired_half_width
 from harness.records.record import Reading
-from harness.regression.verdict import Verdict, several
-
-RENEW = "if that is meant, gate.update=true writes it down"
+from harness.regression.verdict import RENEW, Verdict, several
 
 
 def score(case: str, now: Reading, then: Reading, share: float, changed: Mapping[str, str]) -> Verdict:
     """Non-inferiority of one score, paired where the raw values allow it. changed: ingredients, and how."""
-    given, expected = _value(now), _value(then)
+    given, expected = value_of(now), value_of(then)
     sign = 1 if now.better == "lower" else -1
     loss, margin = sign * (given - expected) + 0.0, share * abs(expected)
     paired = paired_half_width(now, then)
@@ -79,7 +77,8 @@ def causes(changed: Mapping[str, str]) -> str:
     return "; ".join(f"{name} changed ({how})" for name, how in changed.items())
 
 
-def _value(reading: Reading) -> float:
+def value_of(reading: Reading) -> float:
+    """The number of a reading of a baseline, which keeps no dashes."""
     assert reading.value is not None, "a baseline keeps no dashes"
     return reading.value
 

@@ -1,9 +1,8 @@
 """Measured values of one run beside an earlier one's: as ratios within each, since absolute times do not compare.
 
-Where a metric took the ratio itself (latency_ratio: variant and teacher in alternation), by that; otherwise (bytes,
-other latencies) the value is divided by the reference variant of the same run, on either side. A rise within the
-tolerance passes; it is a regression if the 95 % interval lies beyond it, the machine was quiet, and it is of the
-baseline's make.
+Where a metric took the ratio itself (latency_ratio: variant and teacher in alternation), by that; otherwise the value
+is divided by the reference variant's of the same run. A rise within the tolerance passes; it is a regression if the
+95 % interval lies beyond it, on a quiet machine of the baseline's make.
 """
 
 import math
@@ -31,7 +30,7 @@ def rise(case: str, now: Ratio, then: Ratio, reference: str, tolerance: float, s
     grown = math.log(given / expected)
     taken = (*now.of, *then.of)
     apart = 0.0 if all(one.unit == "byte" for one in taken) else math.log1p(FLOOR)
-    half = math.hypot(*(_log_half_width(one) for one in taken), apart)
+    half = math.hypot(*map(_log_half_width, taken), apart)
     limit = math.log1p(tolerance)
     interval = f"{math.expm1(grown - half):+.1%} to {math.expm1(grown + half):+.1%}"
     interval = interval if math.isfinite(half) else "too few samples for an interval"
@@ -51,7 +50,6 @@ def rise(case: str, now: Ratio, then: Ratio, reference: str, tolerance: float, s
 
 
 def _log_half_width(reading: Reading) -> float:
-    """Half of the interval on a log scale; unbounded for a timing without one, nothing for bytes, which hardly vary."""
-    if reading.low is None or reading.high is None or reading.low <= 0:
-        return 0.0 if reading.unit == "byte" else math.inf
-    return math.log(reading.high / reading.low) / 2
+    """Nothing for bytes without an interval, which hardly vary; unbounded for other readings without one."""
+    unknown = 0.0 if reading.unit == "byte" else math.inf
+    return unknown if reading.log_half_width is None else reading.log_half_width

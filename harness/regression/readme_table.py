@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.records.case import BadInput, Resolution
+from harness.records.files import write_whole
 from harness.records.record import Record
-from harness.records.store import write_whole
 
 BEGIN, END = "<!-- written by `python -m harness gate table` -->", "<!-- end of what is written -->"
 COLUMNS = {"attributes": "attributes right", "clip_score": "CLIP score", "fdd": "FDD", "ds": "DS"}
-DECIMALS = {"attributes": 1, "clip_score": 1, "fdd": 1, "ds": 2}
 
 Rows = list[dict[str, Any]]
 
@@ -20,9 +19,8 @@ def rows_of(records: Sequence[Record]) -> Rows:
     """Model, variant, resolution and values of every record that has all columns."""
     found: Rows = []
     for record in records:
-        readings = {name: record.reading(name) for name in COLUMNS}
-        values = {name: reading.value for name, reading in readings.items() if reading is not None}
-        if len(values) == len(COLUMNS) and None not in values.values():
+        values = {name: reading.value for name in COLUMNS if (reading := record.number(name))}
+        if len(values) == len(COLUMNS):
             case = record.case
             found.append({"model": case.model, "resolution": str(case.resolution), "variant": case.variant, **values})
     if not found:
@@ -35,13 +33,16 @@ def rows_of(records: Sequence[Record]) -> Rows:
 
 def table(rows: Rows, labels: Mapping[str, str]) -> str:
     """Markdown; a model's name and size stand once, teachers first."""
-    order = {name: place for place, name in enumerate(labels)}
-    placed = sorted(
-        rows, key=lambda r: (r["model"] != "tiny_sd", r["model"], Resolution.parse(r["resolution"]), _place(r, order))
-    )
+    order = list(labels)
+
+    def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        variant = row["variant"]
+        labelled = order.index(variant) if variant in order else len(order)
+        return row["model"] != "tiny_sd", row["model"], Resolution.parse(row["resolution"]), labelled, variant
+
     lines = [f"| model | pixels | variant | {' | '.join(COLUMNS.values())} |", "| --- | ---: | --- |" + " ---: |" * 4]
     before = ("", "")
-    for row in placed:
+    for row in sorted(rows, key=place):
         here = (row["model"], row["resolution"])
         names = (f"`{here[0]}` " if here[0] != before[0] else "", f"{here[1]} " if here != before else "")
         numbers = " | ".join(_shown(name, row[name]) for name in COLUMNS)
@@ -57,9 +58,8 @@ def load(path: Path) -> Rows:
         if not all({"model", "resolution", "variant", *COLUMNS} <= row.keys() for row in rows):
             raise ValueError("a row lacks a column")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(
-            f"{str(path)!r} holds no table ({error}): write it with `python -m harness gate table`"
-        ) from error
+        remedy = "write it with `python -m harness gate table`"
+        raise BadInput(f"{str(path)!r} holds no table ({error}): {remedy}") from error
     return rows
 
 
@@ -93,9 +93,7 @@ def _split(readme: Path) -> tuple[str, str, str]:
     return before, text, after
 
 
-def _place(row: Mapping[str, Any], order: Mapping[str, int]) -> tuple[int, str]:
-    return order.get(row["variant"], len(order)), row["variant"]
-
-
 def _shown(name: str, value: float) -> str:
-    return f"{100 * value:.1f} %" if name == "attributes" else f"{value:.{DECIMALS[name]}f}"
+    if name == "attributes":
+        return f"{100 * value:.1f} %"
+    return f"{value:.{2 if name == 'ds' else 1}f}"

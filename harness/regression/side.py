@@ -42,7 +42,7 @@ class Checkout:
     threads: int = 1
 
     def packages(self) -> list[str]:
-        """Packages that this folder brings along."""
+        """The packages in this folder."""
         roots = [self.folder / part for part in self.python_path]
         return sorted({path.parent.name for root in roots for path in root.glob("*/__init__.py")})
 
@@ -81,7 +81,7 @@ class Side:
             text=True,
         )
 
-    def begin(self) -> "Side":
+    def begin(self) -> None:
         """Say what is to be answered, and read which units there are; Broken where the code does not run."""
         packages = self.checkout.packages()
         self._tell(json.dumps({"packages": packages, "threads": self.checkout.threads}))
@@ -90,7 +90,6 @@ class Side:
         for name, path in told["packages"].items():
             if not Path(path).resolve().is_relative_to(self.checkout.folder.resolve()):
                 raise Broken(f"package {name} was imported from elsewhere, so this commit was not measured")
-        return self
 
     def samples_ms(self, index: int, seconds: float) -> list[float]:
         """Milliseconds of the calls of one slice of a unit."""

@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.records.by_key import grouped
 from harness.records.case import BadInput
 from harness.records.units import duration
 from harness.regression.decision import LEAST, pairs_to_decide, resolution_of
 from harness.regression.duel import Key, Pairs, Unit, duel, passes
 from harness.regression.imports import judge_imports
-from harness.regression.passes import WHOLE
 from harness.regression.side import Broken, Checkout
-from harness.regression.verdict import Outcome, Verdict
+from harness.regression.slices import WHOLE
+from harness.regression.verdict import Verdict
 from harness.regression.worktrees import Repository
 
 AT = " @ "
@@ -89,8 +90,7 @@ class Speed:
         for unit in pairs.units.values():
             unit.look(tolerance)
             unit.looks *= 2  # there is one look alone
-        gone = [key for key in then if key not in pairs.units]
-        pairs.only = {"baseline": gone}
+        pairs.only = {"baseline": [key for key in then if key not in pairs.units]}
         return judged(pairs, tolerance, f"over {reference}, against the baseline's", "gate.speed.passes={pairs}")
 
     def speeds(self, reference: str) -> dict[str, list[float]]:
@@ -135,10 +135,8 @@ def judged(pairs: Pairs, tolerance: float, told: str, setting: str) -> list[Verd
 
     setting: what lets it take more pairs, or more minutes.
     """
-    groups: dict[tuple[str, str, Outcome], list[Unit]] = {}
-    for unit in pairs.units.values():
-        groups.setdefault((unit.case, unit.mixer, unit.outcome), []).append(unit)
-    verdicts = [_verdict(units, tolerance, told, pairs, setting) for units in groups.values()]
+    alike = grouped(pairs.units.values(), lambda unit: (unit.case, unit.mixer, unit.outcome))
+    verdicts = [_verdict(units, tolerance, told, pairs, setting) for units in alike.values()]
     for side, keys in pairs.only.items():
         for case, site in keys:
             why = f"only the {side} has {site}"
@@ -151,14 +149,12 @@ def _verdict(units: Sequence[Unit], tolerance: float, told: str, pairs: Pairs, s
     worst = max(units, key=lambda unit: abs(unit.rise.value) if unit.outcome == "improvement" else unit.rise.value)
     where = f"{worst.mixer} at {worst.site}" if worst.mixer else worst.site
     more = f" and {len(units) - 1} more sites" if len(units) > 1 else ""
+    said = f"{where}{more}: {worst.rise} ({told})"
     if math.isfinite(worst.rise.half):
         said = f"{where}{more} takes {worst.rise} ({told}), tolerance {tolerance:.0%}"
-    else:
-        said = f"{where}{more}: {worst.rise} ({told})"
-    outcome = worst.outcome
-    decide = _decide(worst, tolerance, pairs, setting) if outcome == "inconclusive" else ""
-    given = math.exp(worst.rise.value)
-    return Verdict(worst.mixer or WHOLE, worst.case, outcome, given, 1.0, said, "speed", decide)
+    decide = _decide(worst, tolerance, pairs, setting) if worst.outcome == "inconclusive" else ""
+    name, given = worst.mixer or WHOLE, math.exp(worst.rise.value)
+    return Verdict(name, worst.case, worst.outcome, given, 1.0, said, "speed", decide)
 
 
 def _decide(unit: Unit, tolerance: float, pairs: Pairs, setting: str) -> str:
@@ -181,4 +177,4 @@ def _blamed(verdict: Verdict, all_of: Sequence[Verdict]) -> Verdict:
     mixers = [one for one in all_of if one.case == verdict.case and one.name != WHOLE]
     guilty = [one.name for one in mixers if one.outcome == "regression"]
     cause = f"by {', '.join(guilty)}" if guilty else "around the mixers, none of which is slower by itself"
-    return Verdict(**{**vars(verdict), "reason": f"{verdict.reason}; {cause}"})
+    return replace(verdict, reason=f"{verdict.reason}; {cause}")

@@ -1,9 +1,8 @@
 """Where does a series change its level? A piecewise constant fit in L1, as asv looks for steps in its histories.
 
 Minimises sum |y - level| + penalty * (number of steps) exactly, by dynamic programming over the last step (Friedrich et
-al. 2008, the L1 Potts functional). A level has to hold for a few points, so that one stray result is no step. The
-penalty is made of the series' own noise: the median jump between neighbours, times the logarithm of its length (and
-ten, for short ones).
+al. 2008, the L1 Potts functional). A level holds for a few points at least, so that a stray result is no step. The
+penalty grows with the series' noise, the median jump between neighbours, and with the logarithm of its length.
 """
 
 import math

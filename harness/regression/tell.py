@@ -1,14 +1,13 @@
-"""Verdicts as others read them: JUnit XML for a CI, Markdown for a pull request, annotations in a log of GitHub."""
+"""Verdicts for other tools: JUnit XML for a CI, Markdown for a pull request, annotations in a log of GitHub."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from harness.records.case import BadInput
+from harness.records.files import writable
 from harness.records.store import to_stderr
-from harness.regression.cells import Cell, cells
-from harness.regression.verdict import Outcome, Verdict, exit_status, worst
+from harness.regression.verdict import Cell, Outcome, Verdict, cells, exit_status, worst
 
 MARKS: dict[Outcome, str] = {"pass": "✅", "improvement": "🚀", "regression": "❌", "inconclusive": "❔"}
 LEVELS: dict[Outcome, str] = {"regression": "error", "inconclusive": "warning", "improvement": "notice"}
@@ -26,7 +25,9 @@ class Tell:
         """Write them; BadInput for a file that cannot be written."""
         for path, text in ((self.junit, junit), (self.summary, markdown)):
             if path is not None:
-                _write(Path(path), text(verdicts))
+                with writable(repr(str(path)), "give another file for it"):
+                    Path(path).parent.mkdir(parents=True, exist_ok=True)
+                    Path(path).write_text(text(verdicts), encoding="utf-8")
         if self.annotations:
             for verdict in verdicts:
                 if verdict.outcome in LEVELS:
@@ -37,17 +38,18 @@ def junit(verdicts: Sequence[Verdict]) -> str:
     """A suite a case; a regression is a failure, and what is inconclusive an error: neither is green."""
     root = ElementTree.Element("testsuites", name="gate")
     for cell in cells(verdicts):
-        counts = {"failures": "regression", "errors": "inconclusive"}
-        told = {name: str(sum(v.outcome == outcome for v in cell.verdicts)) for name, outcome in counts.items()}
-        suite = ElementTree.SubElement(root, "testsuite", {"name": cell.case, "tests": str(len(cell.verdicts))} | told)
+        outcomes = [verdict.outcome for verdict in cell.verdicts]
+        counts = {"failures": outcomes.count("regression"), "errors": outcomes.count("inconclusive")}
+        told = {name: str(count) for name, count in ({"tests": len(outcomes)} | counts).items()}
+        suite = ElementTree.SubElement(root, "testsuite", {"name": cell.case} | told)
         for verdict in cell.verdicts:
             name = f"{verdict.tier}: {verdict.name}"
             test = ElementTree.SubElement(suite, "testcase", classname=cell.case, name=name)
             kind = {"regression": "failure", "inconclusive": "error"}.get(verdict.outcome, "system-out")
             said = ElementTree.SubElement(test, kind)
-            said.text = _plain(verdict.told)
+            said.text = "".join(letter for letter in verdict.told if letter >= " " or letter in "\t\n")  # XML's letters
             if kind != "system-out":
-                said.set("message", _plain(verdict.told))
+                said.set("message", said.text)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -83,23 +85,10 @@ def _row(cell: Cell) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text inside a table of Markdown, whatever it holds."""
+    """Text inside a table of Markdown."""
     safe = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
     return " ".join(safe.replace("*", "\\*").replace("_", "\\_").split())
 
 
 def _escaped(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _plain(text: str) -> str:
-    """Without the control characters that no XML may hold."""
-    return "".join(letter for letter in text if letter >= " " or letter in "\t\n")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{str(path)!r} cannot be written ({error.strerror}): give another file for it") from error

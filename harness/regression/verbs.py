@@ -13,9 +13,9 @@ from harness.records.units import duration
 from harness.regression import history as past
 from harness.regression import readme_table
 from harness.regression.baseline import locate
-from harness.regression.drawing import page
 from harness.regression.gate import Gate
-from harness.regression.passes import serve
+from harness.regression.history_page import page
+from harness.regression.slices import serve
 from harness.regression.verdict import Verdict, exit_status
 from harness.tracking.track import MlflowTracker
 
@@ -118,10 +118,4 @@ def _finish(summary: dict[str, Any]) -> None:
     print(json.dumps(summary, allow_nan=False))
 
 
-VERBS: Mapping[str, Callable[[Any], int]] = {
-    "slices": slices,
-    "noise": noise,
-    "history": history,
-    "claims": claims,
-    "table": table,
-}
+VERBS: Mapping[str, Callable[[Any], int]] = {verb.__name__: verb for verb in (slices, noise, history, claims, table)}

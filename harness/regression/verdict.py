@@ -1,11 +1,16 @@
-"""Verdicts: what became of one reading, of one case, and of all; and the exit status that they amount to."""
+"""Verdicts: what became of one reading, of one case, and of all; and the exit status that they amount to.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+A gain of speed counts only where quality is not inferior, and one of quality only at no higher cost.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Outcome = Literal["pass", "improvement", "regression", "inconclusive"]
 Tier = Literal["exact", "speed", "quality", "run"]
+FINE = ("pass", "improvement")
+RENEW = "if that is meant, gate.update=true writes it down"
 
 
 @dataclass(frozen=True)
@@ -46,3 +51,46 @@ def exit_status(verdicts: Sequence[Verdict]) -> int:
 def several(sites: Sequence[str]) -> str:
     """The first of them, and how many more."""
     return sites[0] if len(sites) == 1 else f"{sites[0]} and {len(sites) - 1} more"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A case with its verdicts."""
+
+    case: str
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        return worst(self.verdicts)
+
+
+def cells(verdicts: Iterable[Verdict]) -> list[Cell]:
+    """Verdicts by case, in the order of first appearance; the exact tier's cases bear no device and join theirs."""
+    found: dict[str, list[Verdict]] = {}
+    for verdict in sorted(verdicts, key=lambda one: one.tier == "exact"):
+        case = next((known for known in found if known.startswith(f"{verdict.case} ")), verdict.case)
+        found.setdefault(case, []).append(verdict)
+    return [Cell(case, tuple(given)) for case, given in found.items()]
+
+
+def weighed(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The same verdicts, gains held to what they cost."""
+    return [_weighed(verdict, cell) for cell in cells(verdicts) for verdict in cell.verdicts]
+
+
+def _weighed(verdict: Verdict, cell: Cell) -> Verdict:
+    if verdict.outcome != "improvement":
+        return verdict
+    quality = [one for one in cell.verdicts if one.tier == "quality"]
+    costs = [one for one in cell.verdicts if one.tier in ("exact", "speed")]
+    if verdict.tier == "speed":
+        if quality and all(one.outcome in FINE for one in quality):
+            return replace(verdict, reason=f"{verdict.reason}; quality is not inferior")
+        why = "is not known to be as good" if quality else "was not compared"
+        return replace(verdict, outcome="pass", reason=f"{verdict.reason}; no gain: quality {why}")
+    if costs and all(one.outcome in FINE for one in costs):
+        return replace(verdict, reason=f"{verdict.reason}; at no higher cost")
+    dear = "; ".join(one.reason for one in costs if one.outcome not in FINE)
+    why = f"it costs: {dear}" if costs else "costs were not compared"
+    return replace(verdict, outcome="pass", reason=f"{verdict.reason}; no gain: {why}")

@@ -1,6 +1,5 @@
 """Two commits of one repository, side by side: each in a git worktree of its own, gone again afterwards."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness.records.case import BadInput
+from harness.records.machine import git
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Repository:
         here = Path(folder).resolve()
         if not here.is_dir():
             raise BadInput(f"gate.speed.repository={str(folder)!r} is no folder: give one inside a git repository")
-        root = _git(here, "rev-parse", "--show-toplevel")
+        root = git(here, "rev-parse", "--show-toplevel")
         if root is None:
             raise BadInput(
                 f"{str(folder)!r} lies in no git repository, so there is no base to compare with: give "
@@ -33,7 +33,7 @@ class Repository:
 
     def commit(self, name: str, setting: str) -> str:
         """The full hash of a commit; BadInput for a name that this clone does not know."""
-        found = _git(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        found = git(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         if found is None:
             raise BadInput(
                 f"{setting}={name} is no commit of this clone: give a branch, tag or hash that `git rev-parse` knows, "
@@ -43,7 +43,7 @@ class Repository:
 
     def changes(self) -> list[str]:
         """Paths of tracked files that differ from HEAD."""
-        told = _git(self.root, "status", "--porcelain", "--untracked-files=no") or ""
+        told = git(self.root, "status", "--porcelain", "--untracked-files=no") or ""
         return [line.split(maxsplit=1)[-1] for line in told.splitlines()]
 
     @contextmanager
@@ -53,23 +53,11 @@ class Repository:
             folders = [Path(aside).resolve() / f"{turn}-{commit[:12]}" for turn, commit in enumerate(commits)]
             try:
                 for folder, commit in zip(folders, commits, strict=True):
-                    self._add(folder, commit)
+                    if git(self.root, "worktree", "add", "--detach", str(folder), commit) is None:
+                        remedy = f"see `git worktree add --detach FOLDER {commit}`"
+                        raise BadInput(f"git could not check out {commit[:12]}: {remedy}")
                 yield folders
             finally:
                 for folder in folders:
-                    _git(self.root, "worktree", "remove", "--force", str(folder))
-                _git(self.root, "worktree", "prune")
-
-    def _add(self, folder: Path, commit: str) -> None:
-        if _git(self.root, "worktree", "add", "--detach", str(folder), commit) is None:
-            raise BadInput(f"git could not check out {commit[:12]}: see `git worktree add --detach FOLDER {commit}`")
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says; None where it refuses or is not there."""
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return told.stdout.strip()
+                    git(self.root, "worktree", "remove", "--force", str(folder))
+                git(self.root, "worktree", "prune")

@@ -4,15 +4,10 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import psutil
-
-from harness.records.files import locked
-
-ASIDE = ".mlflow-"
+from harness.records.files import locked, remove_leftovers, write_whole
 
 
 @contextmanager
@@ -47,21 +42,11 @@ def _lay_out(path: Path) -> None:
         with suppress(Exception):  # another database's connection, made meanwhile
             connection.execute("PRAGMA synchronous = OFF")
 
-    _remove_leftovers(path.parent)
+    remove_leftovers(path.parent)
     event.listen(Engine, "connect", without_sync)
     try:
         with TemporaryDirectory(prefix="deltabench-") as aside:
             MlflowClient(tracking_uri=f"sqlite:///{aside}/mlflow.db").search_experiments(max_results=1)
-            whole = path.with_name(f"{ASIDE}{psutil.Process().pid}.db")
-            whole.write_bytes(Path(aside, "mlflow.db").read_bytes())
-            whole.replace(path)
+            write_whole(path, Path(aside, "mlflow.db").read_bytes())
     finally:
         event.remove(Engine, "connect", without_sync)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """What runs that were killed left beside the outputs."""
-    for path in folder.glob(f"{ASIDE}*"):
-        process = path.name.removeprefix(ASIDE).partition(".")[0]
-        if not (process.isdigit() and psutil.pid_exists(int(process))):
-            rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from harness.records.case import BadInput
+from harness.records.files import write_whole
 from harness.records.record import Record
-from harness.records.store import write_whole
 from harness.records.typed import reader
 from harness.tracking import database, mirror
 from harness.tracking.patience import Progress, TooSlow, with_patience

@@ -7,7 +7,7 @@ import pytest
 
 from harness.console import Console, cell
 from harness.records.record import Reading
-from harness.regression.gate import Verdict
+from harness.regression.verdict import Verdict
 
 MANY = [("psnr", 30.0, None), ("ssim", 0.9, None), ("lpips", None, "no weights")]
 

@@ -10,8 +10,9 @@ from conftest import example_readings
 from harness.records.case import BadInput
 from harness.records.record import Reading
 from harness.regression.baseline import Baseline, locate
-from harness.regression.gate import Gate, NoGate, Verdict, exit_status
+from harness.regression.gate import Gate, NoGate
 from harness.regression.speed import Speed
+from harness.regression.verdict import Verdict, exit_status
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 
 from harness.records.case import BadInput
 from harness.regression import history
-from harness.regression.drawing import page
 from harness.regression.history import Result, series_of
+from harness.regression.history_page import page
 from harness.regression.verdict import Verdict
 
 MACHINE = {"cpu": "made up", "threads": 2, "gpu": None, "commit": "a" * 40, "dirty": False}

@@ -5,9 +5,8 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.records.case import BadInput
-from harness.regression.cells import cells, weighed
 from harness.regression.tell import Tell, annotation, junit, markdown
-from harness.regression.verdict import Verdict, exit_status, worst
+from harness.regression.verdict import Verdict, cells, exit_status, weighed, worst
 
 CASE = "tiny_sd linfusion 64 fp32 cpu"
 

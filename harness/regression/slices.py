@@ -1,9 +1,8 @@
 """One side of a comparison of speed: a fresh process that answers, slice by slice, how long its units take.
 
 A unit is one mixer at one distinct site (with random weights), or the whole denoiser call of a case. The process first
-says which units it has; then each line that it reads, `INDEX SECONDS`, is answered by the milliseconds of the calls
-that fit. Two such processes, of two commits, are asked in turn (harness/regression/duel.py), so what disturbs the
-machine disturbs both. The lines are JSON.
+says which units it has; then it answers each line `INDEX SECONDS` by the milliseconds of the calls that fit, in JSON.
+`duel.py` asks two such processes, of two commits, in turn.
 """
 
 import json
@@ -37,26 +36,25 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Unit:
-    """What is timed: a mixer at its site, and how many calls of a denoiser call are like it; or the whole call."""
+    """What is timed: a mixer at its site, or the whole call of a denoiser. open: makes it ready to be called."""
 
     case: Case
     site: str
     mixer: str
-    alike: int
     open: Callable[[ExitStack], Work]
 
-    def label(self) -> dict[str, str | int]:
-        """How the other side knows it again."""
-        return {"case": name_of(self.case), "site": self.site, "mixer": self.mixer, "alike": self.alike}
+    def label(self) -> dict[str, str]:
+        """By what it is matched with the other side's."""
+        return {"case": name_of(self.case), "site": self.site, "mixer": self.mixer}
 
 
 def units_of(trial: "Trial", whole: bool) -> Iterator[Unit]:
     """Every distinct site of a trial; with `whole` also the denoiser call, where its weights are at hand."""
     for distinct in distinct_sites(trial):
         mixer = type(mixer_at(distinct, trial)).__name__
-        yield Unit(trial.case, distinct.site.path, mixer, distinct.calls, partial(_mixer, distinct, trial))
+        yield Unit(trial.case, distinct.site.path, mixer, partial(_mixer, distinct, trial))
     if whole and at_hand(trial.model.source) and trial.model.source is not None:
-        yield Unit(trial.case, WHOLE, "", 1, partial(_call, trial))
+        yield Unit(trial.case, WHOLE, "", partial(_call, trial))
 
 
 def _mixer(distinct: DistinctSite, trial: "Trial", held: ExitStack) -> Work:
