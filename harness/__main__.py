@@ -40,10 +40,14 @@ def names(group: str, arguments: list[str]) -> list[str]:
 
 
 def _files(group: str, arguments: list[str]) -> list[Path]:
+    return [path for folder in _folders(arguments) for path in sorted((folder / group).glob("*.yaml"))]
+
+
+def _folders(arguments: Sequence[str]) -> list[Path]:
+    """Where configurations lie: the package `conf`, then the folder of --config-dir."""
     import conf
 
-    folders = [Path(path) for path in conf.__path__] + [Path(path) for path in _config_dirs(arguments)]
-    return [path for folder in folders for path in sorted((folder / group).glob("*.yaml"))]
+    return [Path(path) for path in (*conf.__path__, *_config_dirs(arguments))]
 
 
 def _is_recipe(name: str, files: Mapping[str, Path]) -> bool:
@@ -57,7 +61,7 @@ def _is_recipe(name: str, files: Mapping[str, Path]) -> bool:
     return any(_is_recipe(base, files) for base in bases if base in files and base != name)
 
 
-def _config_dirs(arguments: list[str]) -> list[str]:
+def _config_dirs(arguments: Sequence[str]) -> list[str]:
     joined = [argument.partition("=")[2] for argument in arguments if argument.startswith(("--config-dir=", "-cd="))]
     return joined + [value for option, value in pairwise(arguments) if option in ("--config-dir", "-cd")]
 
@@ -72,14 +76,12 @@ class OwnFolderFirst(SearchPathPlugin):
 
 
 def plain(arguments: Sequence[str]) -> list[str]:
-    """Settings with or without `+`, all as such that need not be there before: what nobody takes is found later.
+    """Every setting, with `+` or without, as Hydra's `++`, which takes any name: `settings.check` refuses unknown ones.
 
     BadInput for a choice of a group that has no such file.
     """
-    import conf
-
-    folders = [*map(Path, conf.__path__), *map(Path, _config_dirs([*arguments]))]
-    groups = {path.name for folder in folders for path in folder.glob("*/") if any(path.glob("*.yaml"))}
+    folders = (path for folder in _folders(arguments) for path in folder.glob("*/"))
+    groups = {path.name for path in folders if any(path.glob("*.yaml"))}
     written = re.compile(r"\+{0,2}([A-Za-z_][\w.\-]*)=(.*)", re.DOTALL)
     made = []
     for argument in arguments:
@@ -104,9 +106,8 @@ def _check_choice(group: str, given: str, known: Sequence[str]) -> None:
 
 
 def entrance(do: Callable[[DictConfig], int], statuses: list[int]) -> Callable[[], None]:
-    """What composes a configuration and does something with it; a status is noted, since Hydra drops what is returned.
-
-    Of several jobs (-m) each is done, whatever became of those before.
+    """A Hydra application that does something with a configuration; statuses are noted, since Hydra drops what is
+    returned. Of several jobs (-m) each is done, whatever became of those before.
     """
 
     @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
@@ -120,39 +121,41 @@ def entrance(do: Callable[[DictConfig], int], statuses: list[int]) -> Callable[[
 
 
 def _gate(verb: str, config: DictConfig) -> int:
-    """A verb of the gate, told what was typed: the processes of other commits are given the same."""
-    from hydra.core.hydra_config import HydraConfig
-
+    """A verb of the gate."""
     from harness.regression.verbs import VERBS
 
-    settle(config, HydraConfig.get().overrides.task, HydraConfig.get().runtime.choices.get("sweep"))
-    remind(config)
+    _complete(config)
     if verb not in VERBS:
         raise BadInput(f"gate {verb!r} is not known: choose from check, {', '.join(VERBS)}")
     return VERBS[verb](checked(config))
 
 
 def _do(config: DictConfig) -> int:
-    from hydra.core.hydra_config import HydraConfig
-
+    """Run an experiment, or train a part of the embedded world."""
     from harness.console import Console
     from harness.distillation.trainable import Trainable
     from harness.run import run as run_experiment
 
-    settle(config, HydraConfig.get().overrides.task, HydraConfig.get().runtime.choices.get("sweep"))
-    remind(config)
+    _complete(config)
     if config.train is not None and isinstance(part := checked(config.train), Trainable):
         part.train()
         return 0
     return run_experiment(checked(config), Console())
 
 
+def _complete(config: DictConfig) -> None:
+    """Add what follows from the command line; a gate of speeds hands it on to the processes of both commits."""
+    from hydra.core.hydra_config import HydraConfig
+
+    settle(config, HydraConfig.get().overrides.task, HydraConfig.get().runtime.choices.get("sweep"))
+    if OmegaConf.select(config, "gate.speed") is not None:
+        config.gate.speed.arguments = [argument.replace("${", "\\${") for argument in sys.argv[1:]]
+
+
 def settle(config: DictConfig, typed: Sequence[str], sweep: str | None) -> None:
     """Let presets of models give way to what was said: on the command line, in a sweep, in files of --config-dir."""
-    import conf
-
     own = [Path(folder) for folder in _config_dirs(sys.argv)]
-    sweeps = (folder / "sweep" / f"{sweep}.yaml" for folder in [*own, *map(Path, conf.__path__)])
+    sweeps = (folder / "sweep" / f"{sweep}.yaml" for folder in reversed(_folders(sys.argv)))
     swept = next((OmegaConf.load(path) for path in sweeps if path.is_file()), OmegaConf.create())
     variants = [(path.stem, OmegaConf.load(path)) for folder in own for path in sorted(folder.glob("variant/*.yaml"))]
     variants += (OmegaConf.select(swept, "catalog.variants") or {}).items()
@@ -178,7 +181,7 @@ def checked(config: DictConfig) -> Any:
 
 
 def give_way(config: DictConfig, overrides: Sequence[str]) -> None:
-    """What the command line sets of a variant, or of a hybrid's choice, holds on every model: it drops such presets."""
+    """Drop the presets of models that the command line sets itself, for a variant or for one choice of a hybrid."""
     for override in overrides:
         named = re.match(r"\+*catalog\.variants\.([^.=]+(?:\.choices\.[^.=]+)?)\.([^.=]+)", override)
         if named is None:
@@ -190,14 +193,8 @@ def give_way(config: DictConfig, overrides: Sequence[str]) -> None:
                     preset.pop(setting, None)
 
 
-def remind(config: DictConfig) -> None:
-    """Tell a gate that compares speeds what was typed: the processes of either commit are given the same."""
-    if OmegaConf.select(config, "gate.speed") is not None:
-        config.gate.speed.arguments = [argument.replace("${", "\\${") for argument in sys.argv[1:]]
-
-
 def verb_of(arguments: list[str]) -> Callable[[DictConfig], int]:
-    """What is to be done: `gate VERB ...` takes its words off the command line, which then is Hydra's.
+    """What is to be done; the words of `gate VERB` are taken off the command line, and the rest is Hydra's.
 
     `base=REF` is short for gate.speed.base=, with the quotes that Hydra wants around HEAD~1.
     """

@@ -12,7 +12,7 @@ from harness.seats.checkpoint import Weighted
 from harness.seats.mixer import Unavailable
 from harness.seats.surgery import Factory, seated, seating_of
 
-Look = Callable[[], None]
+Look = Callable[[], object]
 
 
 def check(jobs: Iterable[Job], tell: Callable[[str], None]) -> None:
@@ -48,7 +48,7 @@ def _looks(job: Job) -> Iterator[tuple[object, Look]]:
         yield (case.model, "files"), lambda: _check_files(job)
     yield (case.model, case.mixer, case.weights), lambda: _check_mixers(job)
     if job.judged:
-        yield case.world, lambda: _check_world(job)
+        yield case.world, lambda: job.world.prompts(case.prompt_count)  # it reads its files when it is first asked
         if job.trains:
             yield (case.world, "training"), lambda: _check_training(job)
 
@@ -70,8 +70,11 @@ def _check_mixers(job: Job) -> None:
             pass
     except Unavailable:
         return  # the record of each case says it
-    except (BadInput, TypeError, ValueError) as error:
-        raise BadInput(f"{error}{_preset(job)}" if isinstance(error, BadInput) else _unmade(job, error)) from error
+    except BadInput as error:
+        raise BadInput(f"{error}{_preset(job)}") from error
+    except (TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise BadInput(f"{job.case.variant} cannot be made on {job.case.model} ({said}){_preset(job)}") from error
 
 
 def _filled(job: Job) -> Factory:
@@ -79,14 +82,8 @@ def _filled(job: Job) -> Factory:
     if job.student.published is None:
         return job.factory
     found = job.student.checkpoint()
-    return Weighted(
-        job.factory, replace(found, tensors={name: value.to("meta") for name, value in found.tensors.items()})
-    )
-
-
-def _unmade(job: Job, error: Exception) -> str:
-    said = " ".join(str(error).split())
-    return f"{job.case.variant} cannot be made on {job.case.model} ({type(error).__name__}: {said}){_preset(job)}"
+    shapes = {name: value.to("meta") for name, value in found.tensors.items()}
+    return Weighted(job.factory, replace(found, tensors=shapes))
 
 
 def _preset(job: Job) -> str:
@@ -102,13 +99,8 @@ def _preset(job: Job) -> str:
     )
 
 
-def _check_world(job: Job) -> None:
-    """As many entries as are asked for; a world reads their pictures and captions when it is first asked."""
-    job.world.prompts(-(-job.case.n // len(job.case.seeds)))
-
-
 def _check_training(job: Job) -> None:
-    """The same for what students learn from, where a world can lack it."""
+    """What students learn from, where a world can lack it."""
     look = getattr(job.world, "require_training", None)
     if look and job.recipe:
         look(job.recipe.samples)

@@ -28,7 +28,6 @@ class Deal:
             pile.setdefault(loaded_by(job), deque()).append(job)
 
     def __bool__(self) -> bool:
-        """Whether a job waits."""
         return bool(self._shared or self._alone)
 
     def back(self, job: Job) -> None:

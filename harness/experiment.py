@@ -17,7 +17,7 @@ from harness.keeping import Keeping, how_many
 from harness.models import sampler
 from harness.models.model import DTYPES, Model
 from harness.models.sampler import DEFAULT
-from harness.records.case import BadInput, Case, Resolution
+from harness.records.case import BadInput, Case, Resolution, is_whole
 from harness.records.machine import processor
 from harness.records.record import Record
 from harness.records.spelled import settings_of, spelled
@@ -116,15 +116,13 @@ class Experiment:
         self._recipes()
         for setting in ("n", "steps", "batch"):
             for value in _each(setting, getattr(self, setting)):
-                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                if not is_whole(value, 1):
                     raise BadInput(f"{setting}={value} is not possible: give a whole number of at least 1")
         if self.sampler is not None:
             sampler.known(self.sampler)
         how_many(self.keep)
         _listed("seeds", self.seeds)
-        if not self.seeds or any(
-            isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in self.seeds
-        ):
+        if not self.seeds or not all(is_whole(seed, 0) for seed in self.seeds):
             raise BadInput(f"seeds={list(self.seeds)} is not possible: give whole numbers of at least 0, such as [0,1]")
         for dtype in _each("dtype", self.dtype):
             if dtype not in DTYPES:

@@ -1,12 +1,10 @@
 """What a run would take, case by case, before any of it is run: predicted, and where from.
 
-Time is counted in denoiser calls, of one image each: a call on several takes so many times as long. How long one takes
-follows from the latencies in the store, of the batch that is nearest to the case's: the one of that size, or else the
-law through three others; else from the case's FLOPs over a rate, the median of what the store holds from this machine,
-or else half of what a matrix product reaches now. A metric that is bounded by time takes its budget. Memory is that of
-the largest denoiser call asked for; mixers that run alone need less. FLOPs and memory come from the store, or are
-counted at the largest sizes and follow their law at the others. Left out: loading, decoding, judging, and training
-missing students.
+Time is that of denoiser calls, in proportion to their images. A call takes what the store's latencies say, of the batch
+nearest to the case's: the one of that size, or the law through three others; else the case's FLOPs over a rate, the
+median of those in the store from this machine, or half of what a matrix product reaches now. A metric bounded by time
+takes its budget. Memory is that of the largest denoiser call. FLOPs and memory come from the store, or are counted at
+the largest sizes and follow their law at the others. Left out: loading, decoding, judging, training missing students.
 """
 
 import math
@@ -77,7 +75,6 @@ class _Known:
         self._counts: dict[Any, tuple[float, float]] = {}
 
     def forecast(self, job: Job) -> Forecast:
-        """Seconds and bytes for the metrics of a case."""
         case = job.case
         if not case.metrics:
             return Forecast(case, 0.0, None, "kept")

@@ -1,7 +1,7 @@
 """A job: one case with all that it takes to measure it, as a value that plain pickle sends anywhere, and its running.
 
-An experiment spells out its jobs once; from then on nobody asks it again. Everything in a job is inert until it is
-run: a model or a world is loaded by the case that first needs it, and what stays loaded for the next case is a cache.
+Everything in a job is inert until it is run: a model or a world is loaded by the first case that needs it, and stays
+loaded for the next ones.
 """
 
 import time
@@ -28,7 +28,6 @@ from harness.records.machine import describe, threads
 from harness.records.record import TRACEBACK, Reading, Record, SiteAccount, Status
 from harness.records.spelled import digest, spelled
 from harness.seats.mixer import TokenMixer, Unavailable
-from harness.seats.surgery import Seat
 from harness.trial import Trial
 
 NEEDS = ("shapes", "device", "weights")
@@ -81,10 +80,10 @@ def identity_of(case: Case, metric: Metric, world: Any) -> str:
 class Job:
     """A case and what it is measured with.
 
-    factory: makes the variant's mixers on this model, presets laid over. metrics: by name, those of the case.
-    identities: of each metric, a digest of all that can change its readings. folder: of the store. keeping: of images.
-    recipe: how the student is trained if it is missing; None where it is not. untrained: take quality of an untrained
-    student all the same. ended: how the rest of it is known to end, where only what is counted is taken.
+    factory: makes the variant's mixers on this model, presets laid over. identities: of each metric, a digest of all
+    that can change its readings. folder: of the store. recipe: how a missing student is trained; None where it is not.
+    untrained: take quality of an untrained student all the same. ended: how all but its counted metrics are known to
+    end, which are then taken alone.
     """
 
     case: Case
@@ -105,17 +104,9 @@ class Job:
         return replace(self, case=replace(self.case, metrics=metrics))
 
     def trial(self) -> Trial:
-        """The case come alive."""
-        return Trial(
-            self.case,
-            self.model,
-            self.factory,
-            self.world,
-            self.student,
-            self.untrained,
-            self.keeping,
-            self.readers,
-        )
+        """What its metrics are given."""
+        parts = (self.case, self.model, self.factory, self.world, self.student)
+        return Trial(*parts, self.untrained, self.keeping, self.readers)
 
     def readers(self, trial: Trial) -> list[Reader]:
         """What its metrics read of images; one that cannot say it breaks when its turn comes."""
@@ -202,7 +193,7 @@ def _record(job: Job, taken: "_Taken", notes: tuple[str, ...], elapsed_s: float)
 
 
 def raised_by(action: Callable[[], object]) -> Exception | None:
-    """What something that a case does broke with: a sweep goes on, whatever a user's own parts raise."""
+    """The error of an action, if any: a sweep goes on, whatever a user's own parts raise."""
     try:
         action()
     except Exception as error:  # noqa: BLE001, the one place where it is contained
@@ -261,7 +252,6 @@ class _Taken:
 
 
 def _train(job: Job) -> None:
-    """Distil the missing student."""
     assert job.recipe is not None
     job.recipe.run(job.student, job.model, job.factory, job.world, job.case.device)
 
@@ -282,14 +272,16 @@ def _keep_traceback(tracebacks: list[str], job: Job) -> dict[str, str]:
 def _accounts(trial: Trial, readings: list[Reading]) -> Iterator[SiteAccount]:
     """The account of each site, where the FLOPs were counted."""
     for flops in (reading for reading in readings if reading.name == "flops_mixers"):
-        yield from (_account(seat, flops) for seat in trial.seats().values())
-
-
-def _account(seat: Seat, flops: Reading) -> SiteAccount:
-    site, mixer = seat.site, seat.mixer
-    height, width = flops.details["grids"][site.path]
-    parameters = sum(weight.numel() for weight in mixer.parameters())
-    price, note = flops.details["sites"][site.path], mixer.note((height, width))
-    return SiteAccount(
-        site.path, site.channels, site.heads, (height, width), type(mixer).__name__, price, parameters, note
-    )
+        for seat in trial.seats().values():
+            site, mixer = seat.site, seat.mixer
+            height, width = flops.details["grids"][site.path]
+            yield SiteAccount(
+                path=site.path,
+                channels=site.channels,
+                heads=site.heads,
+                grid=(height, width),
+                mixer=type(mixer).__name__,
+                flops=flops.details["sites"][site.path],
+                parameters=sum(weight.numel() for weight in mixer.parameters()),
+                note=mixer.note((height, width)),
+            )

@@ -1,4 +1,4 @@
-"""What is kept of the images of a case: the first of them as PNG files, and what extractors said of all."""
+"""What is kept of the images of a case: the first of them as PNG files, and the features of all."""
 
 import io
 import json
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.distillation.student import cache_folder
 from harness.features.kept import Kept, fresh
-from harness.records.case import BadInput
+from harness.records.case import BadInput, is_whole
 from harness.records.files import write_whole
 from harness.records.store import PROMPTS
 
@@ -23,8 +23,8 @@ SHOWN = 64
 class Keeping:
     """Where a run keeps what: images and their features in its store, features of real images in the user's cache.
 
-    store: None keeps nothing. images: how many of a case; None for all. since: what was written before (in s) is made
-    again.
+    store: None keeps nothing. images: how many of a case; None for all. since: files older than this time (in s) are
+    made again.
     """
 
     store: Path | None = None
@@ -32,15 +32,13 @@ class Keeping:
     since: float = 0.0
 
     def features(self) -> Kept:
-        """Of made images."""
         return Kept(self.store / "features" if self.store else None, self.since)
 
     def references(self) -> Kept:
-        """Of real images, which other runs compare with too."""
+        """Features of real images, which other runs compare with too."""
         return Kept(cache_folder() / "references" if self.store else None, self.since)
 
     def pictures(self, key: str, prompts: Sequence[str]) -> "KeptPictures | None":
-        """Of the case with that key."""
         if self.store is None:
             return None
         return KeptPictures(self.store, self.store / "images" / key, prompts[: self.images], self.since)
@@ -53,7 +51,7 @@ def how_many(keep: int | str) -> int | None:
     """The setting `keep` as a number, None for all; BadInput for what is neither."""
     if keep == ALL:
         return None
-    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
+    if isinstance(keep, str) or not is_whole(keep, 0):
         raise BadInput(f"keep={keep} is not possible: give how many images of a case to keep, or {ALL}")
     return keep
 

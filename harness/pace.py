@@ -1,8 +1,7 @@
 """How long the rest of a run will take: what kinds of work its cases hold, and how fast this machine does each kind.
 
-Every case is predicted in seconds of five kinds of work, roughly; denoiser calls by their FLOPs.
-What the finished cases took says how far each kind is off on this machine (robust least squares, drawn towards the
-prediction), and so what the others will take. A case that something disturbed has little say.
+Every case is predicted roughly, in seconds of five kinds of work. The times of finished cases give a factor for each
+kind (least squares on logarithms, robust against disturbed cases, regularised towards 1), and so the time of the rest.
 """
 
 from collections.abc import Sequence
@@ -31,55 +30,30 @@ IMAGE_S, CALL_S = 0.04, 0.005
 TRAINING = 4
 """Calls of a training step: the teacher, the student, and its way back."""
 PULL = 0.2
-"""How much a prediction weighs beside a case."""
+"""Weight of the regularisation, beside one of a case."""
 SHORT_S = 0.5
-"""A case that takes less says less."""
+"""Cases that take less count less."""
 OUTLIER = 0.2
-"""Share of its time by which a case may be off before it loses its say."""
+"""Share of its time by which a case may be off before it counts less."""
 
 KINDS = 5
 Work = tuple[float, float, float, float, float]
 """Predicted seconds: what is counted, what is timed for its seconds, FLOPs of calls, images by number, training."""
 
 
-class _Calls:
-    """FLOPs of one denoiser call; what the variants of a model have in common is followed once a size.
+class Works:
+    """Predicts the work of each case of a run, in the order of the run: what several need, the first of them does.
 
-    uncounted: a call could not be counted, and was taken for none; why is for the record of its case to say.
+    whole: whether every denoiser call could be counted; one that could not is left out, and the record of its case says
+    why.
     """
 
     def __init__(self) -> None:
         self._bodies: dict[object, Body] = {}
-        self.uncounted = False
-
-    def flops(self, job: Job, resolution: Resolution | None = None) -> float:
-        """Of a case, at its own size or another."""
-        trial = replace(job, case=replace(job.case, resolution=resolution or job.case.resolution)).trial()
-        found: list[float] = []
-        if raised_by(lambda: found.append(self._counted(trial))) is not None:
-            self.uncounted = True
-        return sum(found)
-
-    def _counted(self, trial: Trial) -> float:
-        with trial.meta_denoiser() as (denoiser, arguments):
-            if (key := body_key(trial)) not in self._bodies:
-                self._bodies[key] = body_of(denoiser, arguments)
-            return cost_of(denoiser, self._bodies[key]).total
-
-
-class Works:
-    """Predicts the work of each case of a run, in the order of the run: what several need, the first of them does."""
-
-    def __init__(self) -> None:
-        self._calls, self._known = _Calls(), set[object]()
-
-    @property
-    def whole(self) -> bool:
-        """Whether every call that was asked for could be counted."""
-        return not self._calls.uncounted
+        self._known: set[object] = set()
+        self.whole = True
 
     def work(self, job: Job) -> Work:
-        """Seconds of each kind."""
         case = job.case
         running = [metric for metric in (job.metrics[name] for name in case.metrics) if runs(metric)]
         timing = [metric for metric in running if metric.needs != ON_WEIGHTS]
@@ -91,19 +65,33 @@ class Works:
         return (
             self._counting_s(job),
             sum(float(getattr(metric, "seconds", 1.0)) for metric in timing),
-            made * self._calls.flops(job) / RATE if made else 0.0,
+            made * self._flops(job) / RATE if made else 0.0,
             images * IMAGE_S + images / case.batch * calls * CALL_S,
             self.training_s(job) if job.trains and self._first(job.student) else 0.0,
         )
 
     def training_s(self, job: Job) -> float:
-        """Of training the student of a case."""
         assert job.recipe is not None
         sizes = job.recipe.resolutions(job.model)
-        step_s = TRAINING * job.recipe.batch * sum(self._calls.flops(job, size) for size in sizes) / len(sizes) / RATE
+        step_s = TRAINING * job.recipe.batch * sum(self._flops(job, size) for size in sizes) / len(sizes) / RATE
         schedules = job.recipe.schedules()
         bounds = [np.inf if schedule.minutes is None else 60 * schedule.minutes for schedule in schedules]
         return float(sum(min(s.last * s.accumulate * step_s, most) for s, most in zip(schedules, bounds, strict=True)))
+
+    def _flops(self, job: Job, resolution: Resolution | None = None) -> float:
+        """Of a denoiser call of a case, at its own size or another."""
+        trial = replace(job, case=replace(job.case, resolution=resolution or job.case.resolution)).trial()
+        found: list[float] = []
+        if raised_by(lambda: found.append(self._counted(trial))) is not None:
+            self.whole = False
+        return sum(found)
+
+    def _counted(self, trial: Trial) -> float:
+        """FLOPs of a call; what the variants of a model have in common is counted once a size."""
+        with trial.meta_denoiser() as (denoiser, arguments):
+            if (key := body_key(trial)) not in self._bodies:
+                self._bodies[key] = body_of(denoiser, arguments)
+            return cost_of(denoiser, self._bodies[key]).total
 
     def _counting_s(self, job: Job) -> float:
         if not job.counted:
@@ -129,7 +117,6 @@ class Pace:
         self._taken: dict[str, float] = {}
 
     def took(self, key: str, elapsed_s: float) -> None:
-        """A case is done."""
         if key in self._jobs:
             self._taken[key] = elapsed_s
 
@@ -149,7 +136,7 @@ class Pace:
 
     @cached_property
     def _predicted(self) -> dict[str, Work]:
-        """Of each case; made when it is first asked for, which is after a first case."""
+        """Of each case; first asked for after a first case."""
         return {key: self._works.work(job) for key, job in self._jobs.items()}
 
     def _factors(self) -> "np.ndarray":

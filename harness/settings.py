@@ -79,7 +79,7 @@ def _fits(value: Any, hint: Any, path: str) -> bool:
         return value in inside
     if hint is None or hint is types.NoneType or value is None:
         return value is None and hint in (None, types.NoneType)
-    if inspect.isclass(origin) and _is_map(origin):
+    if _is_map(origin):
         return isinstance(value, Mapping) and all(
             _fits(name, inside[0], path) and _fits(each, inside[1], f"{path}.{name}") for name, each in value.items()
         )
@@ -113,7 +113,7 @@ def _takes_parts(hint: Any, node: Mapping[str, Any], path: str) -> bool:
 
 def _culprit(path: str, value: Any, hint: Any) -> tuple[str, Any, Any]:
     """Of a map the entry that does not fit, with its path and type; anything else is what does not fit itself."""
-    maps = [one for one in (hint, *get_args(hint)) if inspect.isclass(get_origin(one)) and _is_map(get_origin(one))]
+    maps = [one for one in (hint, *get_args(hint)) if _is_map(get_origin(one))]
     if not isinstance(value, Mapping) or not maps:
         return path, value, hint
     inside = get_args(maps[0])[1]
@@ -122,8 +122,8 @@ def _culprit(path: str, value: Any, hint: Any) -> tuple[str, Any, Any]:
     return (path, value, hint) if found is None else _culprit(f"{path}.{found[0]}", found[1], inside)
 
 
-def _is_map(kind: type) -> bool:
-    return issubclass(kind, Mapping)
+def _is_map(kind: Any) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, Mapping)
 
 
 def _misfit(path: str, value: Any, hint: Any) -> str:
@@ -144,7 +144,7 @@ def _words(hint: Any) -> str:
         return " or ".join(map(str, inside))
     if hint in (None, types.NoneType):
         return "null"
-    if inspect.isclass(origin) and _is_map(origin):
+    if _is_map(origin):
         return f"a map from names to {_words(inside[1])}"
     if inspect.isclass(origin) and issubclass(origin, Iterable):
         return f"a list of {_words(inside[0]).removeprefix('a ')}"

@@ -59,7 +59,7 @@ class Trial:
 
     @property
     def learning_curve(self) -> dict[str, Any] | None:
-        """How the student learnt, where that was kept."""
+        """The errors of the student's training by its steps, where they were kept."""
         return self._student.learning_curve()
 
     @property
@@ -122,7 +122,7 @@ class Trial:
     @property
     def prompts(self) -> list[str]:
         """One prompt an image: each of the world's prompts with each of the case's seeds, seeds changing first."""
-        return [prompt for prompt in self.world.prompts(self._prompt_count) for _ in self.case.seeds][: self.case.n]
+        return [prompt for prompt in self.world.prompts(self.case.prompt_count) for _ in self.case.seeds][: self.case.n]
 
     @property
     def seeds(self) -> list[int]:
@@ -155,10 +155,6 @@ class Trial:
         if not self.case.device.startswith("cpu") and self.images.pictures is not None:
             self.world.dino.leave()
             self.world.clip.leave()
-
-    @property
-    def _prompt_count(self) -> int:
-        return -(-self.case.n // len(self.case.seeds))
 
 
 def _seed(seed: int, prompt: int) -> int:

@@ -21,7 +21,7 @@ import torch
 from harness.deal import Deal, Loaded, loaded_by
 from harness.executor import InProcess, KeepsLoaded
 from harness.job import Ended, Job, lost, timed
-from harness.records.case import BadInput
+from harness.records.case import BadInput, is_whole
 from harness.records.record import Record
 from harness.records.store import to_stderr
 
@@ -46,7 +46,7 @@ class Workers:
 
     def __post_init__(self) -> None:
         """Raise BadInput for what starts no worker."""
-        if isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 1:
+        if not is_whole(self.workers, 1):
             raise BadInput(f"executor.workers={self.workers} runs nothing: give a whole number of at least 1")
         if self.timeout_s is not None and not (isinstance(self.timeout_s, int | float) and self.timeout_s > 0):
             raise BadInput(f"executor.timeout_s={self.timeout_s} stops everything: give seconds above 0, or null")
