@@ -138,6 +138,9 @@ def _close(experiment: Experiment, kept: list[Record], taken: list[Record], stor
         console.notice(f"{store.folder.name!r} holds {others} more records of earlier runs: the report shows them last")
     if warning := experiment.tracker.track(everything, store.folder, page):
         console.notice(warning)
+    elif link := experiment.tracker.link(store.folder):
+        console.notice(f"runs in MLflow: {link}")
+        reports.add_link(store.folder, link)
     outcomes = [verdict.outcome for verdict in verdicts]
     statuses = [record.status for record in records]
     console.finish(

@@ -6,7 +6,8 @@ render_comparison("before", "after")    # -> after/comparison.html and compariso
 """
 
 from reports.comparison_page import render_comparison
+from reports.files import add_link
 from reports.page import render
 from reports.read import BadStore, load
 
-__all__ = ["BadStore", "load", "render", "render_comparison"]
+__all__ = ["BadStore", "add_link", "load", "render", "render_comparison"]

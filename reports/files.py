@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,14 @@ def export(store: Store, summary: str) -> tuple[Path, Path]:
     write_whole(readings, table(store.records))
     write_whole(text, summary)
     return readings, text
+
+
+def add_link(folder: Path, link: str) -> None:
+    """Let summary.md end with the address of a server that holds the runs; others are of this machine alone."""
+    path = folder / "summary.md"
+    if link.startswith("http") and " " not in link:
+        with suppress(OSError):  # a disk that is full since the page was written costs the line
+            write_whole(path, f"{path.read_text(encoding='utf-8').rstrip()}\n\nRuns in MLflow: {link}\n")
 
 
 def _compact(value: Any) -> str:

@@ -61,6 +61,25 @@ def sd15() -> Any:
     return UNetModel("sd15", config="sd15").load("meta", "fp32")
 
 
+@pytest.fixture(scope="session")
+def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of MLflow, which takes seconds to lay out."""
+    from harness.tracking.database import make_database
+
+    path = tmp_path_factory.mktemp("laid_out") / "mlflow.db"
+    make_database(path)
+    return path
+
+
+@pytest.fixture
+def store_folder(tmp_path: Path, laid_out: Path) -> Path:
+    """The folder of a store, with such a database beside it."""
+    folder = tmp_path / "outputs" / "resolution"
+    folder.mkdir(parents=True)
+    shutil.copy(laid_out, folder.parent / "mlflow.db")
+    return folder
+
+
 @pytest.fixture
 def make_case() -> Callable[..., Case]:
     """A case of the embedded world; keyword arguments change its fields."""

@@ -1,10 +1,11 @@
 """A record in MLflow's terms: params to search by, metrics to plot, tags to filter by, the data it was taken on."""
 
 import getpass
+import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -93,17 +94,20 @@ def source(record: Record) -> dict[str, str]:
     return found
 
 
-def datasets(record: Record) -> "list[DatasetInput]":
-    """The world whose prompts and real images a score was taken on; none for costs alone."""
+def datasets(records: Iterable[Record]) -> "list[DatasetInput]":
+    """The prompts and real images that scores were taken on: each world, size and choice once; none for costs alone."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    if not any(reading.better == "higher" or reading.unit == "1" for reading in record.readings):
-        return []
-    case = record.case
-    profile = {"prompts": case.n, "seeds": list(case.seeds)}
-    about = json.dumps({"world": case.world})
-    world = Dataset(case.world, case.weights[:8] or "none", "deltabench", about, profile=json.dumps(profile))
-    return [DatasetInput(world, [InputTag("mlflow.data.context", "evaluation")])]
+    found = {}
+    for record in records:
+        case = record.case
+        if not any(reading.better == "higher" or reading.unit == "1" for reading in record.readings):
+            continue
+        about = json.dumps({"world": case.world, "resolution": str(case.resolution)})
+        profile = json.dumps({"prompts": case.n, "seeds": list(case.seeds)})
+        named = hashlib.sha256((about + profile).encode()).hexdigest()[:8]
+        found[named] = Dataset(f"{case.world} {case.resolution}", named, "deltabench", about, profile=profile)
+    return [DatasetInput(each, [InputTag("mlflow.data.context", "evaluation")]) for each in found.values()]
 
 
 def began_ms(record: Record) -> int:

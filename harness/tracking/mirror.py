@@ -42,8 +42,7 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
-# An experiment of runs, not of language models' traces. MLflow 3.17 opens on traces all the same, unless the address
-# ends in ?workflowType=machine_learning (tried), or its menu was set to that before.
+# An experiment of runs, not of language models' traces: read by some releases of MLflow (see `address` for the others).
 KIND = ("mlflow.experimentKind", "custom_model_development")
 
 
@@ -56,13 +55,13 @@ class Mirror:
         existing = self.client.get_experiment_by_name(experiment)
         if existing is None:
             location = artifacts.as_uri() if artifacts else None
-            self._experiment = self._made(experiment, location)
+            self.experiment = self._made(experiment, location)
         else:
-            self._experiment = existing.experiment_id
+            self.experiment = existing.experiment_id
             if existing.lifecycle_stage == "deleted":
-                self.client.restore_experiment(self._experiment)
+                self.client.restore_experiment(self.experiment)
             if existing.tags.get(KIND[0]) != KIND[1]:
-                self.client.set_experiment_tag(self._experiment, *KIND)
+                self.client.set_experiment_tag(self.experiment, *KIND)
         self._parent = ""
         self._children: dict[str, str] = {}
         self._students: set[str] = set()
@@ -89,17 +88,17 @@ class Mirror:
         place = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
         if not self._lives(parent):
             query = f"tags.sweep = '{_quoted(folder.name)}' and tags.folder = '{place}'"
-            known = self.client.search_runs([self._experiment], query, max_results=1)
+            known = self.client.search_runs([self.experiment], query, max_results=1)
             parent = known[0].info.run_id if known else ""
         if not parent:
             began = min(map(began_ms, records), default=None)
             named = {"mlflow.runName": folder.name, "sweep": folder.name, "folder": place}
             named |= source(records[-1]) if records else {}
-            parent = self.client.create_run(self._experiment, start_time=began, tags=named).info.run_id
+            parent = self.client.create_run(self.experiment, start_time=began, tags=named).info.run_id
         self._parent = parent
         query, page = f"tags.`{PARENT_TAG}` = '{self._parent}'", None
         while True:
-            page = self.client.search_runs([self._experiment], query, max_results=1000, page_token=page and page.token)
+            page = self.client.search_runs([self.experiment], query, max_results=1000, page_token=page and page.token)
             for run in page:
                 key = run.data.tags.get("key", "")
                 self._children[key] = run.info.run_id
@@ -112,9 +111,9 @@ class Mirror:
         run = self._children.get(record.case.key)
         if run is None:
             named = {PARENT_TAG: self._parent, "mlflow.runName": str(record.case), "key": record.case.key}
-            new = self.client.create_run(self._experiment, start_time=began_ms(record), tags=named)
+            new = self.client.create_run(self.experiment, start_time=began_ms(record), tags=named)
             run = self._children[record.case.key] = new.info.run_id
-            self.client.log_inputs(run, datasets(record))
+            self.client.log_inputs(run, datasets([record]))
             self._log_images(run, record, folder)
             self._log_student(record)
         self.client.log_batch(run, metrics(record), params(record), tags(record))
@@ -143,13 +142,14 @@ class Mirror:
                 self.client.log_artifact(self._parent, str(path), "students")
 
     def close(self, records: Sequence[Record], report: Path | None, note: str, figures: "Mapping[str, Figure]") -> None:
-        """Bring the parent up to date: its curves, how many cases ended how, the answer in words, report, figures."""
+        """Bring the parent up to date: curves, data sets, how cases ended, the answer in words, report, figures."""
         statuses = [record.status for record in records]
         for status in sorted(set(statuses)):
             self.client.log_metric(self._parent, f"cases.{status}", statuses.count(status))
         drawn = curves(records)
         for start in range(0, len(drawn), BATCH):
             self.client.log_batch(self._parent, metrics=drawn[start : start + BATCH])
+        self.client.log_inputs(self._parent, datasets(records))
         if note:
             self.client.set_tag(self._parent, NOTE, note)
         if report is not None:

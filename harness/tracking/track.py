@@ -21,6 +21,7 @@ from harness.records.files import write_whole
 from harness.records.record import Record
 from harness.records.typed import reader
 from harness.tracking import database, mirror
+from harness.tracking.address import page, public
 from harness.tracking.patience import Progress, TooSlow, with_patience
 from reports.tradeoff_picture import pictures
 
@@ -35,6 +36,9 @@ class Tracker(Protocol):
     def track(self, records: Sequence[Record], folder: Path, report: Path | None) -> str | None:
         """Track what is new of a store's records; return a sentence if that could not be done."""
 
+    def link(self, folder: Path) -> str:
+        """Where a browser finds what was tracked of a store; empty if nothing was."""
+
 
 @dataclass(frozen=True)
 class NoTracker:
@@ -43,6 +47,10 @@ class NoTracker:
     def track(self, records: Sequence[Record], folder: Path, report: Path | None) -> str | None:
         """Nothing to do."""
         return None
+
+    def link(self, folder: Path) -> str:
+        """There is none."""
+        return ""
 
 
 @dataclass(frozen=True)
@@ -81,8 +89,8 @@ class MlflowTracker:
     def track(self, records: Sequence[Record], folder: Path, report: Path | None) -> str | None:
         """Track records and report unless their content was tracked before; return a warning if MLflow failed."""
         folder = folder.resolve()
-        beside = None if self.address else folder.parent / "mlflow.db"
-        sweep = _Sweep(self.address or f"sqlite:///{beside}", self.name, beside, records, folder, report)
+        beside = self._beside(folder)
+        sweep = _Sweep(self._uri(folder), self.name, beside, records, folder, report)
         if sweep.is_tracked():
             return None
         with mirror.brief_and_quiet():
@@ -93,10 +101,23 @@ class MlflowTracker:
             except known as error:
                 missing = sum(sweep.memory.contents.get(record.case.key) != _content(record) for record in records)
                 return (
-                    f"MLflow at {_public(sweep.uri)} failed ({_root(error)}): {missing} of {len(records)} records are "
+                    f"MLflow at {public(sweep.uri)} failed ({_root(error)}): {missing} of {len(records)} records are "
                     f"not tracked; they stay in {folder.name!r} and are tracked at the next run"
                 )
         return None
+
+    def link(self, folder: Path) -> str:
+        """The runs of the experiment, by the address that opens on them."""
+        uri = self._uri(folder.resolve())
+        experiment = _Memory.load(folder, uri).experiment
+        return page(uri, experiment) if experiment else ""
+
+    def _uri(self, folder: Path) -> str:
+        return self.address or f"sqlite:///{self._beside(folder)}"
+
+    def _beside(self, folder: Path) -> Path | None:
+        """The file beside the store, where no other place is named."""
+        return None if self.address else folder.parent / "mlflow.db"
 
 
 class _Sweep:
@@ -119,7 +140,7 @@ class _Sweep:
     def is_tracked(self) -> bool:
         """Whether all of it is there, as far as is remembered; a file beside the outputs is asked itself."""
         same = all(self.memory.contents.get(record.case.key) == _content(record) for record in self._records)
-        if not same or self._page != self.memory.report:
+        if not same or self._page != self.memory.report or not self.memory.experiment:
             return False
         if self._beside is None or not self.memory.parent:
             return True
@@ -138,6 +159,7 @@ class _Sweep:
             parent = runs.open(self.memory.parent, self._folder, self._records)
             if parent != self.memory.parent:
                 self.memory.parent, self.memory.report = parent, ""
+            self.memory.experiment = runs.experiment
             self.memory.contents = dict(runs.contents)
             progress()
             for record in self._records:
@@ -158,6 +180,7 @@ class _Sweep:
 class _Memory:
     """What a store's folder remembers of one tracking server."""
 
+    experiment: str = ""
     parent: str = ""
     report: str = ""
     contents: dict[str, str] = field(default_factory=dict)
@@ -214,12 +237,6 @@ def _content(record: Record) -> str:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _public(uri: str) -> str:
-    """The URI without user and password."""
-    parts = urlsplit(uri)
-    return uri.replace(parts.netloc, parts.netloc.rpartition("@")[2]) if "@" in parts.netloc else uri
 
 
 def _root(error: BaseException) -> str:

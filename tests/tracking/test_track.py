@@ -11,44 +11,13 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
+from tracked import files_of, runs_of
 
 from harness.records.case import BadInput, Resolution
 from harness.records.record import Reading
 from harness.tracking import track
-from harness.tracking.database import make_database
 from harness.tracking.patience import with_patience
 from harness.tracking.track import MlflowTracker, NoTracker
-
-
-@pytest.fixture(scope="module")
-def laid_out(tmp_path_factory):
-    """An empty database, which takes seconds to lay out."""
-    path = tmp_path_factory.mktemp("laid_out") / "mlflow.db"
-    make_database(path)
-    return path
-
-
-@pytest.fixture
-def store_folder(tmp_path, laid_out):
-    folder = tmp_path / "outputs" / "resolution"
-    folder.mkdir(parents=True)
-    shutil.copy(laid_out, folder.parent / "mlflow.db")
-    return folder
-
-
-def runs_of(folder):
-    """Every run beside that store, parents first."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=f"sqlite:///{folder.parent / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("deltabench")
-    found = client.search_runs([experiment.experiment_id], max_results=1000)
-    return sorted(found, key=lambda run: "mlflow.parentRunId" in run.data.tags)
-
-
-def files_of(folder, run):
-    root = folder.parent / "mlflow-artifacts" / run.info.run_id / "artifacts"
-    return {path.name: path for path in root.iterdir()} if root.exists() else {}
 
 
 def with_image(record, folder):
@@ -95,7 +64,7 @@ def test_a_sweep_becomes_a_parent_run_with_a_child_a_case_and_stays_one(store_fo
     assert child.data.tags["noisy"] == "latency: busy"
     assert child.data.tags["mlflow.source.git.commit"] == "abc"
     (world,) = child.inputs.dataset_inputs
-    assert (world.dataset.name, json.loads(world.dataset.profile)["prompts"]) == ("shapes", 4)
+    assert (world.dataset.name, json.loads(world.dataset.profile)["prompts"]) == ("shapes 64", 4)
     assert child.data.metrics["latency"] == 10.0
     assert child.data.metrics["latency.low"] == 9.8
     assert child.data.metrics["latency.high"] == 10.2
@@ -158,6 +127,19 @@ def test_the_curves_of_the_parent_have_the_resolution_as_their_step(store_folder
     history = client.get_metric_history(parent.info.run_id, "flops/tiny_sd self_attention")
     assert [(point.step, point.value) for point in history] == [(64, 1e6), (91, 1e6), (256, 1e6)]
     assert client.get_experiment(parent.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_the_parent_has_each_world_and_size_as_a_data_set_once_however_often_it_is_tracked(store_folder, make_record):
+    judged = [
+        make_record(variant=variant, resolution=Resolution(side, side))
+        for variant in ("self_attention", "deltaconv")
+        for side in (64, 128)
+    ]
+    counted = make_record(readings=(make_record().reading("flops"),), world="unseen")
+    for records in ([judged[0], counted], [*judged, counted]):
+        assert MlflowTracker().track(records, store_folder, None) is None
+    parent = runs_of(store_folder)[0]
+    assert sorted(each.dataset.name for each in parent.inputs.dataset_inputs) == ["shapes 128", "shapes 64"]
 
 
 def test_a_run_that_somebody_deleted_is_tracked_again(store_folder, make_record):
