@@ -235,6 +235,7 @@ class Experiment:
             identities={name: identity_of(case, metric, world) for name, metric in metrics.items()},
             folder=Path(self.out),
             recipe=row.recipe if row.recipe is not None and row.recipe.on_demand else None,
+            audience=self.tracker.trainings(Path(self.out)),
             untrained=self.untrained,
             keeping=self._keeping,
         )

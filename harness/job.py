@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from harness.distillation.audience import Audience
 from harness.distillation.recipe import Recipe
 from harness.distillation.student import Student
 from harness.features.kept import Reader
@@ -82,8 +83,8 @@ class Job:
 
     factory: makes the variant's mixers on this model, presets laid over. identities: of each metric, a digest of all
     that can change its readings. folder: of the store. recipe: how a missing student is trained; None where it is not.
-    untrained: take quality of an untrained student all the same. ended: how all but its counted metrics are known to
-    end, which are then taken alone.
+    audience: hears of that. untrained: take quality of an untrained student all the same. ended: how all but its
+    counted metrics are known to end, which are then taken alone.
     """
 
     case: Case
@@ -95,6 +96,7 @@ class Job:
     identities: Mapping[str, str]
     folder: Path
     recipe: Recipe | None = None
+    audience: Audience | None = None
     untrained: bool = False
     keeping: Keeping = NOTHING_KEPT
     ended: Ended | None = None
@@ -253,7 +255,7 @@ class _Taken:
 
 def _train(job: Job) -> None:
     assert job.recipe is not None
-    job.recipe.run(job.student, job.model, job.factory, job.world, job.case.device)
+    job.recipe.run(job.student, job.model, job.factory, job.world, job.case.device, job.audience)
 
 
 def _keep_traceback(tracebacks: list[str], job: Job) -> dict[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -72,10 +73,10 @@ def _teach(experiment: Experiment, console: Console) -> int:
     """Train students and measure nothing."""
     if experiment.dry_run:
         raise BadInput("dry_run=true predicts measurements, and metrics=[] leaves none: name some, or leave it out")
-    kept = {}
+    kept, audience = {}, experiment.tracker.trainings(Path(experiment.out))
     for row in experiment.rows:
         if row.recipe is not None and not row.student.exact and row.student.published is None:
-            path = row.recipe.run(row.student, row.model, row.factory, row.world, experiment.device)
+            path = row.recipe.run(row.student, row.model, row.factory, row.world, experiment.device, audience)
             kept[f"{row.model.name} {row.name}"] = path.as_posix()
     console.finish({"name": experiment.name, "students": kept})
     return 0

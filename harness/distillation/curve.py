@@ -18,6 +18,7 @@ from harness.distillation.capture import outputs
 from harness.distillation.pair import CALIBRATION, LEAST_VARIANCE, Pair
 from harness.distillation.processes import is_first
 from harness.distillation.resume import Progress
+from harness.distillation.telling import Telling
 from harness.records.files import write_whole
 
 MOMENTS = 32
@@ -31,8 +32,8 @@ ROWS = 8
 class Curve:
     """Watches a training. As a `Watch` it sees one stage after another: `opens` says that a stage begins."""
 
-    def __init__(self, pair: Pair) -> None:
-        self.pair, self.samples = pair, pair.samples.fixed(ROWS)
+    def __init__(self, pair: Pair, telling: Telling | None = None) -> None:
+        self.pair, self.samples, self.telling = pair, pair.samples.fixed(ROWS), telling
         self.before: dict[str, float] = {"steps": 0, "images": 0, "minutes": 0.0, "share": 0.0}
         self.now = dict(self.before)
         self.look_s = 0.0
@@ -40,6 +41,7 @@ class Curve:
     def opens(self, part: float, images: int) -> None:
         """A stage begins that is such a part of the whole, and whose steps see so many images."""
         self.before, self.part, self.images = dict(self.now), part, images
+        self.pair.terms.forget()
 
     def due(self, progress: Progress, done: float) -> bool:
         """Whether it is time for another look, given the share of the stage that is done."""
@@ -63,6 +65,11 @@ class Curve:
         errors = {"features": float(features_B.mean()), "prediction": float(prediction_B.mean())}
         progress.curve.append(self.now | errors)
         self.look_s = time.monotonic() - begun
+        self._tell(progress.curve[-1])
+
+    def _tell(self, point: Mapping[str, float]) -> None:
+        if self.telling is not None:
+            self.telling.look(point, self.pair.terms.values(), self.look_s)
 
     @torch.no_grad()
     def errors(self) -> tuple[Tensor, Tensor]:
@@ -87,6 +94,7 @@ class Curve:
         end = {"features": features_B.tolist(), "prediction": prediction_B.tolist()}
         sizes = [str(size) for size in self.samples.sizes]
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._tell(points[-1] | {"share": 1.0})
         write_whole(path, json.dumps({**told, "sizes": sizes, "points": points, "end": end}, indent=1) + "\n")
         return {
             "steps": f"{self.now['steps']:.0f}",

@@ -43,3 +43,24 @@ def weighted(made_BChw: Tensor, wanted_BChw: Tensor, weights_B: Tensor | None) -
     """Mean squared error, of each sample by its weight."""
     error_B = (made_BChw.float() - wanted_BChw.float()).square().flatten(1).mean(1)
     return error_B.mean() if weights_B is None else (weights_B * error_B).mean()
+
+
+class Terms:
+    """What losses were made of lately, by name: means over some fifty steps, on the device until somebody asks."""
+
+    def __init__(self) -> None:
+        self._means: dict[str, Tensor] = {}
+
+    def note(self, **terms: Tensor) -> None:
+        """What one loss is the sum of."""
+        for name, term in terms.items():
+            value = term.detach().float()
+            self._means[name] = self._means[name].lerp(value, 0.02) if name in self._means else value
+
+    def forget(self) -> None:
+        """Another loss begins."""
+        self._means.clear()
+
+    def values(self) -> dict[str, float]:
+        """Each mean, by name."""
+        return {name: float(value) for name, value in self._means.items()}

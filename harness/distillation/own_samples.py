@@ -60,7 +60,9 @@ class OwnSamples:
                 guided = (g * captioned - (g - 1) * plain).square().mean() / (g**2 + (g - 1) ** 2)
                 captioned, plain = predicted.detach().chunk(2)
                 walk.go(g * captioned - (g - 1) * plain, step)
-                total: Tensor = self.output * guided + self.feature * feature_error(pair, made, wanted)
+                output, feature = self.output * guided, self.feature * feature_error(pair, made, wanted)
+                pair.terms.note(output=output, feature=feature)
+                total: Tensor = output + feature
                 return total
 
             yield loss

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.distillation.capture import attention, twin
+from harness.distillation.losses import Terms
 from harness.distillation.samples import Samples
 from harness.models.model import Model
 from harness.records.case import Resolution
@@ -19,10 +20,13 @@ CALIBRATION = 10**12
 
 
 class Pair:
-    """The teacher is the model's own denoiser. spread: variance of what each of its sites gives out."""
+    """The teacher is the model's own denoiser. spread: variance of what each of its sites gives out.
+
+    terms: what the losses that it is trained by are made of.
+    """
 
     def __init__(self, model: Model, factory: Factory, samples: Samples) -> None:
-        self.model, self.samples = model, samples
+        self.model, self.samples, self.terms = model, samples, Terms()
         self.teacher = model.denoiser
         self.student = twin(model.denoiser)
         self.seats = Seating(self.student, factory).seats

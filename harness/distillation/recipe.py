@@ -7,6 +7,7 @@ stretch or shorten all stages alike; the first that is used up ends them.
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -14,14 +15,17 @@ from typing import Literal
 import torch
 
 from harness.distillation.alone import alone, announce
+from harness.distillation.audience import Audience, Hearer
 from harness.distillation.curve import Curve
 from harness.distillation.informed_start import begin
 from harness.distillation.pair import Pair
+from harness.distillation.previews import Previews
 from harness.distillation.processes import agreed, device_of, is_first, wait
 from harness.distillation.resume import Progress
 from harness.distillation.samples import Samples
 from harness.distillation.stages import Stage
 from harness.distillation.student import Student, cache_folder
+from harness.distillation.telling import Telling
 from harness.distillation.training import Schedule, train
 from harness.features.world import World
 from harness.models.model import Model
@@ -74,17 +78,27 @@ class Recipe:
         path = student.path
         return path is None or (self.force and path.stat().st_mtime < self.begun)
 
-    def run(self, student: Student, model: Model, factory: Factory, world: World, device: str) -> Path:
+    def run(
+        self,
+        student: Student,
+        model: Model,
+        factory: Factory,
+        world: World,
+        device: str,
+        audience: Audience | None = None,
+    ) -> Path:
         """Train the student on the loaded model and keep it in the cache; returns its file.
 
-        Of several runs that want one student the first trains it, and the others wait for it.
+        Of several runs that want one student the first trains it, and the others wait for it. audience: is told of the
+        training while it goes on.
         """
         with alone(student):
             path = student.path
             if path is not None and not self.wants(student):
                 return path
             announce(student, self.budget())
-            self._train(student, model, factory, world, device)
+            with self._heard(student, world, audience) as hearer:
+                self._train(student, model, factory, world, device, hearer)
         wait()
         return student.cached
 
@@ -95,14 +109,24 @@ class Recipe:
         steps = sum(schedule.last for schedule in self.schedules())
         return f"{steps} steps of {self.batch} images"
 
-    def _train(self, student: Student, model: Model, factory: Factory, world: World, device: str) -> None:
+    def _heard(
+        self, student: Student, world: World, audience: Audience | None
+    ) -> AbstractContextManager[Hearer | None]:
+        if audience is None or not is_first():
+            return nullcontext()
+        return audience.training(student, {"budget": self.budget(), "world": world.name})
+
+    def _train(
+        self, student: Student, model: Model, factory: Factory, world: World, device: str, hearer: Hearer | None
+    ) -> None:
         model.load(device_of(device), "fp32")
         samples = Samples(model, world, self.resolutions(model), self.samples, self.batch, self.drop, self.seed)
         torch.manual_seed(self.seed)
         pair = Pair(model, factory, samples)
+        telling = Telling(hearer, Previews(pair, world)) if hearer is not None else None
         progress = Progress(elapsed_s=self._started(pair))
         work = cache_folder() / "unfinished" / student.key
-        curve, facts = Curve(pair) if pair.learners else None, {}
+        curve, facts = Curve(pair, telling) if pair.learners else None, {}
         for index, (stage, schedule) in enumerate(zip(self.stages, self.schedules(), strict=True), start=1):
             name = f"{student.variant} of {student.model}, {stage.title}"
             loss = self._stage(pair, stage, schedule, name, work / f"{index}.safetensors", curve, progress)

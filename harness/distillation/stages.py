@@ -48,11 +48,14 @@ class Layerwise:
             def loss(step: int) -> Iterator[Tensor]:
                 with torch.no_grad():
                     pair.teacher(**pair.samples(step).arguments)
-                grids = pair.grids[pair.samples.size(step)]
+                grids, parts = pair.grids[pair.samples.size(step)], []
                 for path, mixer in learners.items():
                     before, wanted = kept[path]
                     made = mixer(before, grids[path])
-                    yield distance(made, wanted, pair.spread[path], norms[path]) / len(learners)
+                    part = distance(made, wanted, pair.spread[path], norms[path]) / len(learners)
+                    parts.append(part.detach())
+                    yield part
+                pair.terms.note(layers=torch.stack(parts).sum())
 
             yield loss
 
@@ -96,10 +99,14 @@ class EndToEnd:
                 predicted = pair.student(**batch.arguments)[0][:, : truth.shape[1]]
                 times = None if self.gamma is None else min_snr(pair.model.noise_schedule, batch.times_B, self.gamma)
                 error = feature_error(pair, made, wanted, self.relative)
-                total = self.feature * (error * len(made) if self.summed else error)
+                total = feature = self.feature * (error * len(made) if self.summed else error)
                 if self.task:
-                    total = total + self.task * weighted(predicted, truth, times)
-                return total + self.output * weighted(predicted, expected, times)
+                    task = self.task * weighted(predicted, truth, times)
+                    pair.terms.note(task=task)
+                    total = total + task
+                output = self.output * weighted(predicted, expected, times)
+                pair.terms.note(feature=feature, output=output)
+                return total + output
 
             yield loss
         if self.checkpointing:

@@ -12,9 +12,12 @@ LOCAL = "http://127.0.0.1:5000"
 """Where `mlflow ui` answers that was not told otherwise."""
 
 
-def page(uri: str, experiment: str) -> str:
-    """The address of an experiment's runs; for a database the command that shows them as well; empty if unknown."""
-    place = f"/#/experiments/{experiment}/runs{WORKFLOW}"
+def page(uri: str, experiment: str, run: str = "") -> str:
+    """The address of an experiment's runs, or of the curves of one; empty if unknown.
+
+    Of a database with the command that serves it.
+    """
+    place = f"/#/experiments/{experiment}/runs{f'/{run}/model-metrics' if run else ''}{WORKFLOW}"
     if uri.startswith("http"):
         return f"{public(uri).rstrip('/')}{place}"
     if uri.startswith("databricks") or set("?%#") & set(uri):

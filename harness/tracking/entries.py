@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,7 @@ def tags(record: Record) -> "list[RunTag]":
 
     found = {"status": record.status, "reason": record.reason, "metrics": " ".join(record.case.metrics)}
     noisy = {f"{r.name}: {said}" for r in record.readings if isinstance(said := r.details.get("noisy"), str) and said}
-    found |= {"noisy": "; ".join(sorted(noisy))} | source(record)
+    found |= {"noisy": "; ".join(sorted(noisy))} | source(record.machine)
     for reading in record.readings:
         found[f"protocol.{reading.name}"] = reading.protocol
         if reading.value is None:
@@ -84,10 +84,10 @@ def tags(record: Record) -> "list[RunTag]":
     return [RunTag(name_of(name), _text(value)) for name, value in found.items()]
 
 
-def source(record: Record) -> dict[str, str]:
+def source(machine: Mapping[str, Any]) -> dict[str, str]:
     """The tags by which MLflow shows where a run is from and whose it is."""
     found = {"mlflow.source.type": "LOCAL", "mlflow.source.name": "python -m harness"}
-    if commit := record.machine.get("commit"):
+    if commit := machine.get("commit"):
         found["mlflow.source.git.commit"] = str(commit)
     with suppress(OSError, KeyError, ImportError):  # a container may know no such user
         found["mlflow.user"] = getpass.getuser()
@@ -110,6 +110,15 @@ def datasets(records: Iterable[Record]) -> "list[DatasetInput]":
     return [DatasetInput(each, [InputTag("mlflow.data.context", "evaluation")]) for each in found.values()]
 
 
+def taught(world: str, data: str) -> "list[DatasetInput]":
+    """What a student learns from. data: what names it."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    about = json.dumps({"world": world, "data": data})
+    found = Dataset(f"{world} training", hashlib.sha256(about.encode()).hexdigest()[:8], "deltabench", about)
+    return [DatasetInput(found, [InputTag("mlflow.data.context", "training")])]
+
+
 def began_ms(record: Record) -> int:
     """When its case began; 0 where that is not known."""
     return round(datetime.fromisoformat(record.started).timestamp() * 1000) if record.started else 0
@@ -118,6 +127,16 @@ def began_ms(record: Record) -> int:
 def ended_ms(record: Record) -> int:
     """When its case ended."""
     return began_ms(record) + round(record.elapsed_s * 1000)
+
+
+def flat(value: Any, name: str) -> dict[str, str]:
+    """What something is made of, a name for each setting at any depth: `recipe.stages.0.schedule.steps`."""
+    if isinstance(value, dict) and value.keys() == {"class", "settings"}:
+        return {name: str(value["class"]).rpartition(".")[2]} | flat(value["settings"], name)
+    if not isinstance(value, dict | list):
+        return {name: _text(value)}
+    inside = value.items() if isinstance(value, dict) else enumerate(value)
+    return {path: text for key, one in inside for path, text in flat(one, f"{name}.{key}").items()}
 
 
 def name_of(text: str) -> str:

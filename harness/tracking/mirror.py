@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.distillation.student import cached_by
+from harness.records.machine import describe
 from harness.records.record import Record
 from harness.tracking.entries import began_ms, curves, datasets, ended_ms, metrics, params, source, tags
 from reports.locality_picture import picture
@@ -93,14 +94,16 @@ class Mirror:
         if not parent:
             began = min(map(began_ms, records), default=None)
             named = {"mlflow.runName": folder.name, "sweep": folder.name, "folder": place}
-            named |= source(records[-1]) if records else {}
+            named |= source(records[-1].machine if records else describe())
             parent = self.client.create_run(self.experiment, start_time=began, tags=named).info.run_id
         self._parent = parent
         query, page = f"tags.`{PARENT_TAG}` = '{self._parent}'", None
         while True:
             page = self.client.search_runs([self.experiment], query, max_results=1000, page_token=page and page.token)
             for run in page:
-                key = run.data.tags.get("key", "")
+                key = run.data.tags.get("key")
+                if key is None:  # a training
+                    continue
                 self._children[key] = run.info.run_id
                 self.contents[key] = run.data.tags.get("content", "")
             if not page.token:

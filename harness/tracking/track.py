@@ -10,19 +10,22 @@ import json
 import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from harness.distillation.audience import Audience
 from harness.records.case import BadInput
 from harness.records.files import write_whole
 from harness.records.record import Record
 from harness.records.typed import reader
-from harness.tracking import database, mirror
-from harness.tracking.address import page, public
+from harness.tracking import mirror
+from harness.tracking.address import page
 from harness.tracking.patience import Progress, TooSlow, with_patience
+from harness.tracking.server import Server, root
+from harness.tracking.trainings import Trainings
 from reports.tradeoff_picture import pictures
 
 MEMORY = "tracked.json"
@@ -39,6 +42,9 @@ class Tracker(Protocol):
     def link(self, folder: Path) -> str:
         """Where a browser finds what was tracked of a store; empty if nothing was."""
 
+    def trainings(self, folder: Path) -> Audience | None:
+        """Who hears, while they go on, of the trainings of a run that has that store."""
+
 
 @dataclass(frozen=True)
 class NoTracker:
@@ -51,6 +57,9 @@ class NoTracker:
     def link(self, folder: Path) -> str:
         """There is none."""
         return ""
+
+    def trainings(self, folder: Path) -> None:
+        """Nobody."""
 
 
 @dataclass(frozen=True)
@@ -89,52 +98,46 @@ class MlflowTracker:
     def track(self, records: Sequence[Record], folder: Path, report: Path | None) -> str | None:
         """Track records and report unless their content was tracked before; return a warning if MLflow failed."""
         folder = folder.resolve()
-        beside = self._beside(folder)
-        sweep = _Sweep(self._uri(folder), self.name, beside, records, folder, report)
+        server = self._server(folder)
+        sweep = _Sweep(server, records, folder, report)
         if sweep.is_tracked():
             return None
         with mirror.brief_and_quiet():
             known: tuple[type[Exception], ...] = (*mirror.failures(), TooSlow)
             try:
-                sweep.prepare()
+                server.prepare()
                 with_patience(sweep.write)
             except known as error:
                 missing = sum(sweep.memory.contents.get(record.case.key) != _content(record) for record in records)
                 return (
-                    f"MLflow at {public(sweep.uri)} failed ({_root(error)}): {missing} of {len(records)} records are "
+                    f"{server.name} failed ({root(error)}): {missing} of {len(records)} records are "
                     f"not tracked; they stay in {folder.name!r} and are tracked at the next run"
                 )
         return None
 
     def link(self, folder: Path) -> str:
         """The runs of the experiment, by the address that opens on them."""
-        uri = self._uri(folder.resolve())
+        folder = folder.resolve()
+        uri = self._server(folder).uri
         experiment = _Memory.load(folder, uri).experiment
         return page(uri, experiment) if experiment else ""
 
-    def _uri(self, folder: Path) -> str:
-        return self.address or f"sqlite:///{self._beside(folder)}"
+    def trainings(self, folder: Path) -> Trainings:
+        """Each training is a child run of the store's, which grows with it."""
+        return Trainings(self._server(folder.resolve()), folder.resolve())
 
-    def _beside(self, folder: Path) -> Path | None:
-        """The file beside the store, where no other place is named."""
-        return None if self.address else folder.parent / "mlflow.db"
+    def _server(self, folder: Path) -> Server:
+        beside = None if self.address else folder.parent / "mlflow.db"
+        return Server(self.address or f"sqlite:///{beside}", self.name, beside)
 
 
 class _Sweep:
     """One folder on its way to one server."""
 
-    def __init__(
-        self,
-        uri: str,
-        experiment: str,
-        beside: Path | None,
-        records: Sequence[Record],
-        folder: Path,
-        report: Path | None,
-    ) -> None:
-        self.uri, self._experiment, self._beside = uri, experiment, beside
-        self._records, self._folder, self._report = records, folder, report
-        self.memory = _Memory.load(folder, uri) if beside is None or beside.exists() else _Memory()
+    def __init__(self, server: Server, records: Sequence[Record], folder: Path, report: Path | None) -> None:
+        self._server, self._records, self._folder, self._report = server, records, folder, report
+        there = server.beside is None or server.beside.exists()
+        self.memory = _Memory.load(folder, server.uri) if there else _Memory()
         self._page = _digest(report.read_bytes()) if report else self.memory.report
 
     def is_tracked(self) -> bool:
@@ -142,20 +145,13 @@ class _Sweep:
         same = all(self.memory.contents.get(record.case.key) == _content(record) for record in self._records)
         if not same or self._page != self.memory.report or not self.memory.experiment:
             return False
-        if self._beside is None or not self.memory.parent:
+        if self._server.beside is None or not self.memory.parent:
             return True
-        return _children(self._beside, self.memory.parent) >= len(self.memory.contents)
-
-    def prepare(self) -> None:
-        """Lay out the file beside the outputs, where there is none."""
-        if self._beside is not None and not self._beside.exists():
-            database.make_database(self._beside)
+        return _children(self._server.beside, self.memory.parent) >= len(self.memory.contents)
 
     def write(self, progress: Progress) -> None:
         """Each record that the server lacks to its run, remembered one by one; then the parent."""
-        with database.reached(self._beside) if self._beside else nullcontext(self.uri) as uri:
-            artifacts = self._folder.parent / "mlflow-artifacts" if self._beside else None
-            runs = mirror.Mirror(uri, self._experiment, artifacts)
+        with self._server.mirror() as runs:
             parent = runs.open(self.memory.parent, self._folder, self._records)
             if parent != self.memory.parent:
                 self.memory.parent, self.memory.report = parent, ""
@@ -167,13 +163,13 @@ class _Sweep:
                 if self.memory.contents.get(record.case.key) != content:
                     runs.log(record, self._folder, content)
                     self.memory.contents[record.case.key] = content
-                    self.memory.save(self._folder, self.uri)
+                    self.memory.save(self._folder, self._server.uri)
                     progress()
             changed = self._page != self.memory.report
             figures = pictures(self._records) if changed and self._report else {}
             runs.close(self._records, self._report if changed else None, _first_words(self._folder), figures)
         self.memory.report = self._page
-        self.memory.save(self._folder, self.uri)
+        self.memory.save(self._folder, self._server.uri)
 
 
 @dataclass
@@ -210,9 +206,10 @@ def _servers(folder: Path) -> dict[str, Any]:
 
 
 def _children(path: Path, parent: str) -> int:
-    """How many runs of that parent a sqlite file holds that nobody has deleted; more than any if it will not say."""
+    """How many cases of that parent a sqlite file holds that nobody has deleted; more than any if it will not say."""
     query = (
         "SELECT count(*) FROM tags JOIN runs ON tags.run_uuid = runs.run_uuid "
+        "JOIN tags AS own ON own.run_uuid = runs.run_uuid AND own.key = 'key' "
         "WHERE tags.key = ? AND tags.value = ? AND runs.lifecycle_stage = 'active'"
     )
     try:
@@ -237,10 +234,3 @@ def _content(record: Record) -> str:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _root(error: BaseException) -> str:
-    """What went wrong at the bottom, in a line; mlflow wraps it in the URI with its password."""
-    while (below := error.__cause__ or error.__context__) is not None:
-        error = below
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,146 @@
+"""What is told of a training while it goes on is what happens in it, and changes no bit of it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_pipelines
+import torch
+from distil_by_itself import RECIPE
+from safetensors.torch import load_file
+from torch import Tensor
+from worlds import Noise
+
+from baselines import LinFusionAttention
+from harness.distillation.losses import Terms
+from harness.distillation.recipe import Recipe
+from harness.distillation.student import Student, ingredients
+
+pytestmark = pytest.mark.usefixtures("cache")
+FACTORY = partial(LinFusionAttention.for_site)
+
+
+class Prompted(Noise):
+    """With prompts to draw."""
+
+    def prompts(self, n: int) -> list[str]:
+        return [f"a cat {number}" for number in range(n)]
+
+
+class Listener:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.points: dict[int, dict[str, float]] = {}
+        self.pictures: dict[int, Tensor] = {}
+        self.listening, self.told = True, dict[str, str]()
+
+    @contextmanager
+    def training(self, student: Student, told: Mapping[str, str]) -> "Iterator[Listener]":
+        self.told = dict(told)
+        yield self
+
+    def point(self, step: int, values: Mapping[str, float]) -> None:
+        self.points[step] = dict(values)
+
+    def picture(self, step: int, picture_3HW: Tensor) -> None:
+        self.pictures[step] = picture_3HW
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Any:
+    return tiny_pipelines.model("sd", tmp_path / "teacher").load()
+
+
+@pytest.fixture
+def dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks and pictures, however long they take."""
+    monkeypatch.setattr("harness.distillation.curve.COST", 1e6)
+    monkeypatch.setattr("harness.distillation.previews.COST", 1e6)
+
+
+def weights(model: Any, audience: Any, name: str, recipe: Recipe = RECIPE) -> dict[str, Tensor]:
+    """What a training ends with, to the last bit of the file."""
+    student = Student(name, "linfusion", ingredients(recipe, model.fingerprint(), FACTORY, "noise"))
+    return load_file(recipe.run(student, model, FACTORY, Prompted(), "cpu", audience))  # type: ignore[arg-type]
+
+
+def test_previews_and_curves_change_no_bit_of_a_student(model: Any, dear: None) -> None:
+    listener = Listener()
+    plain, heard = weights(model, None, "plain"), weights(model, listener, "heard")
+    assert len(listener.pictures) >= 4
+    assert plain.keys() == heard.keys()
+    assert all(torch.equal(plain[key], heard[key]) for key in plain)
+    assert getattr(model.pipeline, model.part) is model.denoiser
+
+
+def test_a_picture_shows_the_teacher_and_the_student_as_it_is_at_that_time(model: Any, dear: None) -> None:
+    listener = Listener()
+    before = torch.get_rng_state()
+    weights(model, listener, "tiny")
+    pictures = [picture for _, picture in sorted(listener.pictures.items())]
+    assert max(listener.pictures) == 36
+    assert {picture.shape for picture in pictures} == {(3, 4 * 34 + 2, 2 * 34 + 2)}  # 32 pixels, and 2 between them
+    teachers, students = zip(*((picture[:, :, :36], picture[:, :, 36:]) for picture in pictures), strict=True)
+    assert all(torch.equal(teachers[0], each) for each in teachers)
+    assert not torch.equal(students[0], students[-1])
+    assert not torch.equal(teachers[-1], students[-1])
+    assert before.shape == torch.get_rng_state().shape
+
+
+def test_a_point_holds_errors_each_term_of_the_loss_and_the_speed(model: Any, dear: None) -> None:
+    listener = Listener()
+    weights(model, listener, "tiny")
+    first, *_, last = (values for _, values in sorted(listener.points.items()))
+    assert first.keys() == {"features", "prediction", "minutes"}
+    assert {"loss", "loss.output", "loss.feature", "images_per_second"} <= last.keys()
+    assert last["loss"] == pytest.approx(last["loss.output"] + last["loss.feature"])
+    named = {name for values in listener.points.values() for name in values}
+    assert {"loss.layers", "loss.task"} <= named
+    assert listener.told == {"budget": "36 steps of 4 images", "world": "noise"}
+
+
+def test_a_short_training_is_not_kept_waiting_by_pictures(model: Any) -> None:
+    listener = Listener()
+    weights(model, listener, "tiny")
+    assert listener.points
+    assert not listener.pictures
+
+
+def test_a_picture_that_cannot_be_drawn_costs_a_sentence(
+    model: Any, dear: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(type(model), "generate", lambda *_: 1 / 0)
+    assert weights(model, Listener(), "tiny")
+    assert (
+        "no preview of this training could be drawn (division by zero): it goes on without" in capsys.readouterr().err
+    )
+
+
+def test_nobody_listening_ends_the_pictures_and_not_the_training(model: Any, dear: None) -> None:
+    deaf = Listener()
+    deaf.listening = False
+    assert weights(model, deaf, "tiny")
+    assert not deaf.pictures
+
+
+def test_an_end_to_end_loss_of_features_alone_says_so(model: Any, dear: None) -> None:
+    listener = Listener()
+    stage = replace(RECIPE.stages[1], task=0.0, output=0.0)  # type: ignore[type-var]
+    weights(model, listener, "tiny", replace(RECIPE, stages=[stage]))
+    last = listener.points[max(listener.points)]
+    assert "loss.task" not in last
+    assert last["loss"] == last["loss.feature"]
+
+
+def test_terms_are_means_over_what_came_lately() -> None:
+    terms = Terms()
+    for value in (1.0, 2.0):
+        terms.note(one=torch.tensor(value))
+    assert terms.values() == {"one": pytest.approx(1.02)}
+    terms.forget()
+    assert terms.values() == {}
