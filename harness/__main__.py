@@ -76,9 +76,8 @@ class OwnFolderFirst(SearchPathPlugin):
 
 
 def plain(arguments: Sequence[str]) -> list[str]:
-    """Every setting, with `+` or without, as Hydra's `++`, which takes any name: `settings.check` refuses unknown ones.
-
-    BadInput for a choice of a group that has no such file.
+    """Every setting as Hydra's `++`, which takes any name: `settings.check` refuses unknown ones. BadInput for a choice
+    of a group that has no such file.
     """
     folders = (path for folder in _folders(arguments) for path in folder.glob("*/"))
     groups = {path.name for path in folders if any(path.glob("*.yaml"))}
@@ -106,9 +105,7 @@ def _check_choice(group: str, given: str, known: Sequence[str]) -> None:
 
 
 def entrance(do: Callable[[DictConfig], int], statuses: list[int]) -> Callable[[], None]:
-    """A Hydra application that does something with a configuration; statuses are noted, since Hydra drops what is
-    returned. Of several jobs (-m) each is done, whatever became of those before.
-    """
+    """A Hydra application for each job of -m; statuses are noted, since Hydra drops what is returned."""
 
     @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
     def run(config: DictConfig) -> None:
@@ -194,9 +191,8 @@ def give_way(config: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def verb_of(arguments: list[str]) -> Callable[[DictConfig], int]:
-    """What is to be done; the words of `gate VERB` are taken off the command line, and the rest is Hydra's.
-
-    `base=REF` is short for gate.speed.base=, with the quotes that Hydra wants around HEAD~1.
+    """What is to be done; the words of `gate VERB` are taken off the command line, whose rest is Hydra's. `base=REF`
+    stands for gate.speed.base=, with the quotes that Hydra wants around HEAD~1.
     """
     if arguments[1:2] != ["gate"]:
         return _do

@@ -16,9 +16,9 @@ Look = Callable[[], object]
 
 
 def check(jobs: Iterable[Job], tell: Callable[[str], None]) -> None:
-    """Raise BadInput for what no case can end well with. Each model, variant and world is looked at once.
+    """Raise BadInput for what no case can end well with; each model, variant and world is looked at once.
 
-    tell: is told once of a world that teaches no student; what needs none is judged all the same.
+    tell: hears of a world that teaches no student; metrics that need none are taken all the same.
     """
     looked: set[object] = set()
     for job in jobs:
@@ -42,7 +42,6 @@ def _unless_memory_is_short(look: Look) -> None:
 
 
 def _looks(job: Job) -> Iterator[tuple[object, Look]]:
-    """What to look at, and how."""
     case = job.case
     if any(job.metrics[name].needs != ON_SHAPES for name in case.metrics):
         yield (case.model, "files"), lambda: _check_files(job)

@@ -1,7 +1,7 @@
 """What the user sees of a run: a table that grows by a line a case on stdout, progress and notices on stderr.
 
-stdout is made to be kept: no colours and no cursor movement where it is not a terminal, and as its last line one JSON
-object. On stderr a bar with the time left where it is a terminal, a line a case where it is not.
+stdout is made to be kept: no colours and no cursor movement in a file or pipe, and one JSON object as its last line.
+stderr has a bar with the time left, or a line a case where it is no terminal.
 """
 
 import json

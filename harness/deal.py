@@ -36,9 +36,10 @@ class Deal:
         pile.setdefault(loaded_by(job), deque()).appendleft(job)
 
     def next(self, own: Loaded | None, others: Collection[Loaded | None], busy: bool) -> Job | None:
-        """A job for a worker by what it and the others have loaded; None where it has to wait. busy: whether any works.
+        """A job for a worker, by what it and the others have loaded; None where it has to wait. busy: whether any
+        works.
 
-        It stays with its model; else it takes one that nobody has loaded; else it helps where most is left.
+        It stays with its model, or takes one that nobody has loaded, or helps where most is left.
         """
         pile = self._shared or ({} if busy else self._alone)
         if not pile:

@@ -17,8 +17,8 @@ Part = TypeVar("Part")
 class Executor(Protocol):
     """Runs each job and gives the records back as they come.
 
-    `begin` is asked of each job when it can begin, and says what is to be run of it: cases before may have shown that
-    it fits in no memory.
+    begin: called with each job in its turn, returns what is to be run: earlier cases may have shown that it fits in no
+    memory.
     """
 
     def map(self, jobs: Sequence[Job], begin: Callable[[Job], Job]) -> Iterator[Record]: ...

@@ -58,15 +58,15 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class Experiment:
-    """Settings of one run; design section 5 lists them.
+    """Settings of one run.
 
     resolutions: None lets each model take its own. steps, batch, dtype: one value, or a list for a case each.
-    cpu_limits: model -> metric -> the longest image side in pixels at which the metric is taken on a CPU (0: never);
-    None, no entry, or another device: taken everywhere. train: the recipe for missing students, or None to train
-    nothing; with `metrics=[]` training is all that is done. recipes: several instead, each a row of its own for every
-    variant that learns: `paper`, or `paper-6` with another seed, on the budget of `train`. untrained: let quality be
-    taken of untrained students, which has to be said in so many words. again: measure anew what the store has. sampler:
-    of every model; None leaves each its own setting. keep: how many images of a case become files, or `all`.
+    cpu_limits: model -> metric -> the longest image side in pixels at which a CPU takes the metric (0: never); no limit
+    where there is no entry, nor on other devices. train: the recipe for missing students, None to train nothing; with
+    `metrics=[]` training is all that is done. recipes: several instead, each a row of its own for every variant that
+    learns: `paper`, or `paper-6` with another seed, on the budget of `train`. untrained: let quality be taken of
+    untrained students. again: measure anew what the store has. sampler: of every model; None leaves each its own. keep:
+    how many images of a case become files, or `all`.
     """
 
     catalog: Catalog

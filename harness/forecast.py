@@ -41,9 +41,8 @@ COUNTED = {"flops": 3, "projected_memory": 2}
 
 @dataclass(frozen=True)
 class Forecast:
-    """A case with the metrics that it lacks, the predicted seconds and bytes, and their basis.
-
-    seconds: None where nothing tells. memory: None there too, and where no denoiser call is made.
+    """A case with the metrics that it lacks, predicted seconds and bytes, and their basis; None where nothing tells, or
+    where no denoiser call is made.
     """
 
     case: Case

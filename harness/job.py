@@ -144,8 +144,8 @@ class Job:
 def run_case(job: Job) -> Record:
     """Measure one case and return its record; what goes wrong is in its status and reason.
 
-    What is counted comes first: a device that is too small for the rest loses none of it. Where a metric fails, those
-    after it are taken all the same, but not where memory or a needed package is missing.
+    What is counted comes first, so that a device too small for the rest loses none of it. A metric that fails does not
+    keep the others from being taken, unless memory or a needed package is missing.
     """
     begun = time.monotonic()
     trial, taken = job.trial(), _Taken(_origin(job))

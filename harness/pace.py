@@ -121,7 +121,6 @@ class Pace:
             self._taken[key] = elapsed_s
 
     def left_s(self) -> float:
-        """Seconds of the cases that are not done."""
         rest = [np.array(self._predicted[key]) / self._side_by_side[key] for key in self._jobs.keys() - self._taken]
         return float(sum(rest, np.zeros(KINDS)) @ self._factors())
 
@@ -131,7 +130,6 @@ class Pace:
         return self._works.whole
 
     def training_s(self, job: Job) -> float:
-        """Seconds that the missing student of a case takes."""
         return float(self._works.training_s(job) * self._factors()[-1])
 
     @cached_property

@@ -1,7 +1,7 @@
 """One check of all settings, by the types that classes and factories declare, before any of them is made.
 
-A setting is checked by being declared: a node of the configuration with a `_target_` is compared with what its target
-takes. Whether a value of the right type can be used is for the class to say when it is made.
+Each node of the configuration with a `_target_` is compared with what its target takes. Whether a value of the right
+type can be used is for the class to say.
 """
 
 import inspect

@@ -1,7 +1,7 @@
 """Images as a stream: made or read a batch at a time, seen by all readers in one pass, and forgotten.
 
-What readers said is kept, batch by batch, under all that the images are made of: a run that was killed goes on at the
-batch where it stopped, to the same bits, since each batch is made as it would have been.
+What readers return is kept by batch, under all that the images are made of: a run that was killed goes on at the batch
+where it stopped, to the same bits.
 """
 
 from collections.abc import Callable, Sequence

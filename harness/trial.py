@@ -35,7 +35,7 @@ class Trial:
         keeping: Keeping = NOTHING_KEPT,
         readers: Readers = no_readers,
     ) -> None:
-        """keeping: what is kept of the images. readers: of all metrics of the case, which one pass serves."""
+        """keeping: what is kept of the images. readers: of all metrics of the case, so that one pass serves them."""
         self.case = case
         self.model = model
         self.world = world

@@ -1,8 +1,8 @@
 """Workers: processes that run jobs side by side, each on a device of its own and with its model kept loaded.
 
-A worker that dies or takes too long costs its case and no other: it is replaced, what the case counts is taken by
-another worker, and its record says what happened. Workers compute with as many threads as this process, so that their
-numbers are its numbers; what is timed is timed while all other workers stand still.
+A worker that dies or takes too long costs its case alone: it is replaced, another one takes what the case counts, and
+the record says what happened. All compute with as many threads as this process, so that their numbers are its numbers;
+what is timed is timed while all other workers stand still.
 """
 
 import os
@@ -36,8 +36,8 @@ OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oo
 class Workers:
     """Runs jobs in `workers` processes; one, by default, is this process.
 
-    devices: a GPU for each worker, such as [cuda:0,cuda:1]. timeout_s: how long a case may take, student and all;
-    a case is only stopped in a process of its own, so that a single worker becomes one too.
+    devices: a GPU for each worker, such as [cuda:0,cuda:1]. timeout_s: how long a case may take, student and all, which
+    makes even a single worker a process of its own.
     """
 
     workers: int = 1

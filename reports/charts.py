@@ -1,8 +1,8 @@
 """Charts as plain plotly.js figures: data in, dictionaries out; nothing here imports plotly.
 
-Colours are written as names of CSS variables (`--series-2`, `--ink`) under keys that end in `color`; the page's script
-puts in what the style sheet says, so light and dark come from one place. Every variant keeps its colour and its marker
-in every chart of every report: the known ones by a fixed table, others by a hash of their name.
+Colours are names of CSS variables (`--series-2`, `--ink`), which the page's script replaces by what the style sheet
+says for light or dark. Every variant keeps its colour and marker in every chart of every report: the known ones by a
+fixed table, others by a hash of their name.
 """
 
 import hashlib

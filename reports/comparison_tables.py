@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.records.case import Resolution
-from harness.records.comparison import difference
+from harness.records.comparison import difference, told_apart
 from harness.records.record import Reading, Record
-from harness.records.statistics import holm
+from harness.records.statistics import Estimate
 from harness.records.units import human, in_full, is_cost, ratio, spoken
 from reports.compare import in_words, name_order, relevant_settings, variant_order
 from reports.findings import signed
@@ -29,7 +29,7 @@ Place = tuple[str, str, Resolution, str, str, tuple[str, ...]]
 class Change:
     """One reading in both stores. verdict: better, worse, changed, same or open; note: why nothing is concluded.
 
-    shares: one-sided p values of a gain and of a loss, where it was tested.
+    gain: how much better it is, where that is tested.
     """
 
     model: str
@@ -42,7 +42,7 @@ class Change:
     verdict: str
     note: str
     keys: tuple[str, str]
-    shares: tuple[float, float] | None = None
+    gain: Estimate | None = None
 
     @property
     def title(self) -> str:
@@ -125,9 +125,8 @@ def _change(place: Place, one: tuple[Record, Reading], other: tuple[Record, Read
     if estimate is None:
         return replace(change, said=signed(value - earlier, before.unit), note="without intervals")
     ends = f"{signed(estimate.low, before.unit)} to {signed(estimate.high, before.unit)}"
-    gain = estimate if before.better == "higher" else -estimate
-    shares = (gain.above(0), (-gain).above(0)) if before.better != "neither" else None
-    return replace(change, said=f"{signed(estimate.value, before.unit)} ({ends})", shares=shares)
+    gain = {"higher": estimate, "lower": -estimate}.get(before.better)
+    return replace(change, said=f"{signed(estimate.value, before.unit)} ({ends})", gain=gain)
 
 
 def _shown(reading: Reading) -> str:
@@ -135,14 +134,15 @@ def _shown(reading: Reading) -> str:
 
 
 def _corrected(changes: Sequence[Change]) -> list[Change]:
-    """All differences that were tested, told apart from nothing together."""
-    tested = [index for index, change in enumerate(changes) if change.shares is not None]
-    real = holm([min(1.0, 2 * min(changes[index].shares or (1.0, 1.0))) for index in tested])
-    found = list(changes)
-    for index, is_real in zip(tested, real, strict=True):
-        gain, loss = changes[index].shares or (1.0, 1.0)
-        verdict = "open" if not is_real else "better" if gain < loss else "worse"
-        found[index] = replace(changes[index], verdict=verdict, note="" if is_real else "not told apart")
+    """All differences that are tested, told apart from nothing together."""
+    real = iter(told_apart([change.gain for change in changes if change.gain]))
+    found = []
+    for change in changes:
+        if change.gain and next(real):
+            change = replace(change, verdict="better" if change.gain.value > 0 else "worse")
+        elif change.gain:
+            change = replace(change, note="not told apart")
+        found.append(change)
     return found
 
 

@@ -1,8 +1,8 @@
 """In short: what every variant saves and what it loses against self-attention, said as far as intervals carry.
 
 Scores of the same prompts and seeds are compared in pairs. A score is lost, or gained, where the difference from the
-teacher is real after Holm's correction for all differences of the model; everything else is open, and more images may
-tell. Where the teacher itself does not work at a size, there is no verdict: nothing is lost by leaving what is broken.
+teacher is real after Holm's correction for all differences of the model; otherwise more images may tell. Where the
+teacher itself does not work at a size, there is no verdict.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from harness.records.case import Resolution
 from harness.records.comparison import NonInferiority, Outcome, difference, non_inferiority, told_apart
-from harness.records.record import Reading
 from harness.records.statistics import Estimate
 from harness.records.units import human, ratio, spoken
 from reports.compare import REFERENCE, Group, Point, Series
@@ -179,15 +178,16 @@ def briefs(own: Sequence[Group]) -> list[Brief]:
 def teacher_fails(scored: Iterable[Group], size: Resolution) -> str:
     """Why the teacher's images say nothing at a size; empty where they do, or where nothing tells."""
     for group in scored:
-        reading = _reference(group, size)
-        if reading is None or reading.value is None:
+        teacher = _reference(group, size)
+        if teacher is None or teacher.reading.value is None:
             continue
+        reading, value = teacher.reading, teacher.reading.value
         if doubt := reading.details.get("untrusted"):
             return f"{spoken(group.name)} cannot be trusted at {size} px: {doubt}"
-        real, chance = _number(reading, "real"), _number(reading, "chance")
+        real, chance = reading.detail("real"), reading.detail("chance")
         least = NEAR_REAL * real if real is not None else None if chance is None else (1 + chance) / 2
-        if least is not None and reading.value < least:
-            shown = f"{spoken(group.name)} {human(reading.value, group.unit, 3)}"
+        if least is not None and value < least:
+            shown = f"{spoken(group.name)} {human(value, group.unit, 3)}"
             return f"the teacher itself fails at {size} px: {shown}, and {human(least, group.unit, 3)} is what works"
     return ""
 
@@ -217,7 +217,7 @@ def _differences(scored: Sequence[Group], series: Series, size: Resolution) -> t
         estimate = difference(pair[1].reading, pair[2].reading) if pair else None
         if pair and estimate:
             group, mine, other = pair
-            margin, made_of = _number(other.reading, "margin"), str(other.reading.details.get("margin_is", ""))
+            margin, made_of = other.reading.detail("margin"), str(other.reading.details.get("margin_is", ""))
             found.append(
                 Difference(name, group.unit, group.better, mine.reading.n, estimate, margin=margin, margin_is=made_of)
             )
@@ -249,14 +249,8 @@ def _corrected(made: Sequence[Brief]) -> list[Brief]:
 def _verdicts(tested: Sequence[Difference]) -> dict[int, NonInferiority]:
     """Whether each is worse by its margin or more, corrected for all that have one."""
     held = [(one, one.margin) for one in tested if one.margin is not None]
-    gains = [
-        (one.estimate if one.better == "higher" else _mirrored(one.estimate), margin, one.n) for one, margin in held
-    ]
+    gains = [(one.estimate if one.better == "higher" else -one.estimate, margin, one.n) for one, margin in held]
     return {id(one): verdict for (one, _), verdict in zip(held, non_inferiority(gains), strict=True)}
-
-
-def _mirrored(estimate: Estimate) -> Estimate:
-    return Estimate(-estimate.value, estimate.error, estimate.freedom)
 
 
 def _costs(own: Sequence[Group], series: Series, size: Resolution, ratios: Ratios) -> dict[str, CostRatio]:
@@ -276,19 +270,14 @@ def _pair(same: Sequence[Group], series: Series, size: Resolution) -> tuple[Grou
     for group in same:
         points = group.at(size)
         mine = points.get(series) or points.get(series.at_any_weights)
-        other = next((point for each, point in points.items() if each.variant == REFERENCE), None)
+        other = _reference(group, size)
         if mine and other and mine.reading.value is not None and other.reading.value is not None:
             return group, mine, other
     return None
 
 
-def _reference(group: Group, size: Resolution) -> Reading | None:
-    return next((point.reading for series, point in group.at(size).items() if series.variant == REFERENCE), None)
-
-
-def _number(reading: Reading, name: str) -> float | None:
-    found = reading.details.get(name)
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+def _reference(group: Group, size: Resolution) -> Point | None:
+    return next((point for series, point in group.at(size).items() if series.variant == REFERENCE), None)
 
 
 def signed(value: float, unit: str) -> str:

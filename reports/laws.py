@@ -78,8 +78,8 @@ class Projection:
 class Fit:
     """A variant's law, or the reason why there is none.
 
-    points: the readings it goes through; before: smaller ones that are not on it yet. error: its largest relative error
-    at its own points; held_out: that of its prediction for the largest, fitted without it (None: too few sizes).
+    points: the readings it goes through; before: smaller ones that lie off it. error: the largest relative error at its
+    points; held_out: that of its prediction for the largest, fitted without it (None: too few sizes).
     """
 
     series: Series

@@ -1,7 +1,6 @@
 """The section on locality: what the sites of a model look at, teacher and students side by side.
 
-Every figure comes with one sentence that says how to read it. Sites are named by their place in the order of execution,
-`1` to `n`, since their paths are long; the table beside the figures has both.
+Sites are named by their place in the order of execution, `1` to `n`; the table has their paths too.
 """
 
 import json

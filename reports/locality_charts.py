@@ -1,6 +1,5 @@
-"""Charts of the section on locality, each with the one sentence that says how to read it.
-
-Sites are named by their place in the order of execution, since their paths are long.
+"""Charts of the section on locality, each with one sentence that says how to read it. Sites are numbered in order of
+execution.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """What the page unpacks in the browser when it is asked for: figures, tables that are closed at first, image sheets.
 
-Compressed text is a tenth of the size, and what nobody opens is never laid out: that keeps ten thousand records light.
+Compressed it is a tenth of the size, and what nobody opens is never laid out.
 """
 
 import base64

@@ -19,9 +19,8 @@ Basis = Literal["counted", "alternation", "measured", "separate runs"]
 
 @dataclass(frozen=True)
 class CostRatio:
-    """Cost of a variant over that of the reference. low, high: None where the interval is not known.
-
-    disturbed: what else the machine did while one of the two was measured; empty if nothing.
+    """Cost of a variant over the reference's. low, high: None where the interval is not known. disturbed: by what,
+    while one of the two was measured.
     """
 
     value: float

@@ -1,14 +1,15 @@
 """As images grow: by how much each score changes with a doubling of the pixels, and images of one prompt at every size.
 
-The slope is that of the straight line through the scores of all sizes, over the logarithm of their pixels. It is a
-weighted sum of them, and its interval is that of sums of the same prompts and seeds: it tells how other prompts would
-move the line, and not whether the line is straight. A teacher changes too: what counts is what a variant changes more.
+The slope is that of the least-squares line of a score over the logarithm of the pixels. Its interval, paired over
+prompts and seeds, tells how other prompts would move the line, not whether the line is straight. What counts is the
+change beyond the teacher's.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from harness.records.by_key import grouped
 from harness.records.case import Resolution
 from harness.records.comparison import told_apart, weighted_sum
 from harness.records.statistics import Estimate
@@ -82,7 +83,7 @@ def _slopes(group: Group, own: Sequence[Group]) -> Slopes | None:
     taken = {series: points for series in group.series if len(points := _by_size(group, series)) > 1}
     teacher = next((points for series, points in taken.items() if series.variant == REFERENCE), {})
     rows = [row for series, points in taken.items() if (row := _slope(series, points, teacher))]
-    note = distinction(group, [rival for rival in own if rival.name == group.name])
+    note = distinction(group, own)
     title = f"{spoken(group.name)} ({note})" if note else spoken(group.name)
     return Slopes(title, group.unit, group.better, group.protocol, tuple(rows)) if rows else None
 
@@ -115,10 +116,7 @@ def _line(summed: Sequence[tuple[dict[Resolution, Point], float]], sizes: Sequen
 
 def ladders(sheets: Sequence[Sheet]) -> list[Ladder]:
     """The first prompts of which every size has all images, of the settings that have most sizes."""
-    alike: dict[tuple[str, ...], list[Sheet]] = {}
-    for sheet in sheets:
-        alike.setdefault(sheet.settings, []).append(sheet)
-    most = max(alike.values(), key=len, default=[])
+    most = max(grouped(sheets, lambda sheet: sheet.settings).values(), key=len, default=[])
     if len(most) < 2:
         return []
     series = tuple(one for one in most[0].series if all(one in sheet.series for sheet in most))

@@ -1,46 +1,32 @@
 """Is one score worse than another? Their difference, paired where prompts and seeds are the same, and a verdict.
 
-A difference is a weighted sum of scores, as the slope of a score over sizes is too, and a difference of slopes.
-
-Pairs are images (by prompt), disjoint parts (the splits of DS), or the numbers without the same group of images.
+A difference is a weighted sum of scores, and so is the slope of a score over sizes. What is paired are images (by
+prompt), disjoint parts (the splits of DS), or jackknife replicates without the same group of images.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
+from harness.records.record import Reading
 from harness.records.statistics import NORMAL_975, Estimate, Floats, holm, mean_of, t_quantile
 
 LEAST = 6
 """Fewer pairs have no interval."""
 LEVEL = 0.025
-"""Of a verdict in one direction: it agrees with which side of a margin a 95 % interval lies on."""
+"""One-sided level of a verdict, which so agrees with the 95 % interval."""
+Outcome = Literal["pass", "fail", "inconclusive"]
 
 
-class Score(Protocol):
-    """What is known of a score: raw values one an image, or replicates of a jackknife among the details."""
-
-    @property
-    def value(self) -> float | int | None: ...
-    @property
-    def low(self) -> float | None: ...
-    @property
-    def high(self) -> float | None: ...
-    @property
-    def samples(self) -> tuple[float, ...]: ...
-    @property
-    def details(self) -> dict[str, Any]: ...
-
-
-def difference(mine: Score, other: Score) -> Estimate | None:
+def difference(mine: Reading, other: Reading) -> Estimate | None:
     """Mine less other: paired where the raw values allow it; by both intervals otherwise; None without intervals."""
     return weighted_sum((mine, other), (1.0, -1.0))
 
 
-def weighted_sum(scores: Sequence[Score], weights: Sequence[float]) -> Estimate | None:
+def weighted_sum(scores: Sequence[Reading], weights: Sequence[float]) -> Estimate | None:
     """Of scores of the same prompts and seeds, paired where the raw values allow it; None without intervals."""
     values = [score.value for score in scores if score.value is not None]
     if len(values) < len(scores):
@@ -56,13 +42,13 @@ def weighted_sum(scores: Sequence[Score], weights: Sequence[float]) -> Estimate 
     return Estimate(value, wide / 2 / NORMAL_975)
 
 
-def paired_half_width(mine: Score, other: Score) -> float | None:
-    """Of the interval of the difference of pairs; None where there are none."""
+def paired_half_width(mine: Reading, other: Reading) -> float | None:
+    """Half of the 95 % interval of the paired difference; None where nothing can be paired."""
     paired = _paired((mine, other), (1.0, -1.0))
     return None if paired is None else Estimate(0.0, *paired).half_width
 
 
-def _paired(scores: Sequence[Score], weights: Sequence[float]) -> tuple[float, int] | None:
+def _paired(scores: Sequence[Reading], weights: Sequence[float]) -> tuple[float, int] | None:
     """Error and degrees of freedom of the sum, by values an image, independent parts, or left-out groups."""
     summed = _summed([np.asarray(score.samples, dtype=np.float64) for score in scores], weights)
     if summed is not None:
@@ -89,12 +75,7 @@ def _summed(numbers: Sequence[Floats], weights: Sequence[float]) -> Floats | Non
 
 def told_apart(estimates: Sequence[Estimate]) -> list[bool]:
     """Which differ from nothing at the 5 % level, whichever way, after Holm's correction for their number."""
-    mirrored = (Estimate(-one.value, one.error, one.freedom) for one in estimates)
-    shares = (min(one.above(0), other.above(0)) for one, other in zip(estimates, mirrored, strict=True))
-    return holm([min(1.0, 2 * share) for share in shares])
-
-
-Outcome = Literal["pass", "fail", "inconclusive"]
+    return holm([min(1.0, 2 * min(one.above(0), (-one).above(0))) for one in estimates])
 
 
 @dataclass(frozen=True)
@@ -111,10 +92,11 @@ class NonInferiority:
 
 
 def non_inferiority(gains: Sequence[tuple[Estimate, float, int]]) -> list[NonInferiority]:
-    """A verdict for each (gain, margin, n) of one family: Holm's correction lets one in forty families hold a false
-    pass, and one in forty a false failure."""
+    """A verdict for each (gain, margin, n) of one family: by Holm's correction one family in forty holds a false pass,
+    and one a false failure.
+    """
     passed = holm([gain.above(-margin) for gain, margin, _ in gains], LEVEL)
-    failed = holm([Estimate(-gain.value, gain.error, gain.freedom).above(margin) for gain, margin, _ in gains], LEVEL)
+    failed = holm([(-gain).above(margin) for gain, margin, _ in gains], LEVEL)
     verdicts = []
     for (gain, margin, n), well, badly in zip(gains, passed, failed, strict=True):
         outcome: Outcome = "pass" if well else "fail" if badly else "inconclusive"
@@ -131,7 +113,7 @@ def _needed(gain: Estimate, margin: float, n: int, cells: int) -> int | None:
     return math.ceil(n * (t_quantile(gain.freedom, 1 - LEVEL / cells) * gain.error / clear) ** 2)
 
 
-def _numbers(score: Score, name: str) -> Floats:
+def _numbers(score: Reading, name: str) -> Floats:
     """A list of numbers among the details, which a foreign file may hold in any form; empty where it is none."""
     found = score.details.get(name)
     numbers = isinstance(found, list | tuple) and all(isinstance(one, int | float) for one in found)

@@ -1,8 +1,8 @@
-"""Which images are left out together when the number of a whole set is taken again: groups of prompts.
+"""Which images are left out together in a jackknife: groups of prompts.
 
-Groups are dealt by one fixed shuffle, the same for every variant: numbers of two variants without the same group can be
-subtracted one by one, which is the paired comparison. (Dealt in the order of the prompts, whose kinds take turns, a
-group would be of one kind.) All images of a prompt stay together, on both sides of a distance.
+Groups are dealt by one fixed shuffle, the same for every variant, so that replicates of two variants can be subtracted
+in pairs. (In the order of the prompts, whose kinds take turns, a group would be of one kind.) All images of a prompt
+stay together, on both sides of a distance.
 """
 
 from collections.abc import Hashable, Sequence

@@ -1,6 +1,6 @@
-"""The machine that a number was taken on, without its name: processor, memory, accelerator, versions, commit, load.
+"""The machine that a number was taken on: processor, memory, accelerator, versions, commit, load.
 
-Nothing here tells one host from another of the same make, and no path is kept, so records can be published.
+No host name and no path is kept, so records can be published.
 """
 
 import os

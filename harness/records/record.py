@@ -1,7 +1,4 @@
-"""A record: a case, its readings, the machine, a status. Plain values that go to JSON and come back unchanged.
-
-This is the one definition and the one way to read them; the store and the reports both stand on it.
-"""
+"""A record: a case, its readings, the machine, a status. Plain values that go to JSON and come back unchanged."""
 
 import math
 from dataclasses import asdict, dataclass, field, replace

@@ -1,9 +1,8 @@
 """One way to spell a part of a run: its class, and every setting of it that can change a number, as JSON values.
 
-Cases, readings and students are named by digests of this, so that a number or a student is found again only by what
-it was made of. A setting counts unless it is on one of the two lists below, which say why not, or is a field that a
-dataclass compares nothing by (what it holds of a run, such as a cache). Where a setting names files, the part says what
-is in them (`fingerprints`), and that stands in its place.
+Cases, readings and students are named by digests of this. A setting counts unless it is on one of the two lists below,
+which say why not, or is a dataclass field with compare=False (what it holds of a run, such as a cache). For a setting
+that names files stands what is in them (`fingerprints`).
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Statistics of one number: 95 % intervals, by a bootstrap, Student's t or a jackknife, and Holm's correction of many.
 
 The sampling unit is the prompt: its images with other seeds stay together. A mean over images has the t interval of its
-units. A bootstrap of a Fréchet distance is biased upward by its duplicates, so a number that only a set has is taken
-again with one group of images left out at a time. Shapes: N values, U units, G groups, D draws.
+units. A number that only a whole set has (a Fréchet distance, whose bootstrap is biased by duplicates) has a jackknife.
+Shapes: N values, U units, G groups, D draws.
 """
 
 import math
@@ -83,10 +83,10 @@ def mean_of(values: Sequence[float], units: Sequence[Hashable] | None = None) ->
 def jackknife(count: int, without: Callable[[frozenset[int]], float], pairs: bool = False) -> Jackknife:
     """Delete-a-group jackknife; `without` takes the number again without some groups.
 
-    Near its least a distance is quadratic in its images, of which a jackknife counts each pair's share of the variance
-    twice. `pairs` leaves out two groups at a time, as Efron and Stein (Ann. Statist. 1981) do to take the second count
-    away. That correction is noisy: half of it, and at most half of the variance, is taken, with which intervals cover
-    as they should (tests/judged/test_coverage.py).
+    For a distance near its minimum, which is quadratic in its images, a jackknife counts the variance of each pair
+    twice. `pairs` estimates the second count by leaving out two groups at a time (Efron and Stein, Ann. Statist. 1981).
+    Since that is noisy, half of it, and at most half of the variance, is taken away, with which intervals cover as they
+    should (tests/judged/test_coverage.py).
     """
     if count < 2:
         raise ValueError("a jackknife needs at least two groups")

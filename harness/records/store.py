@@ -4,8 +4,7 @@
     records/<key>.txt      the traceback of a case that failed
     images/<key>/<i>.png   the images of a case, i the index of the prompt; prompts.json lists the prompts
 
-A record file appears under its name by a rename, after its bytes have reached the disk: a run that is killed at any
-moment leaves the record from before or the record from after. What cannot be read is set aside, never deleted.
+What cannot be read is set aside, never deleted.
 """
 
 import json
@@ -30,10 +29,7 @@ def to_stderr(text: str) -> None:
 
 
 class Archive:
-    """The records under one folder, for reading: nothing is made, moved or written.
-
-    `say` receives the sentences about files that cannot be read.
-    """
+    """The records under one folder, for reading alone. say: hears of files that cannot be read."""
 
     def __init__(self, folder: str | Path, say: Callable[[str], None] = to_stderr) -> None:
         self.folder = Path(folder)
@@ -105,9 +101,8 @@ class Store(Archive):
 
 
 def done(record: Record, identities: Mapping[str, str]) -> set[str]:
-    """Names of the metrics that need not be taken again: taken under the identity that is asked for.
-
-    In a record with status ok a dash that cannot heal is an answer too. In any other record only numbers are.
+    """Metrics that need not be taken again: under the identity that is asked for there is a number, or, in a record
+    with status ok, a dash that cannot heal.
     """
     again = {r.metric for r in record.readings if r.value is None and (r.heals or record.status != "ok")}
     return {r.metric for r in record.readings} - again - _changed(record, identities)

@@ -1,10 +1,8 @@
 """The gate: is this code as good as what was written down, or as the commit that it is to replace? One verdict.
 
 Three tiers. Exact: what each mixer costs, counted, against a text in git. Speed: against a base commit in the same job,
-or against a baseline of this machine. Quality: image by image against stored values, with a margin.
-
-Unlike protocols or settings are never compared, and what could not be compared is said: a gate that compares nothing
-must not be green.
+or against a baseline of this machine. Quality: image by image against stored values, with a margin. Unlike protocols or
+settings are never compared, and what could not be compared is said.
 """
 
 import time

@@ -1,7 +1,7 @@
 """Results by commit and machine: a file of one JSON line a number, steps in it, a drawing, and MLflow.
 
-A file that only grows, so that jobs may append and a merge of two branches keeps both. Numbers of another machine are
-another series: costs are the same everywhere, times and ratios are not.
+The file only grows, so that jobs may append and a merge of two branches keeps both. Costs are one series everywhere,
+times and ratios one for each machine.
 """
 
 import json

@@ -49,9 +49,9 @@ def ingredients(case: str, now: Reading, then: Reading) -> list[Verdict]:
 
 
 def changes(now: Reading | None, then: Reading | None) -> dict[str, str]:
-    """Each ingredient that is another, and how; none where one side does not say what it was made of.
+    """How each ingredient differs; none where one side does not say what it was made of.
 
-    Of what is told site by site, the sites that differ are counted, and how is told of the first.
+    Of ingredients told site by site, the differing sites are counted, and the first one's difference is told.
     """
     if now is None or then is None:
         return {}

@@ -131,9 +131,8 @@ class Speed:
 
 
 def judged(pairs: Pairs, tolerance: float, told: str, setting: str) -> list[Verdict]:
-    """One verdict for each mixer of a case and each outcome of its sites, and for each whole call.
-
-    setting: what lets it take more pairs, or more minutes.
+    """One verdict for each mixer of a case and each outcome of its sites, and for each whole call. setting: lets it
+    take more pairs.
     """
     alike = grouped(pairs.units.values(), lambda unit: (unit.case, unit.mixer, unit.outcome))
     verdicts = [_verdict(units, tolerance, told, pairs, setting) for units in alike.values()]
