@@ -19,7 +19,8 @@ from harness.job import ON_DEVICE, ON_WEIGHTS, Job, Metric
 from harness.measured.latency import ImageLatency
 from harness.models.model import DTYPES
 from harness.models.sampler import branches
-from harness.records.case import Case, Resolution
+from harness.records.by_key import grouped
+from harness.records.case import Case
 from harness.records.machine import describe
 from harness.records.record import Record
 from harness.records.store import Archive, missing, to_stderr
@@ -68,9 +69,7 @@ class _Known:
         self._metrics = experiment.catalog.metrics
         self._groups = [g for g in groups(_kept(experiment)) if g.name in ("latency", "flops", "projected_memory")]
         self._machine = f"machine {machine_name(describe(experiment.device))}"
-        self._sizes: dict[tuple[str, str, str], set[Resolution]] = {}
-        for case in (job.case for job in jobs):
-            self._sizes.setdefault((case.model, case.variant, case.dtype), set()).add(case.resolution)
+        self._alike = grouped((job.case for job in jobs), lambda case: (case.model, case.variant, case.dtype))
         self._counts: dict[Any, tuple[float, float]] = {}
 
     def forecast(self, job: Job) -> Forecast:
@@ -102,8 +101,8 @@ class _Known:
         """Seconds of one denoiser call on one image, and what says so."""
         case = job.case
         points = self._points("latency", case, self._here(case))
-        batches = sorted({_batch(p) for p in points}, key=lambda batch: (abs(batch - case.batch), batch))
-        alike = [[p for p in points if _batch(p) == batch] for batch in batches]
+        by_batch = grouped(points, _batch)
+        alike = [by_batch[batch] for batch in sorted(by_batch, key=lambda batch: (abs(batch - case.batch), batch))]
         for same in ([p for p in mine if p.case.resolution == case.resolution] for mine in alike):
             if same:
                 return float(same[-1].reading.value or 0) / _batch(same[-1]) / 1e3, "its latency in the store"
@@ -143,13 +142,12 @@ class _Known:
         """FLOPs or projected bytes of one call, and the weights' part: from the store, counted, or by its law."""
         case = job.case
         points = self._points(name, case, {f"dtype {case.dtype}"} if name == "projected_memory" else set())
-        found = {p.case.pixels: (float(p.reading.value or 0), _weights(p.reading)) for p in points}
+        found = {p.case.pixels: (float(p.reading.value or 0), p.reading.detail("weights") or 0.0) for p in points}
         pixels = case.pixels
         if pixels not in found and len(found) < COUNTED[name]:
-            largest = sorted(self._sizes[case.model, case.variant, case.dtype])[-COUNTED[name] :]
-            found |= {
-                size.pixels: self._count(name, replace(job, case=replace(case, resolution=size))) for size in largest
-            }
+            sizes = {other.resolution for other in self._alike[case.model, case.variant, case.dtype]}
+            for size in sorted(sizes)[-COUNTED[name] :]:
+                found[size.pixels] = self._count(name, replace(job, case=replace(case, resolution=size)))
         if pixels in found:
             return found[pixels]
         law = laws.through(list(found), [value for value, _ in found.values()])
@@ -160,7 +158,7 @@ class _Known:
         key = (name, case.model, case.variant, case.resolution, case.dtype)
         if key not in self._counts:
             reading = next(iter(self._metrics[name](job.trial())))
-            self._counts[key] = (float(reading.value or 0), _weights(reading))
+            self._counts[key] = (float(reading.value or 0), reading.detail("weights") or 0.0)
         return self._counts[key]
 
     def _points(self, name: str, case: Case, settings: set[str]) -> list[Point]:
@@ -203,10 +201,6 @@ def _rows(metric: Metric, job: Job) -> int:
         return branches(job.model.layout, job.model.part, job.case.guidance)
     own = getattr(metric, "batch", 1)
     return job.case.batch if own is None else int(own)
-
-
-def _weights(reading: Any) -> float:
-    return float(reading.details.get("weights", 0))
 
 
 def _place(point: Point) -> tuple[Any, ...]:

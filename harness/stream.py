@@ -28,11 +28,6 @@ Readers = Callable[[Any], Sequence[Reader]]
 """What all metrics of a trial read of its images."""
 
 
-def no_readers(trial: object) -> Sequence[Reader]:
-    """None beside the one that asks."""
-    return ()
-
-
 class Maker(Protocol):
     """What makes images: a trial."""
 

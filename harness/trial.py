@@ -18,7 +18,7 @@ from harness.records.spelled import digest
 from harness.seats.checkpoint import Weighted
 from harness.seats.factory import is_training_free
 from harness.seats.surgery import Factory, Seat, Seating, seated, seating_of
-from harness.stream import Images, Readers, References, no_readers
+from harness.stream import Images, Readers, References
 
 
 class Trial:
@@ -33,7 +33,7 @@ class Trial:
         student: Student,
         untrained_allowed: bool = False,
         keeping: Keeping = NOTHING_KEPT,
-        readers: Readers = no_readers,
+        readers: Readers = lambda trial: (),
     ) -> None:
         """keeping: what is kept of the images. readers: of all metrics of the case, so that one pass serves them."""
         self.case = case

@@ -6,7 +6,7 @@ from harness.records.files import write_whole
 from reports import charts
 from reports.compare import REFERENCE, variant_order
 from reports.comparison_tables import Change, Compared, compared
-from reports.files import markdown_row
+from reports.files import markdown_table
 from reports.page import environment, inlined
 from reports.payload import Payload
 from reports.read import BadStore, load
@@ -53,13 +53,11 @@ def _markdown(found: Compared, before: str, after: str) -> str:
     """The sentence, then what is worse, better or changed; what is the same or open is counted."""
     lines = [f"# {before} against {after}", "", found.sentence, ""]
     if found.unlike:
-        lines += [markdown_row(["what differs", "before", "after"]), markdown_row(["---"] * 3)]
-        lines += [markdown_row(row) for row in found.unlike] + [""]
+        lines += [*markdown_table(["what differs", "before", "after"], found.unlike), ""]
     told = [change for word in ORDER[:3] for change in found.changes if change.verdict == word]
     if told:
         heads = ["verdict", "model", "variant", "px", "reading", "before", "after", "change"]
-        lines += [markdown_row(heads), markdown_row(["---"] * len(heads))]
-        lines += [markdown_row(_cells(change)) for change in told]
+        lines += markdown_table(heads, map(_cells, told))
     text = "\n".join(lines) + "\n"
     return text if len(text) <= LONGEST else text[:LONGEST].rpartition("\n")[0] + "\n\nThe rest is in the page.\n"
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,11 @@ def _cell_text(cell: Cell, reasons: Sequence[str]) -> str:
     notes = "".join(f" [{reasons.index(why) + 1}]" for why in (cell.reason, cell.disturbed) if why)
     small = f" ({', '.join(cell.small)})" if cell.small else ""
     return f"{'⚠ ' if cell.disturbed else ''}{cell.text}{small}{notes}"
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return [markdown_row(heads), markdown_row(["---"] * len(heads)), *map(markdown_row, rows)]
 
 
 def markdown_row(cells: Sequence[str]) -> str:

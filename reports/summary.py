@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.files import markdown, markdown_row
+from reports.files import markdown, markdown_table
 from reports.model_section import ModelSection
 from reports.slopes import HEADS
 
@@ -39,20 +39,18 @@ def _verdicts(section: ModelSection) -> list[str]:
     for brief in section.briefs:
         lines += [f"## {section.name} at {brief.resolution} px: verdicts", ""]
         lines += [f"{_plain(brief.refused)}.", ""] if brief.refused else []
-        lines += [markdown_row(["variant", "verdict", "differences of scores", "costs"]), markdown_row(["---"] * 4)]
-        lines += [
-            markdown_row([row.series.label, row.verdict, "; ".join(row.scores) or "–", "; ".join(row.costs) or "–"])
+        cells = [
+            [row.series.label, row.verdict, "; ".join(row.scores) or "–", "; ".join(row.costs) or "–"]
             for row in brief.rows
         ]
-        lines += [""]
+        lines += [*markdown_table(["variant", "verdict", "differences of scores", "costs"], cells), ""]
     return lines
 
 
 def _slopes(section: ModelSection) -> list[str]:
     """What each score changes by as images grow; nothing where there is one size."""
     cells = [[one.title, row.series.label, *one.words(row)] for one in section.growth for row in one.rows]
-    head = [f"## {section.name} as images grow", "", *map(markdown_row, (HEADS, ["---"] * len(HEADS)))]
-    return [*head, *map(markdown_row, cells), ""] if cells else []
+    return [f"## {section.name} as images grow", "", *markdown_table(HEADS, cells), ""] if cells else []
 
 
 def _plain(text: str) -> str:

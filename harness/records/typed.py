@@ -17,6 +17,7 @@ LARGEST = 1e300
 """From here on a number is damage and no measurement; NaN fails the comparison as well."""
 DEEPEST = 40
 """Levels of a JSON document; records have about six."""
+WORDS = {str: "text", int: "an integer", float: "a number", bool: "true or false"}
 
 Read = Callable[[Any, str], Any]
 
@@ -103,15 +104,10 @@ def _plain(kind: type) -> Read:
 
     def read(value: Any, name: str) -> Any:
         if not isinstance(value, fitting) or (isinstance(value, bool) and kind is not bool):
-            raise ValueError(f"field {name!r} is {value!r:.60}, not {_article(kind)}")
+            raise ValueError(f"field {name!r} is {value!r:.60}, not {WORDS.get(kind, f'a {kind.__name__}')}")
         return value
 
     return read
-
-
-def _article(kind: type) -> str:
-    words = {str: "text", int: "an integer", float: "a number", bool: "true or false"}
-    return words.get(kind, f"a {kind.__name__}")
 
 
 def _one_of(known: tuple[Any, ...]) -> Read:

@@ -14,7 +14,6 @@ doing as well: the first line names its version, and under another one they are 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +110,6 @@ def judge(now: Exact, then: Exact) -> list[Verdict]:
         moved = list(_moved(case, now, then))
         verdicts += moved or [Verdict("exact", case, "pass", None, None, "equal", "exact")]
     return verdicts
-
-
-def difference(now: Exact, then: Exact) -> str:
-    """The two texts as a unified diff, the reviewed one first."""
-    return "\n".join(unified_diff(then.text().splitlines(), now.text().splitlines(), "reviewed", "now", lineterm=""))
 
 
 def label(case: Case) -> str:
