@@ -22,7 +22,7 @@ from harness.regression.verdict import Verdict
 
 if TYPE_CHECKING:
     from harness.forecast import Forecast
-    from harness.pace import Pace
+    from harness.time_left import Pace
 
 IDENTITY_WIDTHS = {"model": 11, "variant": 14, "resolution": 10}
 SETTING_WIDTHS = {"dtype": 5, "batch": 5, "steps": 5}

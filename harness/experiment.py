@@ -13,7 +13,7 @@ from harness.distillation.student import Student
 from harness.executor import Executor, InProcess
 from harness.features.world import World, untaught
 from harness.job import NEEDS, ON_DEVICE, ON_SHAPES, ON_WEIGHTS, Job, Metric, identity_of
-from harness.keeping import Keeping, how_many
+from harness.kept_images import Keeping, how_many
 from harness.models import sampler
 from harness.models.model import DTYPES, Model
 from harness.models.sampler import DEFAULT

@@ -19,7 +19,7 @@ from harness.distillation.recipe import Recipe
 from harness.distillation.student import Student
 from harness.features.kept import Reader
 from harness.features.world import World, untaught
-from harness.keeping import NOTHING_KEPT, Keeping
+from harness.kept_images import NOTHING_KEPT, Keeping
 from harness.models import weights
 from harness.models.model import Model
 from harness.records.case import BadInput, Case

@@ -14,13 +14,13 @@ from harness.console import Console, varied
 from harness.experiment import Experiment
 from harness.forecast import forecasts
 from harness.job import Job
-from harness.pace import Pace
 from harness.records.case import BadInput, Case
 from harness.records.machine import describe, differences, room
 from harness.records.record import Record
 from harness.records.store import Store, missing
 from harness.records.units import duration, human
 from harness.regression.verdict import exit_status
+from harness.time_left import Pace
 
 FAILED = 1
 

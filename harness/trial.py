@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from harness.distillation.student import Student
 from harness.features.kept import Reader
 from harness.features.world import World
-from harness.keeping import NOTHING_KEPT, Keeping
+from harness.image_stream import Images, Readers, References
+from harness.kept_images import NOTHING_KEPT, Keeping
 from harness.models.model import Model, Parts
 from harness.models.weights import RANDOM
 from harness.records.case import Case
@@ -18,7 +19,6 @@ from harness.records.spelled import digest
 from harness.seats.checkpoint import Weighted
 from harness.seats.factory import is_training_free
 from harness.seats.surgery import Factory, Seat, Seating, seated, seating_of
-from harness.stream import Images, Readers, References
 
 
 class Trial:

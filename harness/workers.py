@@ -18,9 +18,9 @@ from time import monotonic
 
 import torch
 
-from harness.deal import Deal, Loaded, loaded_by
 from harness.executor import InProcess, KeepsLoaded
 from harness.job import Ended, Job, lost, timed
+from harness.job_queue import Deal, Loaded, loaded_by
 from harness.records.case import BadInput, is_whole
 from harness.records.record import Record
 from harness.records.store import to_stderr

@@ -14,8 +14,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.regression.checkout import Checkout, Side, begun, together
 from harness.regression.decision import LEAST, Rise, outcome_of, rise_between, rise_of, settled
-from harness.regression.side import Checkout, Side, begun, together
 from harness.regression.verdict import Outcome
 
 SLICE_S = 0.01

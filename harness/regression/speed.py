@@ -10,10 +10,10 @@ from pathlib import Path
 from harness.records.by_key import grouped
 from harness.records.case import BadInput
 from harness.records.units import duration
+from harness.regression.checkout import Broken, Checkout
 from harness.regression.decision import LEAST, pairs_to_decide, resolution_of
 from harness.regression.duel import Key, Pairs, Unit, duel, passes
 from harness.regression.imports import judge_imports
-from harness.regression.side import Broken, Checkout
 from harness.regression.slices import WHOLE
 from harness.regression.verdict import Verdict
 from harness.regression.worktrees import Repository

@@ -42,7 +42,7 @@ def full(monkeypatch):
     """Makes the disk too full for files of an ending."""
 
     def fill(ending: str) -> None:
-        for module in ("harness.keeping", "harness.features.kept", "harness.job", "harness.records.store"):
+        for module in ("harness.kept_images", "harness.features.kept", "harness.job", "harness.records.store"):
             monkeypatch.setattr(f"{module}.write_whole", FullDisk(ending))
 
     return fill

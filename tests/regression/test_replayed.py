@@ -16,9 +16,9 @@ from cloned import Clone
 from speed_repository import git
 from test_plants import SLOWER
 
+from harness.regression.checkout import Checkout
 from harness.regression.decision import LEAST, outcome_of, rise_of, settled
 from harness.regression.duel import Key, duel
-from harness.regression.side import Checkout
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

@@ -7,8 +7,8 @@ import pytest
 from speed_repository import commit, git
 
 from harness.records.case import BadInput
+from harness.regression.checkout import Checkout, Side, together
 from harness.regression.imports import judge_imports
-from harness.regression.side import Checkout, Side, together
 from harness.regression.speed import Speed
 
 SAME = '{"ms": [1.0, 2.0, 9.0]}'

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from test_identity import experiment
 
-from harness.pace import Pace, Works
+from harness.time_left import Pace, Works
 
 SPEEDS = [(1.0, 1.0, 1.0, 1.0, 1.0), (5.0, 1.2, 3.0, 4.0, 1.0), (0.3, 1.0, 0.2, 0.1, 1.0), (2.0, 0.8, 8.0, 0.5, 1.0)]
 """How many times as long as predicted each kind of work takes."""
@@ -101,7 +101,7 @@ def test_a_mixer_that_cannot_be_counted_ends_no_run_and_the_rest_is_told_as_the_
     pace = Pace(timed)
     whole_s = pace.left_s()
     assert pace.whole
-    monkeypatch.setattr("harness.pace.cost_of", broken)
+    monkeypatch.setattr("harness.time_left.cost_of", broken)
     pace = Pace(timed)
     assert 0 < pace.left_s() < whole_s
     assert not pace.whole

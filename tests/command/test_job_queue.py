@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.deal import Deal, loaded_by
 from harness.job import Job, timed
+from harness.job_queue import Deal, loaded_by
 
 
 @dataclass(frozen=True)

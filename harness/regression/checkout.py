@@ -1,4 +1,4 @@
-"""A side of a duel: the process of one checkout, asked slice by slice, and what its imports cost."""
+"""A checkout of a commit, and its process in a comparison of speeds, asked slice by slice; what its imports cost."""
 
 import compileall
 import json

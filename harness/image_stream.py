@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.features.kept import FINITE, Batch, Reader, content, read_all
 from harness.features.world import World
-from harness.keeping import Keeping, KeptPictures
+from harness.kept_images import Keeping, KeptPictures
 from harness.models.model import Model
 from harness.records.case import Case, Resolution
 from harness.records.machine import threads, version
