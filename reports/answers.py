@@ -60,7 +60,8 @@ def answer(model: str, own: Sequence[Group], briefs: Sequence[Brief], laws: Laws
     ratios = Ratios(own)
     names = {s.at_any_weights for group in own for s in group.series if s.variant != REFERENCE}
     lines = tuple(_line(series, own, deciding, laws, ratios) for series in sorted(names, key=series_order))
-    return Answer(model, _sentence(model, lines, deciding), lines, deciding.resolution if deciding else None)
+    sentence = _sentence(model, lines, deciding) if own else f"{model}: no cost and no score was taken."
+    return Answer(model, sentence, lines, deciding.resolution if deciding else None)
 
 
 def _line(series: Series, own: Sequence[Group], deciding: Brief | None, laws: Laws, ratios: Ratios) -> Line:

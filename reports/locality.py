@@ -92,9 +92,10 @@ def _findings(sites: Sequence[dict[str, Any]]) -> list[str]:
     falls = sum(bool(e) and min(e.values()) < 0.5 for e in errors.values())
     smooth = sum(s["mean"]["low_frequency"] for s in sites) / len(sites)
     total = len(sites)
+    wide = f"in {flat} it is no smaller than" if flat else "it is everywhere smaller than"
     return [
-        f"{near} of {total} sites have a receptive field below {NEARBY} x {NEARBY} tokens; in {flat} of {total} it is "
-        "no smaller than that of a map that gives every key the same, so that nothing is near there.",
+        f"{near} of {total} sites have a receptive field below {NEARBY} x {NEARBY} tokens; {wide} that of a uniform map"
+        f"{', where attention is not local at all' if flat else ''}.",
         f"In {falls} of {total} sites the distance alone explains most of the mean attention (error of the best fit "
         f"below 0.5); the inverse square is closer than the exponential in {quadratic} of {total}.",
         f"The filter takes {human(smooth, 'share')} of the attention away as smooth, on the mean over sites.",

@@ -109,6 +109,7 @@ def _context(
     names = [section.name for section in sections]
     marks = provenance.protocols(records)
     colours = charts.palette(r.case.variant for r in records)
+    where_it_looks, prices = locality.parts(records, colours), sensitivity.parts(records)
     choices = list(dict.fromkeys(chart.choice for section in sections for chart in section.tradeoffs))
     sheets = [sheet for section in sections for sheet in section.sheets][:MOST_SHEETS]
     return {
@@ -121,11 +122,12 @@ def _context(
         "choices": choices,
         "chosen": next((name for name in choices if name.endswith("latency")), choices[0] if choices else ""),
         "sites": _sites(names, records),
-        "locality": locality.parts(records, colours),
+        "locality": where_it_looks,
         "learning": learning.parts(records),
         "learning_heads": learning.HEADS,
         "slope_heads": slopes.HEADS,
-        "sensitivity": sensitivity.parts(records),
+        "sensitivity": prices,
+        "looked": _looked(where_it_looks, prices),
         "sensitivity_heads": sensitivity.HEADS,
         "paper": paper_rows(records),
         "failures": provenance.failures(records),
@@ -146,6 +148,16 @@ def _context(
         "total_readings": sum(len(r.readings) for r in records),
         **inlined(),
     }
+
+
+def _looked(where_it_looks: Sequence[locality.Part], prices: Sequence[sensitivity.Part]) -> dict[str, list[str]]:
+    """What was found of each model's attention, in sentences."""
+    found: dict[str, list[str]] = {}
+    for part in where_it_looks:
+        found.setdefault(part.model, []).extend(part.findings[:2])
+    for price in prices:
+        found.setdefault(price.model, []).append(price.finding)
+    return found
 
 
 def _sites(names: Sequence[str], records: Sequence[Record]) -> list[tuple[str, list[sites.SiteTable]]]:

@@ -23,11 +23,12 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Part:
-    """A variant of a model at a size: charts, and a table of sites, levels and all."""
+    """A variant of a model at a size: what was found in words, charts, and a table of sites, levels and all."""
 
     model: str
     variant: str
     resolution: str
+    finding: str
     figures: tuple[Figure, ...]
     rows: tuple[tuple[str, ...], ...]
 
@@ -49,7 +50,19 @@ def _part(model: str, variant: str, size: str, reading: Reading) -> Part:
     levels = [_row(f"level of {_grid(level)}", level) for level in reading.details["levels"]]
     rows = [_row(f"{number} {site['paths'][0]}", site) for number, site in enumerate(sites, 1)]
     rows += [*levels, _row("all sites", reading.details["whole"])]
-    return Part(model, variant, size, tuple(_figures(sites, variant, reading.protocol)), tuple(rows))
+    found = _finding(sites, reading.details["whole"], variant)
+    return Part(model, variant, size, found, tuple(_figures(sites, variant, reading.protocol)), tuple(rows))
+
+
+def _finding(sites: Sequence[dict[str, Any]], whole: dict[str, Any], variant: str) -> str:
+    """How much is lost, and where."""
+    errors = [site["error"]["variant"] for site in sites]
+    worst = max(range(len(sites)), key=lambda index: errors[index])
+    share = errors[worst] / sum(errors) if sum(errors) else 0.0
+    return (
+        f"With {variant} at all {len(sites)} sites the prediction errs by {whole['error']['variant']:.2g} of its "
+        f"variance; of what they lose one by one, site {worst + 1} ({sites[worst]['paths'][0]}) makes {share:.0%}."
+    )
 
 
 def _figures(sites: Sequence[dict[str, Any]], variant: str, protocol: str) -> list[Figure]:
