@@ -17,7 +17,7 @@ from torch import Tensor
 from harness.features.dino import Dino
 from harness.features.kept import Reader, content
 from harness.judged.checks import once, some_references, untrusted_distance
-from harness.judged.frechet import FEW, Moments, Sums, arrays, distance, distance_of, frechet_distance, origin
+from harness.judged.frechet import Moments, Sums, arrays, distance, distance_of, frechet_distance, origin
 from harness.judged.left_out import without
 from harness.judged.margin import Margin
 from harness.judged.refusal import refusal, unpictured
@@ -66,7 +66,9 @@ class Fdd:
     """FDD of a trial's images against real references.
 
     `least`: below it there is no number. Between it and the number of features the number stands, with a warning.
-    The interval is about the value at this n: it tells sampling noise, not the bias, which the floor tells.
+    The interval is about the value at this n: it tells sampling noise, not the bias, which the floor tells. It holds
+    factors, not differences: a few bad images move a distance and its error alike, and whoever drew none of them knows
+    of no error (of 200 sets of 64 images, intervals of differences held the truth in 85 to 90 %).
     """
 
     name: str = "fdd"
@@ -132,7 +134,7 @@ def reading_of(
     take = without(*arrays(x_ND, y_MD), group_N, group_M)
     value = take(frozenset())
     n = min(len(x_ND), len(y_MD))
-    spread = jackknife(1 + int(group_N.max()), take, pairs=min(n, x_ND.shape[1]) <= FEW)
+    spread = jackknife(1 + int(group_N.max()), take)
     details = {
         "floor": floor[0],
         "floor_n": floor[1],
@@ -145,8 +147,7 @@ def reading_of(
     told += [f"the floor is taken of {floor[1]} images, not {n}: fewer lie farther apart"] if floor[1] < n else []
     if told:
         details["warning"] = "; ".join(told)
-    low, high = max(0.0, value - spread.half_width()), value + spread.half_width()
-    return Reading(name, name, value, "1", "lower", protocol, len(x_ND), low, high, details=details)
+    return Reading(name, name, value, "1", "lower", protocol, len(x_ND), *spread.times(value), details=details)
 
 
 def _too_few(n: int, features: int) -> str:

@@ -6,7 +6,7 @@ prompt), disjoint parts (the splits of DS), or jackknife replicates without the 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -34,7 +34,7 @@ def weighted_sum(scores: Sequence[Reading], weights: Sequence[float]) -> Estimat
     value = sum(weight * float(one) for weight, one in zip(weights, values, strict=True))
     paired = _paired(scores, weights)
     if paired is not None:
-        return Estimate(value, *paired)
+        return replace(paired, value=value)
     widths = [score.high - score.low for score in scores if score.low is not None and score.high is not None]
     if len(widths) < len(scores):
         return None
@@ -45,23 +45,23 @@ def weighted_sum(scores: Sequence[Reading], weights: Sequence[float]) -> Estimat
 def paired_half_width(mine: Reading, other: Reading) -> float | None:
     """Half of the 95 % interval of the paired difference; None where nothing can be paired."""
     paired = _paired((mine, other), (1.0, -1.0))
-    return None if paired is None else Estimate(0.0, *paired).half_width
+    return None if paired is None else paired.half_width
 
 
-def _paired(scores: Sequence[Reading], weights: Sequence[float]) -> tuple[float, int] | None:
-    """Error and degrees of freedom of the sum, by values an image, independent parts, or left-out groups."""
+def _paired(scores: Sequence[Reading], weights: Sequence[float]) -> Estimate | None:
+    """The sum with its error by values an image, independent parts, or left-out groups."""
     summed = _summed([np.asarray(score.samples, dtype=np.float64) for score in scores], weights)
     if summed is not None:
         units = _numbers(scores[0], "units").tolist()
         units = units if len(units) == len(summed) else list(range(len(summed)))
         if len(set(units)) >= LEAST:
-            estimate = mean_of(summed.tolist(), units)
-            return estimate.error, int(estimate.freedom)
+            return mean_of(summed.tolist(), units)
     for name, of_jackknife in (("parts", False), ("replicates", True)):
         summed = _summed([_numbers(score, name) for score in scores], weights)
         if summed is not None:
             n, squares = len(summed), float(((summed - summed.mean()) ** 2).sum())
-            return math.sqrt(squares * (n - 1) / n if of_jackknife else squares / (n - 1) / n), n - 1
+            error = math.sqrt(squares * (n - 1) / n if of_jackknife else squares / (n - 1) / n)
+            return Estimate(float(summed.mean()), error, n - 1)
     return None
 
 

@@ -3,11 +3,22 @@
 import math
 import random
 import statistics as known
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from harness.records.statistics import bootstrap, holm, jackknife, mean_of, middle, t_975, t_quantile
+from harness.records.statistics import (
+    Estimate,
+    Jackknife,
+    bootstrap,
+    holm,
+    jackknife,
+    mean_of,
+    middle,
+    t_975,
+    t_quantile,
+)
 
 DRAWN = [random.Random(0).gauss(0, 1) for _ in range(40)]
 
@@ -28,7 +39,28 @@ def test_the_interval_of_a_mean_is_students():
     found = mean_of(DRAWN)
     error = known.stdev(DRAWN) / math.sqrt(40)
     assert (found.value, found.error) == pytest.approx((known.mean(DRAWN), error))
-    assert found.high - found.value == pytest.approx(t_quantile(39) * error)
+    assert found.half_width == pytest.approx(t_quantile(39) * error)
+    assert replace(found, skew=0.0).high - found.value == pytest.approx(t_quantile(39) * error)
+
+
+def test_the_interval_of_a_mean_of_skewed_values_reaches_farther_to_the_side_of_the_few():
+    """Nine images of ten are right: the mean of all may lie far below this one, and not as far above."""
+    found = mean_of([1.0] * 36 + [0.0] * 4)
+    assert found.skew == pytest.approx((0.1 - 0.9) / math.sqrt(0.1 * 0.9) / math.sqrt(40))
+    assert found.value - found.low > 1.2 * found.half_width
+    assert found.high - found.value == pytest.approx(found.half_width)
+    turned = -found
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+    assert mean_of([1.0] * 17 + [0.0] * 2).skew == 0  # of few values nobody knows it
+    assert mean_of([1.0] * 40).skew == 0
+
+
+@pytest.mark.parametrize("skew", [-0.6, -0.1, 0.0, 0.3])
+def test_an_end_of_an_interval_is_where_p_falls_below_a_fortieth(skew):
+    found = Estimate(2.0, 0.3, 49, skew)
+    assert max(found.above(found.low), (-found).above(-found.high)) == pytest.approx(0.025)
+    assert found.above(found.low - 0.01) < 0.025 < found.above(found.low + 0.01)
+    assert Estimate(2.0, 0.3, 49, 1e-9).low == pytest.approx(Estimate(2.0, 0.3, 49).low)
 
 
 def test_seeds_of_one_prompt_are_no_independent_images():
@@ -61,6 +93,15 @@ def test_pairs_take_back_half_of_what_a_quadratic_number_counts_twice():
         ratios.append((jackknife(20, without, True).error / jackknife(20, without).error) ** 2)
     assert all(0.499 < ratio < 1.001 for ratio in ratios)
     assert known.mean(ratios) < 0.95
+
+
+def test_an_interval_of_factors_is_students_of_the_logarithm_and_begins_at_zero_for_what_is_as_good_as_zero():
+    spread = Jackknife(0.1, (1.0,) * 20)
+    half = t_975(19) * 0.1
+    assert spread.times(2.0) == pytest.approx((2 * math.exp(-half / 2), 2 * math.exp(half / 2)))
+    assert spread.times(0.01) == pytest.approx((0.0, 0.01 + half))
+    assert Jackknife(0.0, (0.0,) * 20).times(0.0) == (0.0, 0.0)
+    assert Jackknife(0.0, (1.0,) * 20).times(1.0) == (1.0, 1.0)
 
 
 def test_the_bootstrap_of_a_mean_is_as_wide_as_the_normal_interval() -> None:
