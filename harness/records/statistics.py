@@ -68,12 +68,13 @@ class Estimate:
         return float(ndtr(t) if math.isinf(self.freedom) else stdtr(self.freedom, t))
 
     def _unskewed(self, t: float) -> float:
-        """Hall's transformation of a t."""
-        return ((1 + self.skew * t / 3) ** 3 - 1) / self.skew + self.skew / 6 if self.skew else t
+        """Hall's transformation of a t: ((1 + skew t / 3)^3 - 1) / skew + skew / 6, without a division by skew."""
+        return t + self.skew * t**2 / 3 + self.skew**2 * t**3 / 27 + self.skew / 6
 
     def _skewed(self, t: float) -> float:
-        """Its inverse."""
-        return 3 / self.skew * (float(np.cbrt(1 + self.skew * (t - self.skew / 6))) - 1) if self.skew else t
+        """Its inverse: 3 (c - 1) / skew for the cube root c of 1 + skew (t - skew / 6)."""
+        root = float(np.cbrt(1 + self.skew * (t - self.skew / 6)))
+        return 3 * (t - self.skew / 6) / (root**2 + root + 1)
 
 
 @dataclass(frozen=True)
