@@ -67,7 +67,8 @@ def parts(records: Sequence[Record]) -> list[Part]:
 
 def _part(model: str, students: Sequence[Student]) -> Part:
     students = sorted(students, key=lambda student: student.name)
-    goal = _end_of(students, OLD)
+    ends = [student.end["features"] for student in _by(students, OLD)]
+    goal = fmean(ends) if ends else None
     return Part(
         model,
         _mixer(students[0].record),
@@ -87,12 +88,6 @@ def _mixer(record: Record) -> str:
 
 def _by(students: Sequence[Student], recipe: str) -> list[Student]:
     return [student for student in students if student.taught.endswith(f"-{recipe}")]
-
-
-def _end_of(students: Sequence[Student], recipe: str) -> float | None:
-    """Mean over the seeds of the error that a recipe ends with."""
-    found = [student.end["features"] for student in _by(students, recipe)]
-    return fmean(found) if found else None
 
 
 def _sentences(students: Sequence[Student], goal: float | None) -> Iterator[str]:

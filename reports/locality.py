@@ -18,6 +18,20 @@ from reports.locality_charts import Figure, of_gradients, of_maps
 
 NEARBY = 15
 """The window within which the paper finds PixArt's receptive fields in most layers."""
+HEADS = (
+    "site",
+    "grid",
+    "receptive field",
+    "of a uniform map",
+    "of single heads",
+    "mass in the window",
+    "of a uniform map",
+    "low frequencies",
+    "artefact tokens",
+    "entropy",
+    "decay: error of each form",
+)
+"""Of the table's columns; those of kernels come after the third."""
 
 
 @dataclass(frozen=True)
@@ -121,19 +135,3 @@ def _row(number: int, site: dict[str, Any], kernels: Sequence[int]) -> tuple[str
         human(mean["entropy"], "nat"),
         fits,
     )
-
-
-HEADS = (
-    "site",
-    "grid",
-    "receptive field",
-    "of a uniform map",
-    "of single heads",
-    "mass in the window",
-    "of a uniform map",
-    "low frequencies",
-    "artefact tokens",
-    "entropy",
-    "decay: error of each form",
-)
-"""Of the table's columns; those of kernels come after the third."""

@@ -94,10 +94,12 @@ def read(path: Path) -> list[Result]:
             f"there is no history at {str(path)!r}: a run of the gate on a committed tree writes it, or give another "
             "with gate.history=FILE"
         ) from error
-    found = []
+    found: list[Result] = []
+    kind: Any = Result
     for number, line in enumerate(lines, 1):
         try:
-            found.append(_result(line))
+            found.append(reader(kind)(parsed(line), ""))
+            datetime.fromisoformat(found[-1].when)
         except ValueError as error:
             raise BadInput(f"line {number} of history {str(path)!r} is no result ({error}): take it out") from error
     return found
@@ -130,13 +132,6 @@ def _numbers(record: Record) -> Iterator[tuple[str, str, float, str]]:
         yield case, "FLOPs", float(sum(body["flops"].values()) + sum(s["flops"] for s in sites)), "FLOP"
         yield case, "parameters", float(body["parameters"] + sum(s["parameters"] for s in sites)), "parameter"
         yield case, "peak bytes", float(body["bytes"]), "byte"
-
-
-def _result(line: str) -> Result:
-    made: Any = Result
-    result: Result = reader(made)(parsed(line), "")
-    datetime.fromisoformat(result.when)
-    return result
 
 
 def label(series: Series) -> str:
