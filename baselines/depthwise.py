@@ -5,6 +5,7 @@ Shapes: B batch, N tokens, C channels.
 """
 
 from collections.abc import Mapping
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -34,9 +35,7 @@ class DepthwiseConvolution(TokenMixer):
         self.project = nn.Linear(channels, channels)
 
     @classmethod
-    def for_site(
-        cls, site: Site, attention: nn.Module, kernel_size: int | Mapping[str, int] = 13
-    ) -> "DepthwiseConvolution":
+    def for_site(cls, site: Site, attention: nn.Module, kernel_size: int | Mapping[str, int] = 13) -> Self:
         """`kernel_size` may map path patterns to sizes."""
         with device_of(attention):
             return cls(site.channels, site.pick(kernel_size, "kernel_size"))

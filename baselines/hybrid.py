@@ -1,10 +1,8 @@
 """A hybrid: some sites keep the teacher's attention and others are replaced.
 
 Which ones is said by patterns of their paths, by a share of them, or by a budget of FLOPs, for which the harness puts
-in the sites that a measured profile chooses (harness/locality/profile.py). Where attention is dear (the finest level of
-a UNet) is seldom where it is needed most; in a transformer every second block can go before quality does (grafting,
-arXiv 2506.05340). A site that takes `baselines.SelfAttention` keeps its teacher's weights: distillation does not touch
-it.
+in the sites that a measured profile chooses (harness/locality/profile.py). In a transformer every second block can go
+before quality does (grafting, arXiv 2506.05340). A site with `baselines.SelfAttention` keeps its teacher's weights.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +61,6 @@ def _listed(site: Site, patterns: Sequence[str]) -> bool:
 
 
 def _taken(site: Site, share: float, order: str) -> bool:
-    """Whether the site is of the share that is replaced."""
     if not 0 <= share <= 1:
         raise BadInput(f"share={share} is not possible: give the share of the sites to replace, from 0 to 1")
     if order not in ORDERS:

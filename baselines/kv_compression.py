@@ -1,8 +1,8 @@
 """Key-value compression of PixArt-Sigma (arXiv 2403.04692): attention over keys and values shrunk to a coarser grid.
 
 After their projections, keys and values go through one shared depthwise convolution (kernel and stride r, started as
-the mean of r x r tokens) and one shared LayerNorm, as published. Rows and columns that fill no cell of r are dropped,
-as by any strided convolution. Still quadratic, with N / r^2 keys. PixArt-Sigma compresses its blocks 14 to 27 alone.
+the mean of r x r tokens, dropping what fills no cell) and one shared LayerNorm, as published. PixArt-Sigma compresses
+its blocks 14 to 27 alone.
 Shapes: B batch, H x W grid, C channels, M = (H // r) (W // r) keys.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from baselines.projections import ProjectedMixer, has_bias, inheriting_device, softmax_attention
+from baselines.projections import ProjectedMixer, from_teacher, softmax_attention
 from harness.seats.mixer import BadInput, Grid, Site, as_map
 
 
@@ -35,9 +35,8 @@ class KeyValueCompression(ProjectedMixer):
     @classmethod
     def for_site(cls, site: Site, attention: nn.Module, ratio: int | Mapping[str, int] = 2) -> "KeyValueCompression":
         """`ratio` may map path patterns to ratios, 1 for the sites that stay as they are."""
-        with inheriting_device(site, attention):
-            mixer = cls(site.channels, site.heads, site.pick(ratio, "ratio"), bias=has_bias(attention))
-        return mixer.inherit(attention)
+        size = site.pick(ratio, "ratio")
+        return from_teacher(lambda bias: cls(site.channels, site.heads, size, bias), site, attention)
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
         return self.merge(scaled_dot_product_attention(*self.compressed(tokens_BNC, grid)))

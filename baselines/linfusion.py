@@ -19,8 +19,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
-from baselines.projections import ProjectedMixer, has_bias, inheriting_device
-from harness.seats.mixer import BadInput, Grid, Site, fitted
+from baselines.projections import ProjectedMixer, from_teacher
+from harness.seats.mixer import BadInput, Grid, Site, as_map, fitted
 
 EPSILON = 1e-4
 NUMBERED = re.compile(r"(\d+)\.(.+)")
@@ -48,8 +48,7 @@ class LinFusionAttention(ProjectedMixer):
     ) -> "LinFusionAttention":
         """mid_divisor: the perceptrons' width is the channels over this (16 in the published SDXL weights).
 
-        BadInput where mid_channels says another width. inherit: False starts W_q to W_o at random, as the published
-        training script does, with biases where the teacher has them.
+        BadInput where mid_channels says another width. inherit: False starts W_q to W_o at random, as published.
         """
         if mid_divisor is not None:
             width = _share(site, mid_divisor)
@@ -59,12 +58,10 @@ class LinFusionAttention(ProjectedMixer):
                     f"{site.path}: give one of them"
                 )
             mid_channels = width
-        with inheriting_device(site, attention):
-            mixer = cls(site.channels, site.heads, mid_channels, bias=has_bias(attention))
-        return mixer.inherit(attention) if inherit else mixer
+        return from_teacher(lambda bias: cls(site.channels, site.heads, mid_channels, bias), site, attention, inherit)
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        self.check_grid(tokens_BNC, grid)
+        as_map(tokens_BNC, grid)
         root = tokens_BNC.shape[1] ** -0.5
         q = elu(self.split(self.to_q(tokens_BNC + self.to_q_(tokens_BNC)))) + 1
         k = elu(self.split(self.to_k(tokens_BNC + self.to_k_(tokens_BNC)))) + 1
@@ -103,7 +100,6 @@ class LinFusionAttention(ProjectedMixer):
         )
 
     def load_published(self, state: Mapping[str, Tensor]) -> None:
-        """As `load_published` below."""
         load_published(self, state)
 
     def flops(self, grid: Grid) -> int:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines import neighborhood_flex, neighborhood_natten, neighborhood_tiled
-from baselines.projections import ProjectedMixer, has_bias, inheriting_device, softmax_attention
+from baselines.projections import ProjectedMixer, from_teacher, softmax_attention
 from harness.seats.mixer import BadInput, Grid, Site, Unavailable, as_map
 
 BACKENDS = ("auto", "tiled", "flex", "natten")
@@ -32,13 +32,7 @@ class NeighborhoodAttention(ProjectedMixer):
     training_free = True
 
     def __init__(
-        self,
-        channels: int,
-        heads: int,
-        kernel_size: int,
-        dilation: int = 1,
-        bias: bool = False,
-        backend: str = "auto",
+        self, channels: int, heads: int, kernel_size: int, dilation: int = 1, bias: bool = False, backend: str = "auto"
     ) -> None:
         super().__init__(channels, heads, bias)
         if kernel_size < 1:
@@ -62,10 +56,8 @@ class NeighborhoodAttention(ProjectedMixer):
         inherit: bool = True,
     ) -> "NeighborhoodAttention":
         """Kernel and dilation may map path patterns to sizes. `inherit=False` starts the projections at random."""
-        kernel_size, dilation = site.pick(kernel_size, "kernel_size"), site.pick(dilation, "dilation")
-        with inheriting_device(site, attention):
-            mixer = cls(site.channels, site.heads, kernel_size, dilation, has_bias(attention), backend)
-        return mixer.inherit(attention) if inherit else mixer
+        pair = site.pick(kernel_size, "kernel_size"), site.pick(dilation, "dilation")
+        return from_teacher(lambda bias: cls(site.channels, site.heads, *pair, bias, backend), site, attention, inherit)
 
     def window(self, grid: Grid) -> tuple[Pair, Pair]:
         """Kernel and dilation along both axes, after clamping."""
@@ -115,7 +107,6 @@ class NeighborhoodAttention(ProjectedMixer):
 
     def maps(self, tokens_BNC: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (B, H, W, h, d)."""
-        self.check_grid(tokens_BNC, grid)
         q, k, v = (
             as_map(project(tokens_BNC), grid).view(-1, *grid, self.heads, self.channels // self.heads)
             for project in (self.to_q, self.to_k, self.to_v)
@@ -123,7 +114,6 @@ class NeighborhoodAttention(ProjectedMixer):
         return q, k, v
 
     def close(self, mixed_BHWhd: Tensor) -> Tensor:
-        """The closing map of (B, N, C)."""
         closed: Tensor = self.to_out[0](mixed_BHWhd.flatten(3).flatten(1, 2))
         return closed
 

@@ -67,8 +67,8 @@ def in_rows(mixed_BhSd: Tensor, grid: Grid) -> Tensor:
 def block_mask(grid: Grid, kernel: tuple[int, int], device: torch.device) -> Any:
     """The BlockMask of a grid: which tiles see which, and token by token where a window ends inside a tile.
 
-    Those of the last four grids are kept, as many as a call of a U-Net has: a table of a large grid is gigabytes. Never
-    inference tensors, which a later training step could not save for its backward pass.
+    Kept for as many grids as a U-Net has, since a table can be gigabytes; never as inference tensors, which no training
+    step could save for its backward pass.
     """
     from torch.nn.attention.flex_attention import BlockMask
 

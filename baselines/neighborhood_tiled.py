@@ -15,8 +15,8 @@ from torch.nn.functional import scaled_dot_product_attention
 TILE = 8
 """Side of a tile of queries: a tile of t reads (t + k - 1)^2 keys, (1 + (t - 1) / k)^2 times what its queries need."""
 COPIED = 2**27
-"""Bytes of copied keys and values at a time on a GPU, where one row of tiles after the other left it idle: 5 ms instead
-of 1 for a 64 x 64 map of 1152 channels on an H200. They come on top of the projected memory, which has one row's."""
+"""Bytes of copied keys and values at a time on a GPU, which one row of tiles after the other leaves idle; they come on
+top of the projected memory, which has one row's."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,6 @@ class Axis:
         return cls(length, queries_Tw, keys_Ts, (after_Tws >= 0) & (after_Tws < kernel))
 
     def part(self, tiles: slice) -> "Axis":
-        """Some of the tiles."""
         return Axis(self.length, self.queries[tiles], self.keys[tiles], self.sees[tiles])
 
 

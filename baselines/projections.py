@@ -4,7 +4,8 @@ The parameters carry diffusers' names (`to_q`, `to_k`, `to_v`, `to_out.0`), so t
 published checkpoints load by name. Shapes: B batch, N tokens, C channels, h heads, d = C / h.
 """
 
-from typing import Self
+from collections.abc import Callable
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from harness.seats.mixer import BadInput, Grid, Site, TokenMixer, as_map, device
 
 UNREAD = ("norm_q", "norm_k", "group_norm", "spatial_norm")
 """Parts of a diffusers attention that these mixers would have to ignore."""
+
+
+Mixer = TypeVar("Mixer", bound="ProjectedMixer")
 
 
 class ProjectedMixer(TokenMixer):
@@ -32,11 +36,19 @@ class ProjectedMixer(TokenMixer):
     def inherit(self, attention: nn.Module) -> Self:
         """Copy the teacher's projections, biases included; ValueError if they do not fit or something would be lost."""
         check(attention, self.channels)
+        teachers = attention.state_dict()
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 if name.startswith(("to_q.", "to_k.", "to_v.", "to_out.")):
-                    copy_from(attention, name, parameter)
+                    parameter.copy_(teachers.get(name, torch.zeros_like(parameter)))
         return self
+
+    def projected(self, tokens_BNC: Tensor, grid: Grid | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (B, h, N, d); ValueError where the tokens do not fill a grid that is given."""
+        if grid is not None:
+            as_map(tokens_BNC, grid)
+        q, k, v = (self.split(project(tokens_BNC)) for project in (self.to_q, self.to_k, self.to_v))
+        return q, k, v
 
     def split(self, tokens_BNC: Tensor) -> Tensor:
         """(B, N, C) -> (B, h, N, d), a view."""
@@ -49,14 +61,9 @@ class ProjectedMixer(TokenMixer):
         return merged
 
     def closing_maps(self) -> list[nn.Linear]:
-        """The map after the heads."""
         closing = self.to_out[0]
         assert isinstance(closing, nn.Linear)
         return [closing]
-
-    def check_grid(self, tokens_BNC: Tensor, grid: Grid) -> None:
-        """ValueError where the tokens do not fill the grid."""
-        as_map(tokens_BNC, grid)
 
     def projection_flops(self, grid: Grid) -> int:
         """Four C x C maps: 8 N C^2."""
@@ -74,13 +81,18 @@ def has_bias(attention: nn.Module) -> bool:
     return any(getattr(getattr(attention, name, None), "bias", None) is not None for name in ("to_q", "to_k", "to_v"))
 
 
-def inheriting_device(site: Site, attention: nn.Module) -> torch.device:
-    """The teacher's device, to build a mixer on; ValueError names a site whose layer has no projections to inherit."""
+def from_teacher(make: Callable[[bool], Mixer], site: Site, attention: nn.Module, inherit: bool = True) -> Mixer:
+    """A mixer on the teacher's device, with its weights if it is to inherit them.
+
+    make: is told whether queries, keys and values have biases. ValueError names a site without projections to inherit.
+    """
     try:
         check(attention, site.channels)
     except ValueError as error:
         raise ValueError(f"site {site.path}: {error}") from error
-    return device_of(attention)
+    with device_of(attention):
+        mixer = make(has_bias(attention))
+    return mixer.inherit(attention) if inherit else mixer
 
 
 def check(attention: nn.Module, channels: int) -> None:
@@ -101,14 +113,3 @@ def check(attention: nn.Module, channels: int) -> None:
         raise ValueError(
             f"the attention has {', '.join(present)}, which would be ignored: only plain layers can be replaced"
         )
-
-
-def copy_from(attention: nn.Module, name: str, parameter: nn.Parameter) -> None:
-    """Overwrite one parameter with the teacher's of the same name; a bias that the teacher lacks becomes zero."""
-    value: object = attention
-    for part in name.split("."):
-        value = value[int(part)] if isinstance(value, nn.ModuleList) and part.isdigit() else getattr(value, part, None)
-    if isinstance(value, Tensor):
-        parameter.copy_(value)
-    else:
-        parameter.zero_()

@@ -10,8 +10,8 @@ Shapes: B batch, N tokens, C channels, h heads, d = C / h.
 import torch
 from torch import Tensor, nn
 
-from baselines.projections import ProjectedMixer, has_bias, inheriting_device
-from harness.seats.mixer import Grid, Site
+from baselines.projections import ProjectedMixer, from_teacher
+from harness.seats.mixer import Grid, Site, as_map
 
 EPSILON = 1e-15
 
@@ -22,12 +22,10 @@ class ReLULinearAttention(ProjectedMixer):
     @classmethod
     def for_site(cls, site: Site, attention: nn.Module, inherit: bool = True) -> "ReLULinearAttention":
         """`inherit=False` starts at random: LiT (arXiv 2501.12976) found that copying q, k, v does not help."""
-        with inheriting_device(site, attention):
-            mixer = cls(site.channels, site.heads, bias=has_bias(attention))
-        return mixer.inherit(attention) if inherit else mixer
+        return from_teacher(lambda bias: cls(site.channels, site.heads, bias), site, attention, inherit)
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        self.check_grid(tokens_BNC, grid)
+        as_map(tokens_BNC, grid)
         precise = torch.float64 if tokens_BNC.dtype == torch.float64 else torch.float32
         q, k, v = (self.split(project(tokens_BNC)).to(precise) for project in (self.to_q, self.to_k, self.to_v))
         q, k = q.relu(), k.relu()

@@ -8,7 +8,7 @@ Shapes: B batch, N tokens, C channels, h heads, d = C / h.
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from baselines.projections import ProjectedMixer, has_bias, inheriting_device, softmax_attention
+from baselines.projections import ProjectedMixer, from_teacher, softmax_attention
 from harness.seats.mixer import Grid, Site
 
 
@@ -19,18 +19,14 @@ class SelfAttention(ProjectedMixer):
 
     @classmethod
     def for_site(cls, site: Site, attention: nn.Module) -> "SelfAttention":
-        with inheriting_device(site, attention):
-            mixer = cls(site.channels, site.heads, bias=has_bias(attention))
-        return mixer.inherit(attention)
+        return from_teacher(lambda bias: cls(site.channels, site.heads, bias), site, attention)
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        self.check_grid(tokens_BNC, grid)
-        q, k, v = (self.split(project(tokens_BNC)) for project in (self.to_q, self.to_k, self.to_v))
+        q, k, v = self.projected(tokens_BNC, grid)
         return self.merge(scaled_dot_product_attention(q, k, v))
 
     def definition(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        self.check_grid(tokens_BNC, grid)
-        q, k, v = (self.split(project(tokens_BNC)) for project in (self.to_q, self.to_k, self.to_v))
+        q, k, v = self.projected(tokens_BNC, grid)
         return self.merge(softmax_attention(q, k, v))
 
     def flops(self, grid: Grid) -> int:

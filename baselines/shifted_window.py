@@ -1,8 +1,8 @@
 """Windowed attention with shifted windows, as in Swin (arXiv 2103.14030): full attention inside blocks of the grid.
 
-The grid is cut every `window_size` tokens along each side, from `shift` on; what is left at the edges are smaller
-windows. That is Swin's cyclic shift with its mask, on any grid, without the mask and without padding. Every second site
-shifts by half a window, so that information crosses the cuts. No relative position bias, so a teacher's weights fit.
+The grid is cut every `window_size` tokens along each side, from `shift` on, with smaller windows at the edges: Swin's
+cyclic shift with its mask, without mask and padding. Every second site shifts by half a window, so that information
+crosses the cuts. No relative position bias, so a teacher's weights fit.
 Shapes: B batch, H x W grid, C channels, h heads, d = C / h.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from baselines.projections import ProjectedMixer, has_bias, inheriting_device, softmax_attention
+from baselines.projections import ProjectedMixer, from_teacher, softmax_attention
 from harness.seats.mixer import BadInput, Grid, Site, as_map
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -45,9 +45,7 @@ class ShiftedWindowAttention(ProjectedMixer):
         size = site.pick(window_size, "window_size")
         odd = sum(int(part) for part in site.path.split(".") if part.isdigit()) % 2
         steps = odd * (size // 2) if shift is None else site.pick(shift, "shift")
-        with inheriting_device(site, attention):
-            mixer = cls(site.channels, site.heads, size, steps, bias=has_bias(attention))
-        return mixer.inherit(attention)
+        return from_teacher(lambda bias: cls(site.channels, site.heads, size, steps, bias), site, attention)
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
         """Windows of equal size share one call: at most nine calls."""
@@ -94,8 +92,7 @@ class ShiftedWindowAttention(ProjectedMixer):
 
 
 Cuts = list[tuple[int, int]]
-Group = Callable[[Cuts], list[tuple[slice, int]]]
-"""Spans of an axis with the length of the windows that fill each."""
+Group = Callable[[Cuts], list[tuple[slice, int]]]  # spans of an axis with the length of the windows that fill each
 
 
 def cuts(length: int, size: int, shift: int) -> Cuts:

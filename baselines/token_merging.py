@@ -2,9 +2,8 @@
 
 In every 2 x 2 cell of the grid the first token is a destination, all others are sources. Each source looks for the most
 similar destination (cosine); the `ratio` N most similar sources are averaged into theirs, self-attention runs on what
-is left, and every merged token receives a copy of its destination's result. As published but for two points: the
-destinations are not drawn at random, so that an image does not depend on its batch, and likeness is judged by the
-site's own (normalised) input. The search compares about N^2 / 5 pairs, which is in the price.
+is left, and every merged token receives a copy of its destination's result. Unlike the published code, destinations are
+not drawn at random, and likeness is judged by the site's own (normalised) input.
 Shapes: B batch, N tokens, C channels, M tokens left.
 """
 
@@ -15,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
-from baselines.projections import ProjectedMixer, has_bias, inheriting_device, softmax_attention
-from harness.seats.mixer import BadInput, Grid, Site
+from baselines.projections import ProjectedMixer, from_teacher, softmax_attention
+from harness.seats.mixer import BadInput, Grid, Site, as_map
 
 CELL = 2
 
@@ -35,9 +34,8 @@ class TokenMerging(ProjectedMixer):
     @classmethod
     def for_site(cls, site: Site, attention: nn.Module, ratio: float | Mapping[str, float] = 0.5) -> "TokenMerging":
         """`ratio` may map path patterns to shares; ToMe-SD itself merges at the widest level alone."""
-        with inheriting_device(site, attention):
-            mixer = cls(site.channels, site.heads, site.pick(ratio, "ratio"), bias=has_bias(attention))
-        return mixer.inherit(attention)
+        share = site.pick(ratio, "ratio")
+        return from_teacher(lambda bias: cls(site.channels, site.heads, share, bias), site, attention)
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
         plan = self.plan(tokens_BNC, grid)
@@ -49,14 +47,9 @@ class TokenMerging(ProjectedMixer):
         q, k, v = self.projected(plan.merge(tokens_BNC))
         return plan.unmerge(self.merge(softmax_attention(q, k, v)))
 
-    def projected(self, tokens_BMC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, split into heads."""
-        q, k, v = (self.split(project(tokens_BMC)) for project in (self.to_q, self.to_k, self.to_v))
-        return q, k, v
-
     def plan(self, tokens_BNC: Tensor, grid: Grid) -> "Plan":
         """Who is merged into whom, image by image."""
-        self.check_grid(tokens_BNC, grid)
+        as_map(tokens_BNC, grid)
         tokens = tokens_BNC.shape[1]
         targets_D, sources_S = destinations_and_sources(grid, tokens_BNC.device)
         merged = min(len(sources_S), int(tokens * self.ratio))
@@ -84,7 +77,6 @@ class TokenMerging(ProjectedMixer):
         return 8 * left * self.channels**2 + 4 * left**2 * self.channels + 2 * sources * targets * self.channels
 
     def note(self, grid: Grid) -> str:
-        """How many tokens are left."""
         return f"attention on {self.left(grid)[0]} of {grid[0] * grid[1]} tokens"
 
 

@@ -93,10 +93,7 @@ class DeltaConvBlock(TokenMixer):
         pooling: bool = True,
         backend: Backend = "auto",
     ) -> "DeltaConvBlock":
-        """`kernel_size` may map path patterns to sizes, as the published lists do level by level.
-
-        A scale is a number, or a fraction in words: `1/3` is the third that no decimal is.
-        """
+        """`kernel_size` may map path patterns to sizes. A scale is a number, or a fraction such as `1/3`."""
         with device_of(attention):
             return cls(site.channels, site.pick(kernel_size, "kernel_size"), scales, gate, form, pooling, backend)
 
@@ -173,10 +170,7 @@ class DeltaConvBlock(TokenMixer):
             yield scale, cast(GatedConvolution, stage), share_gC
 
     def flops(self, grid: Grid) -> int:
-        """Maps in and out, a K x K window a channel at each scale's exact size, and the map of the pooled token.
-
-        Window positions in the zero padding count, as in every convolution's price; gate, pooling and resize do not.
-        """
+        """Maps in and out, a K x K window (with its zero padding) a channel at each scale, the pooled token's map."""
         tokens = grid[0] * grid[1]
         total = 0
         if self.conv_up is not None and self.conv_out is not None:
@@ -189,11 +183,9 @@ class DeltaConvBlock(TokenMixer):
         return total
 
     def imitate(self, attention: nn.Module, calls: Sequence[tuple[Tensor, Grid]]) -> None:
-        """As `deltaconv.imitation`."""
         imitation.imitate(self, attention, calls)
 
     def closing_maps(self) -> list[nn.Linear]:
-        """The closing map of the pyramid and that of the pooled token."""
         return [layer for layer in (self.conv_out, self.conv_pool) if layer is not None]
 
     @classmethod
@@ -203,11 +195,9 @@ class DeltaConvBlock(TokenMixer):
 
     @classmethod
     def settings_of(cls, states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
-        """As `deltaconv.published.settings_of`."""
         return published.settings_of(states)
 
     def load_published(self, state: Mapping[str, Tensor]) -> None:
-        """As `deltaconv.published.load_published`."""
         published.load_published(self, state)
 
     def note(self, grid: Grid) -> str:
@@ -224,8 +214,7 @@ class DeltaConvBlock(TokenMixer):
 def add_product(base_BnC: Tensor, rows_Bng: Tensor, weight_gC: Tensor, gain: float) -> Tensor:
     """base + gain (rows @ weight) in one pass, the base broadcast; the sums are scaled before they are rounded.
 
-    A base of full size is overwritten, not copied, where nothing records gradients: hand over one that nobody needs.
-    Autocast gives factors of two dtypes, and casts them for what returns a new tensor alone.
+    A base of full size and the same dtype is overwritten where nothing records gradients: hand over one to spare.
     """
     batch, rows, _ = rows_Bng.shape
     whole, weight_BgC = (batch, rows, weight_gC.shape[1]), weight_gC.expand(batch, *weight_gC.shape)
@@ -236,7 +225,7 @@ def add_product(base_BnC: Tensor, rows_Bng: Tensor, weight_gC: Tensor, gain: flo
 
 
 def resized(tokens_BnC: Tensor, size: Grid, grid: Grid) -> Tensor:
-    """Bilinear resize of a small map's tokens to the whole grid; channels-last throughout, so nothing is copied."""
+    """Bilinear resize of a small map's tokens to the whole grid, channels-last throughout."""
     map_BChw = as_map(tokens_BnC, size).permute(0, 3, 1, 2)
     return interpolate(map_BChw, size=grid, mode="bilinear").permute(0, 2, 3, 1).flatten(1, 2)
 

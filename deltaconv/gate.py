@@ -1,15 +1,13 @@
 """One stage of the ∆ConvBlock's pyramid: a depthwise convolution, half of whose channels gates the other half.
 
-The product of two halves can grow beyond what half precision holds. fp16 ends at 65504, so that with |a| = |b| = x on
-m channels
+In fp16, which ends at 65504, the product of two halves can overflow. With |a| = |b| = x on m channels
 
     paper      a b / sqrt(m)      overflows once x passes 256 m^(1/4), 910 at C = 320
     released   a b sqrt(m / 2)    overflows once x passes 256 (m/2)^(-1/4), 85 at C = 320
     sigmoid    a sigmoid(b)       never: it is at most x
 
-So in fp16 `forward` returns the paper's product for both forms, and the closing map multiplies its sums by what is
-missing from the released factor. bf16 and fp32 can hold the bare product a b; there the closing map applies the whole
-factor.
+So in fp16 `forward` returns the paper's product for both forms, in bf16 and fp32 the bare product a b, and the closing
+map multiplies its sums by what is missing from the factor.
 Shapes: B batch, m channels, g = m / 2 of them gated, H x W map.
 """
 
@@ -18,12 +16,13 @@ from torch import Tensor, nn
 
 from harness.seats.mixer import depthwise
 
+Gain = float | None  # multiplies the product of the halves; None gates with a sigmoid instead
+
 
 class GatedConvolution(nn.Module):
     """One stage of the pyramid: a depthwise convolution whose one half of the channels gates the other."""
 
-    def __init__(self, channels: int, kernel_size: int, gain: float | None) -> None:
-        """`gain` multiplies the product of the halves; None gates with a sigmoid instead."""
+    def __init__(self, channels: int, kernel_size: int, gain: Gain) -> None:
         super().__init__()
         self.gain = gain
         self.conv_spatial = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
@@ -40,14 +39,13 @@ class GatedConvolution(nn.Module):
         kept = self.gate(convolved_BmHW, self.kept_gain(convolved_BmHW.dtype))
         return kept.contiguous(memory_format=torch.channels_last)
 
-    def gate(self, map_BmHW: Tensor, gain: float | None) -> Tensor:
-        """The first half of the channels, gated by the second."""
+    def gate(self, map_BmHW: Tensor, gain: Gain) -> Tensor:
         a, b = map_BmHW.chunk(2, dim=1)
         if gain is None:
             return a * torch.sigmoid(b)
         return a * b if gain == 1 else a * (b * gain)
 
-    def kept_gain(self, dtype: torch.dtype) -> float | None:
+    def kept_gain(self, dtype: torch.dtype) -> Gain:
         """The factor that `forward` applies itself: the paper's in fp16, else 1; None for a sigmoid, which has none."""
         if self.gain is None:
             return None

@@ -1,11 +1,10 @@
 """Initial weights of a ∆ConvBlock that imitate what the attention in its place does on average.
 
 - Kernels: a head's attention, averaged over queries and images by the offset of the key, minus its mean outside of the
-  kernel's window. That mean is left to the pooling branch.
-- Channels: a head moves W_o W_v x from token to token. The directions that explain most of the output, over all heads,
-  get a channel each, convolved with the kernel of their head.
-- Gates: open, and nearly constant.
-- Closing maps: zero; least squares finds them afterwards (`harness.distillation.informed_start`).
+  kernel's window, which is left to the pooling branch.
+- Channels: the directions of W_o W_v x that explain most of the output, over all heads, each convolved with the kernel
+  of its head.
+- Gates: open, and nearly constant. Closing maps: zero, until least squares finds them.
 
 Shapes: B batch, N tokens, C channels, h heads, d = C / h, m reduced width, g = m / 2 gated channels, K kernel.
 """
@@ -20,12 +19,9 @@ from torch.nn.functional import adaptive_avg_pool2d, pad
 from deltaconv.gate import GatedConvolution
 from harness.seats.mixer import Grid, as_map
 
-IMAGES = 16
-"""At most so many images of a call have their maps averaged."""
-OPEN = 2.0
-"""Where the sigmoid of an open gate begins: 0.88."""
-SPREAD = 0.02
-"""Standard deviation of the gating half of the kernels."""
+IMAGES = 16  # at most so many images of a call have their maps averaged
+OPEN = 2.0  # where the sigmoid of an open gate begins: 0.88
+SPREAD = 0.02  # standard deviation of the gating half of the kernels
 
 
 class Direction(NamedTuple):

@@ -1,13 +1,11 @@
 """The ∆ConvBlock's pyramid as one operator of fused Triton kernels, and the rule that says when it is used.
 
 `deltaconv::pyramid` goes from the reduced tokens to the rows that the closing map reads: each stage pools, convolves,
-gates, resizes, and writes its own columns of one buffer (released form) or adds to it (paper form). The linear maps
-stay with torch. torch.compile takes the operator as it is: no break in the graph, no rewriting.
+gates, resizes, and writes its own columns of one buffer (released form) or adds to it (paper form).
 The kernels themselves are in `kernels_forward` and `kernels_backward`, what launches them in `kernels_launch`.
 Shapes: B batch, N = H W tokens, m reduced width, g = m / 2, j width of the buffer: n g for n stages, g if added.
 """
 
-from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
@@ -17,17 +15,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.library import custom_op
 
+from deltaconv.gate import Gain
 from harness.seats.mixer import BadInput, Grid, Unavailable
 
 Backend = Literal["auto", "torch", "triton"]
+Tensors = list[Tensor]
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-LARGEST_KERNEL = 25
-"""The rows of a kernel are unrolled: beyond this a program outgrows the instruction cache."""
-CAPABILITY = (8, 0)
-"""Arithmetic in bfloat16 begins here."""
-TRITON = (3, 4)
-"""The kernels hand tuples around, which Triton has from 3.3 on, with repairs in 3.4."""
+LARGEST_KERNEL = 25  # the rows of a kernel are unrolled: beyond this a program outgrows the instruction cache
+CAPABILITY = (8, 0)  # arithmetic in bfloat16 begins here
+TRITON = (3, 4)  # the kernels hand tuples around, which Triton has from 3.3 on, with repairs in 3.4
 
 
 def check_backend(backend: str) -> None:
@@ -97,28 +94,22 @@ def rule(backend: Backend, dtype: torch.dtype, kernel_size: int) -> str:
 
 
 def pyramid(
-    reduced_BNm: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    grid: Grid,
-    sizes: Sequence[Grid],
-    gain: float | None,
-    joined: bool,
+    reduced_BNm: Tensor, weights: Tensors, biases: Tensors, grid: Grid, sizes: list[Grid], gain: Gain, joined: bool
 ) -> Tensor:
-    """(B, N, j): the gated stages side by side, or their sum. Depthwise weights (m, 1, K, K), one set for each size.
+    """(B, N, j): the gated stages side by side if `joined`, or their sum; differentiable once.
 
-    `gain` multiplies the product of the halves, None gates with a sigmoid. Differentiable once.
+    Depthwise weights (m, 1, K, K), one set for each size.
     """
     flat = [side for size in (grid, *sizes) for side in size]
     learning = torch.is_grad_enabled() and any(each.requires_grad for each in (reduced_BNm, *weights, *biases))
     reduced_BNm = reduced_BNm.contiguous()
     buffer_BNj: Tensor
     if torch.compiler.is_compiling() or type(reduced_BNm) is not Tensor:
-        buffer_BNj, _ = operator(reduced_BNm, list(weights), list(biases), flat, gain, joined, learning)
+        buffer_BNj, _ = operator(reduced_BNm, weights, biases, flat, gain, joined, learning)
     elif learning:
         buffer_BNj = Pyramid.apply((flat, gain, joined), reduced_BNm, *weights, *biases)
     else:
-        buffer_BNj, _ = computed(reduced_BNm, list(weights), list(biases), flat, gain, joined, keep=False)
+        buffer_BNj, _ = computed(reduced_BNm, weights, biases, flat, gain, joined, keep=False)
     return buffer_BNj
 
 
@@ -126,14 +117,8 @@ SETTINGS = "SymInt[] sizes, float? gain, bool joined"
 
 
 def computed(
-    reduced_BNm: Tensor,
-    weights: list[Tensor],
-    biases: list[Tensor],
-    sizes: list[int],
-    gain: float | None,
-    joined: bool,
-    keep: bool,
-) -> tuple[Tensor, list[Tensor]]:
+    reduced_BNm: Tensor, weights: Tensors, biases: Tensors, sizes: list[int], gain: Gain, joined: bool, keep: bool
+) -> tuple[Tensor, Tensors]:
     """The buffer and, where kept for backward, what each convolution gave; `sizes` is flat, the whole grid first."""
     from deltaconv.kernels_launch import forward
 
@@ -153,14 +138,8 @@ operator = custom_op(
 
 @operator.register_fake
 def empty_outputs(
-    reduced_BNm: Tensor,
-    weights: list[Tensor],
-    biases: list[Tensor],
-    sizes: list[int],
-    gain: float | None,
-    joined: bool,
-    keep: bool,
-) -> tuple[Tensor, list[Tensor]]:
+    reduced_BNm: Tensor, weights: Tensors, biases: Tensors, sizes: list[int], gain: Gain, joined: bool, keep: bool
+) -> tuple[Tensor, Tensors]:
     """What the operator returns, not yet filled."""
     batch, tokens, width = reduced_BNm.shape
     buffer_BNj = reduced_BNm.new_empty(batch, tokens, width // 2 * (len(weights) if joined else 1))
@@ -169,14 +148,8 @@ def empty_outputs(
 
 
 def differentiated(
-    grad_BNj: Tensor,
-    reduced_BNm: Tensor,
-    weights: list[Tensor],
-    kept: list[Tensor],
-    sizes: list[int],
-    gain: float | None,
-    joined: bool,
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    grad_BNj: Tensor, reduced_BNm: Tensor, weights: Tensors, kept: Tensors, sizes: list[int], gain: Gain, joined: bool
+) -> tuple[Tensor, Tensors, Tensors]:
     """Gradients of the reduced tokens, the depthwise weights and the biases."""
     from deltaconv.kernels_launch import backward
 
@@ -195,14 +168,8 @@ backward_operator = custom_op(
 
 @backward_operator.register_fake
 def _empty_gradients(
-    grad_BNj: Tensor,
-    reduced_BNm: Tensor,
-    weights: list[Tensor],
-    kept: list[Tensor],
-    sizes: list[int],
-    gain: float | None,
-    joined: bool,
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    grad_BNj: Tensor, reduced_BNm: Tensor, weights: Tensors, kept: Tensors, sizes: list[int], gain: Gain, joined: bool
+) -> tuple[Tensor, Tensors, Tensors]:
     return (
         torch.empty_like(reduced_BNm),
         [weight.new_empty(weight.shape) for weight in weights],
@@ -210,13 +177,13 @@ def _empty_gradients(
     )
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensors]) -> None:
     reduced_BNm, weights, _, *settings, _ = inputs
     ctx.settings, ctx.stages = settings, len(weights)
     ctx.save_for_backward(reduced_BNm, *weights, *output[1])
 
 
-def _differentiate(ctx: Any, grad_BNj: Tensor, _: list[Tensor]) -> tuple[Any, ...]:
+def _differentiate(ctx: Any, grad_BNj: Tensor, _: Tensors) -> tuple[Any, ...]:
     reduced_BNm, *rest = ctx.saved_tensors
     weights, kept = rest[: ctx.stages], rest[ctx.stages :]
     return (*torch.ops.deltaconv.pyramid_backward(grad_BNj, reduced_BNm, weights, kept, *ctx.settings), *[None] * 4)
@@ -229,7 +196,7 @@ class Pyramid(torch.autograd.Function):
     """The same outside of torch.compile, where an operator costs the processor more than a small map costs the GPU."""
 
     @staticmethod
-    def forward(ctx: Any, settings: tuple[list[int], float | None, bool], reduced_BNm: Tensor, *both: Tensor) -> Tensor:
+    def forward(ctx: Any, settings: tuple[list[int], Gain, bool], reduced_BNm: Tensor, *both: Tensor) -> Tensor:
         """`both`: the weights, then the biases."""
         half = len(both) // 2
         buffer_BNj, kept = computed(reduced_BNm, [*both[:half]], [*both[half:]], *settings, keep=True)
@@ -240,7 +207,6 @@ class Pyramid(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BNj: Tensor) -> tuple[Tensor | None, ...]:
-        """As the operator's."""
         reduced_BNm, *rest = ctx.saved_tensors
         weights, kept = rest[: ctx.stages], rest[ctx.stages :]
         to_reduced, to_weights, to_biases = differentiated(grad_BNj, reduced_BNm, weights, kept, *ctx.settings)

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from deltaconv import kernels_backward, kernels_forward
+from deltaconv.gate import Gain
 from harness.seats.mixer import Grid
 
+Tensors = list[Tensor]
 WARPS = 4
 MOST_BANDS = 32
 """Bands of rows of an image whose shares of a weight's gradient are added at the end: many programs, little memory."""
-LEAST_BAND = 8
-"""Rows of a band, where there are as many."""
+LEAST_BAND = 8  # rows of a band, where there are as many
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Stage:
         return self.weight.flatten(1).t().contiguous()
 
 
-def stages(sizes: list[int], weights: list[Tensor], joined: bool) -> Iterator[Stage]:
+def stages(sizes: list[int], weights: Tensors, joined: bool) -> Iterator[Stage]:
     """The stages of a flat list of sizes, the first of which is the whole grid's."""
     half = len(weights[0]) // 2
     for index, weight in enumerate(weights):
@@ -49,13 +50,13 @@ def stages(sizes: list[int], weights: list[Tensor], joined: bool) -> Iterator[St
 
 def forward(
     reduced_BNm: Tensor,
-    weights: list[Tensor],
-    biases: list[Tensor],
+    weights: Tensors,
+    biases: Tensors,
     sizes: list[int],
-    gain: float | None,
+    gain: Gain,
     joined: bool,
     buffer_BNj: Tensor,
-    kept: list[Tensor],
+    kept: Tensors,
 ) -> None:
     """Fill the buffer and, if there are any, the kept convolutions."""
     whole = (sizes[0], sizes[1])
@@ -72,14 +73,8 @@ def forward(
 
 
 def backward(
-    grad_BNj: Tensor,
-    reduced_BNm: Tensor,
-    weights: list[Tensor],
-    kept: list[Tensor],
-    sizes: list[int],
-    gain: float | None,
-    joined: bool,
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    grad_BNj: Tensor, reduced_BNm: Tensor, weights: Tensors, kept: Tensors, sizes: list[int], gain: Gain, joined: bool
+) -> tuple[Tensor, Tensors, Tensors]:
     """Gradients of the reduced tokens, the depthwise weights and the biases."""
     whole = (sizes[0], sizes[1])
     to_reduced_BNm = torch.empty_like(reduced_BNm)
@@ -99,13 +94,7 @@ def backward(
 
 
 def convolve(
-    map_Bnm: Tensor,
-    stage: Stage,
-    bias: Tensor,
-    gain: float | None,
-    out_Bng: Tensor,
-    kept_Bnm: Tensor | None,
-    added: bool,
+    map_Bnm: Tensor, stage: Stage, bias: Tensor, gain: Gain, out_Bng: Tensor, kept_Bnm: Tensor | None, added: bool
 ) -> None:
     """Depthwise convolution and gate."""
     kept = out_Bng if kept_Bnm is None else kept_Bnm
@@ -116,7 +105,7 @@ def convolve(
     )  # fmt: skip
 
 
-def gate_of(gain: float | None) -> str:
+def gate_of(gain: Gain) -> str:
     """The kernels' name of a gate: without a gain it is a sigmoid."""
     return "sigmoid" if gain is None else "scaled"
 
@@ -172,7 +161,7 @@ def upsampled(gated_Bng: Tensor, whole: Grid, size: Grid, out_BNg: Tensor, added
     )
 
 
-def ungated(grad_BNg: Tensor, kept_Bnm: Tensor, whole: Grid, size: Grid, gain: float | None) -> Tensor:
+def ungated(grad_BNg: Tensor, kept_Bnm: Tensor, whole: Grid, size: Grid, gain: Gain) -> Tensor:
     """Gradient of a stage's convolution, through gate and resize."""
     batch, _, channels = grad_BNg.shape
     out_Bnm = torch.empty_like(kept_Bnm)

@@ -1,8 +1,7 @@
 """Three counters of the same call: our prices, torch's FlopCounterMode, and fvcore's analysis of a trace.
 
-The first two watch the same call on the meta device, the third (`fvcore_count`) a call of its own. They share neither
-formulas nor the level at which they see an operator, so that what one of them forgets or counts twice shows as a
-difference, and a difference is an error.
+They share neither formulas nor the level at which they see an operator, so that what one of them forgets or counts
+twice shows as a difference, and a difference is an error.
 """
 
 from collections import Counter
@@ -20,8 +19,7 @@ from harness.counted.operators import FusedAttention, aten, known, price
 from harness.counted.parts import CONVOLUTION, OTHER
 from harness.seats.mixer import Grid, TokenMixer
 
-AUDIT_GRID = (14, 18)
-"""Where a mixer's own price is compared: small, not square, and larger than a 13 x 13 window."""
+AUDIT_GRID = (14, 18)  # where a mixer's own price is compared: small, not square, and larger than a 13 x 13 window
 
 
 class Disagreement(RuntimeError):
@@ -36,9 +34,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.inside = inside
         self.kinds: Counter[str] = Counter()
 
-    def __torch_dispatch__(
-        self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if not known(func):
             with self:
@@ -93,7 +89,6 @@ class Definition(nn.Module):
         self.mixer = mixer
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        """Mixed tokens."""
         return self.mixer.definition(tokens_BNC, grid)
 
 

@@ -1,16 +1,14 @@
 """FLOPs of one denoiser call and one image: sites at their mixers' own price, the rest counted on the meta device.
 
-Convention `flops`: one image, 2 per multiply-add, matrix products and convolutions only; `macs` is half of that, and
-`paper` is the count of one layer in harness/counted/layer_flops.py. Nothing is allocated, so 16384 pixels cost no more
-than 512. Three counters watch (harness/counted/counters.py), and two that disagree are an error, as is an operator that
-nobody priced. The third, fvcore's, takes as long as everything else together; it looks at each model's body and each
-kind of mixer once, since other sizes run the same operators.
+Convention: one image, 2 per multiply-add, matrix products and convolutions only; `macs` is half of that. Nothing is
+allocated, so 16384 pixels cost no more than 512. Three counters have to agree (harness/counted/counters.py). The third,
+fvcore's, is slow: it sees each model's body and each kind of mixer once, since other sizes run the same operators.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -22,17 +20,14 @@ from harness.counted.site_calls import SiteCall, body_key, description, left_ope
 from harness.records.case import BadInput
 from harness.records.record import Reading
 from harness.seats.mixer import TokenMixer
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 PROTOCOL = "flops/v1: one denoiser call, batch 1, 2 per multiply-add, matrix products and convolutions only"
 IMAGE_PROTOCOL = (
     "flops_image/v2: one image, {steps} steps {how} guidance, text encoders, one decoding; "
     "2 per multiply-add, matrix products and convolutions only"
 )
-FIRST_TWO = ("prices", "torch")
-"""The two counters that watch every call; fvcore is the third."""
+FIRST_TWO = ("prices", "torch")  # the two counters that watch every call; fvcore is the third
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,6 @@ class Body:
 
     @property
     def flops(self) -> int:
-        """All kinds together."""
         return sum(self.kinds.values())
 
 
@@ -58,17 +52,14 @@ class CallCost:
 
     @property
     def mixers(self) -> int:
-        """All sites together."""
         return sum(self.sites.values())
 
     @property
     def total(self) -> int:
-        """Body and sites."""
         return self.body.flops + self.mixers
 
     @property
     def kinds(self) -> dict[str, int]:
-        """The whole call by kind."""
         return {SELF_ATTENTION: self.mixers} | self.body.kinds
 
 
@@ -113,8 +104,7 @@ def _price_of(module: nn.Module, site_call: SiteCall, counted: dict[object, int]
 class Flops:
     """FLOPs and parameters of the denoiser with its variant, whole and at the sites alone, and FLOPs of an image.
 
-    What later cases share is kept: bodies, the size at which fvcore saw each model, mixers held to their price, and the
-    other components of a pipeline.
+    What later cases share is kept: bodies, the size at which fvcore saw each model, audited mixers, other components.
     """
 
     name: str = "flops"
@@ -124,7 +114,7 @@ class Flops:
     components: dict[object, int] = field(default_factory=dict, repr=False, compare=False)
     needs: ClassVar[str] = "shapes"
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         """Five readings: flops, flops_mixers, flops_image, parameters, parameters_mixers."""
         with trial.meta_denoiser() as (denoiser, arguments):
             body = self._body(trial, denoiser, arguments)
@@ -145,7 +135,7 @@ class Flops:
         yield reading("parameters", whole, "parameter")
         yield reading("parameters_mixers", mixers, "parameter")
 
-    def _body(self, trial: "Trial", denoiser: nn.Module, arguments: Mapping[str, Any]) -> Body:
+    def _body(self, trial: Trial, denoiser: nn.Module, arguments: Mapping[str, Any]) -> Body:
         key = body_key(trial)
         if key not in self.bodies:
             body = body_of(denoiser, arguments)
@@ -164,7 +154,7 @@ class Flops:
                 audit(mixer, shapes[path].shape[-1], shapes[path].dtype)
                 self.audited.add(key)
 
-    def _image(self, trial: "Trial", call: CallCost) -> Reading:
+    def _image(self, trial: Trial, call: CallCost) -> Reading:
         """What one image takes; a dash where the configuration of a text encoder or the autoencoder is not there."""
         case = trial.case
         calls = trial.model.calls(case.steps, case.guidance)
@@ -181,7 +171,7 @@ class Flops:
         protocol = IMAGE_PROTOCOL.format(steps=case.steps, how="with" if case.guidance > 1 else "without")
         return Reading(self.name, "flops_image", value, "FLOP", "lower", protocol, reason=reason, details=told)
 
-    def _around(self, trial: "Trial") -> dict[str, int]:
+    def _around(self, trial: Trial) -> dict[str, int]:
         """What an image takes beside the denoiser: its texts encoded, and one decoding."""
         model, size = trial.model, trial.case.resolution
         text, pixels = (TEXT_ENCODER, model.layout), (VAE, decoder_key(model.layout), size)

@@ -3,17 +3,16 @@
 fvcore counts one per multiply-add, prices norms and interpolations, and has no handler for attention, which it takes
 for free. So its result is doubled, the light operators are left out, and handlers are given for what it lacks.
 
-On the meta device a trace needs one more thing. torch's tracer writes down calls of the operator `_convolution`, and
-does not look inside them. A call of `convolution` it does not write down, and looks inside instead. On the meta device
-there is a Python function inside, which computes the shape of the result, and it fails under the tracer, because the
-sizes that it reads have become tensors. So calls of `convolution` are replaced by calls of `_convolution` here.
+torch's tracer records `_convolution` as one operator, but looks inside `convolution`: on the meta device that is a
+Python function which fails under the tracer, because the sizes that it reads are tensors there. So calls of
+`convolution` are replaced by calls of `_convolution`.
 """
 
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +42,7 @@ def analysis(module: nn.Module, *args: Any, **kwargs: Any) -> Analysis:
     call = Call(module, args, kwargs)
     counter = FlopCountAnalysis(call, call.tensors).set_op_handle(**HANDLERS)
     counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    with torch.no_grad(), RecordedConvolutions():
+    with torch.no_grad(), RecordedConvolutions():  # type: ignore[no-untyped-call]
         multiplications = int(counter.total())
     return Analysis(2 * multiplications, tuple(sorted(counter.unsupported_ops())))
 
@@ -60,21 +59,15 @@ class Call(nn.Module):
     def forward(self, *tensors: Tensor) -> list[Tensor]:
         """All tensors of the result, so that the tracer drops nothing that led to them."""
         given = iter(tensors)
-        args, kwargs = tree_unflatten(
-            [next(given) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves], self.shape
-        )
+        leaves = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        args, kwargs = tree_unflatten(leaves, self.shape)
         return [leaf for leaf in tree_flatten(self.module(*args, **kwargs))[0] if isinstance(leaf, Tensor)]
 
 
 class RecordedConvolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Replaces calls of `convolution` by calls of `_convolution`, which the tracer writes down."""
+    """Replaces calls of `convolution` by calls of `_convolution`, which the tracer records."""
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(
-        self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func is aten.convolution.default and torch._C._get_tracing_state() is not None:
             with tracer_admitted(), self:
                 return aten._convolution.default(*args, False, False, True, True)
@@ -94,12 +87,7 @@ def tracer_admitted() -> Any:
 
 
 def _sizes(value: Any) -> list[int]:
-    sizes: list[int] = value.type().sizes()
-    return sizes
-
-
-def _nothing(inputs: list[Any], outputs: list[Any]) -> int:
-    return 0
+    return cast(list[int], value.type().sizes())
 
 
 def _attention(inputs: list[Any], outputs: list[Any]) -> int:
@@ -110,10 +98,6 @@ def _attention(inputs: list[Any], outputs: list[Any]) -> int:
 def _matmul(inputs: list[Any], outputs: list[Any]) -> int:
     """fvcore's own takes the batch of the first factor for that of both."""
     return prod(_sizes(outputs[0])) * _sizes(inputs[0])[-1]
-
-
-def _added_product(inputs: list[Any], outputs: list[Any]) -> int:
-    return _matmul(inputs[1:], outputs)
 
 
 def _einsum(inputs: list[Any], outputs: list[Any]) -> int:
@@ -133,10 +117,10 @@ LIGHT = """
     upsample_bilinear2d
 """
 HANDLERS: Mapping[str, Any] = {
-    **{f"aten::{name}": _nothing for name in LIGHT.split()},
+    **{f"aten::{name}": lambda inputs, outputs: 0 for name in LIGHT.split()},
     **{f"aten::{name}": _matmul for name in ("matmul", "mv", "dot")},
     "aten::scaled_dot_product_attention": _attention,
-    "aten::baddbmm": _added_product,
+    "aten::baddbmm": lambda inputs, outputs: _matmul(inputs[1:], outputs),
     "aten::einsum": _einsum,
 }
 """What fvcore lacks or sees otherwise."""

@@ -1,30 +1,25 @@
 """The single-layer count of Table 1 of ΔConvFusion (arXiv 2504.21292), for any width and height.
 
-The paper prices self-attention as 4NC² + 4N²C + 4NC with C = 640 and N = (side / 8)². Line for line that is the top
-layer of SD1.5 (C = 320, 8 heads) at the batch of two that guidance needs, 2 per multiply-add, and 4NC for scaling and
-softmax. So self-attention gets the paper's polynomial, and every other variant our count of that same layer at that
-same batch.
+The paper prices self-attention as 4NC² + 4N²C + 4NC with C = 640 and N = (side / 8)². That is the top layer of SD1.5
+(C = 320, 8 heads) at the batch of two that guidance needs, 2 per multiply-add, and 4NC for scaling and softmax. So
+self-attention gets the paper's polynomial, and every other variant our count of that same layer at that same batch.
 
-What the table prints stands beside ours as a reading of its own. Its sizes named 4K and 16K are 4096x2160 and
-15360x8640: at these the printed ∆Conv cells have one price a token, that of 1024, and the headline ratio 6929 holds.
-That price, 766,348 a token, is not that of the released block at C = 640, 2C² + 1.25CK² = 954,400 with K = 13; nor is
-LinFusion's cell what the formula of its layer gives. So two columns are quoted, and one is reproduced.
+What the table prints stands beside ours as a reading of its own. Its 4K and 16K are 4096x2160 and 15360x8640: at these
+the ∆Conv cells have one price a token, that of 1024, and the headline ratio 6929 holds. `WHY` says why two columns are
+quoted and not reproduced.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import nn
 
 from harness.records.case import BadInput, Resolution
 from harness.records.record import Reading
 from harness.seats.mixer import Grid, Site
 from harness.seats.surgery import Factory
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 PIXELS_PER_TOKEN = 8
 PAPER_CHANNELS = 640
@@ -62,7 +57,7 @@ class LayerFlops:
     teacher: str = "self_attention"
     needs: ClassVar[str] = "shapes"
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         """Two readings: layer_flops, with the convention's N in its details, and layer_flops_printed."""
         grid = token_grid(trial.case.resolution)
         if trial.case.variant == self.teacher:
@@ -75,16 +70,15 @@ class LayerFlops:
 
     def _printed(self, variant: str, resolution: Resolution) -> Reading:
         """The cell of the table, or a dash."""
-        cells = PRINTED.get("self_attention" if variant == self.teacher else variant, {})
-        value, reason = None, ""
-        if (printed := cells.get(str(resolution))) is not None:
-            value = round(printed * 1e9)
-        else:
+        name, cells = "layer_flops_printed", PRINTED.get("self_attention" if variant == self.teacher else variant, {})
+        printed = cells.get(str(resolution))
+        if printed is None:
             known = ", ".join(cells)
-            reason = f"Table 1 prints {variant} at {known} only" if known else f"Table 1 has no row of {variant}"
-        details = {"why": WHY[variant]} if value is not None and variant in WHY else {}
-        name = "layer_flops_printed"
-        return Reading(self.name, name, value, "FLOP", "neither", PRINTED_PROTOCOL, reason=reason, details=details)
+            why = f"Table 1 prints {variant} at {known} only" if known else f"Table 1 has no row of {variant}"
+            return Reading(self.name, name, None, "FLOP", "neither", PRINTED_PROTOCOL, reason=why)
+        details = {"why": WHY[variant]} if variant in WHY else {}
+        value = round(printed * 1e9)
+        return Reading(self.name, name, value, "FLOP", "neither", PRINTED_PROTOCOL, details=details)
 
 
 def token_grid(resolution: Resolution) -> Grid:
@@ -104,14 +98,9 @@ def paper_self_attention(grid: Grid, channels: int = PAPER_CHANNELS) -> int:
 
 def top_layer(factory: Factory, grid: Grid) -> int:
     """Our count of a variant's mixer at SD1.5's top layer, at the batch of guidance."""
-    with torch.device("meta"):
-        mixer = factory(TOP_LAYER, _attention(TOP_LAYER))
-    return GUIDANCE_BATCH * mixer.flops(grid)
-
-
-def _attention(site: Site) -> nn.Module:
-    """The diffusers layer that the factory would replace."""
     from diffusers.models.attention_processor import Attention
 
-    attention: nn.Module = Attention(query_dim=site.channels, heads=site.heads, dim_head=site.channels // site.heads)
-    return attention
+    channels, heads = TOP_LAYER.channels, TOP_LAYER.heads
+    with torch.device("meta"):
+        mixer = factory(TOP_LAYER, Attention(query_dim=channels, heads=heads, dim_head=channels // heads))
+    return GUIDANCE_BATCH * mixer.flops(grid)

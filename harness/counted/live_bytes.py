@@ -1,12 +1,11 @@
-"""What a call keeps alive at once: the bytes of live storages, followed operator by operator on the meta device.
+"""Peak bytes of a call: live storages, followed operator by operator on the meta device.
 
-A storage counts from the operator that makes it until its last tensor is gone. So a view costs nothing, nor does an
-operator that writes in place, and a tensor that the Python code still refers to goes on counting. What an operator
-needs only while it runs (harness/counted/workspace.py) is added at that operator, and told apart.
+A storage counts from the operator that makes it until its last tensor is gone, so views and in-place operators cost
+nothing. What an operator needs only while it runs is added (harness/counted/workspace.py).
 
 The body of a denoiser is followed once for a model and a size, with nothing done at its sites; each mixer is followed
-alone, on tokens of the same shape. The peak of the whole call is the body's own, or what lived when some mixer was
-called plus what that mixer needs. A mixer's output is taken to be dense.
+alone, on tokens of the same shape. The peak is the body's own, or what lived when some mixer was called plus what that
+mixer needs, whose output is taken to be dense.
 """
 
 import weakref
@@ -54,7 +53,6 @@ class Footprint:
 
     @property
     def peak(self) -> int:
-        """All together."""
         return self.weights + self.activations + self.workspace
 
 
@@ -67,9 +65,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.live = 0
         self.peak = Peak(0, "the arguments")
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         output = answered(func, args, kwargs or {})
         if not func.is_view:
             self.add(output)
@@ -115,10 +111,8 @@ def body_memory(denoiser: nn.Module, arguments: Mapping[str, Any]) -> BodyMemory
 
 def rise_of(module: nn.Module, *args: Any) -> Peak:
     """What one call of a module needs above its weights and arguments, on the meta device."""
-    known = set(storages(module)) | {
-        leaf.untyped_storage()._cdata for leaf in tree_leaves(args) if isinstance(leaf, Tensor)
-    }
-    live_bytes = LiveBytes(known)
+    given = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+    live_bytes = LiveBytes({*storages(module), *(leaf.untyped_storage()._cdata for leaf in given)})
     with torch.no_grad(), FusedAttention(), live_bytes:
         module(*args)
     return live_bytes.peak

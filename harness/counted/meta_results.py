@@ -1,8 +1,7 @@
 """What operators return on the meta device, shaped as the kernels on a device shape it.
 
-Norms are answered at once: torch's shape functions take each of them apart into twenty operators, half of the time of
-following a call. What comes out is a dense result, and the mean and the inverse deviation of every group. Convolutions
-keep channels last where they are, which torch's shape function forgets.
+Norms are answered without calling them: torch's shape functions take each apart into twenty operators, half of the time
+of following a call. Convolutions keep channels last where they are, which torch's shape function forgets.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,8 +12,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 aten = torch.ops.aten
-Three = tuple[Tensor, Tensor, Tensor]
-"""A result, means, inverse deviations."""
+Three = tuple[Tensor, Tensor, Tensor]  # a result, means, inverse deviations
 
 
 def layer_norm(x: Tensor, normalized: list[int], *ignored: Any) -> Three:

@@ -1,11 +1,10 @@
 """The price of an operator: 2 per multiply-add of matrix products and convolutions, nothing for what is light.
 
 The formulas are our own, so that torch's FlopCounterMode stays an independent second count. An operator that is neither
-in PRICES nor in LIGHT is an error that names it. Public counters take what they do not know for free, and by that
-self-attention has cost nothing in some of them (fvcore; FlopCounterMode on the CPU before torch 2.14).
+in PRICES nor in LIGHT is an error: public counters take what they do not know for free, self-attention included.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
@@ -101,14 +100,11 @@ def known(op: OpOverload) -> bool:
 class FusedAttention(TorchFunctionMode):
     """On the meta device, scaled_dot_product_attention as one operator without the N x M scores.
 
-    torch takes attention apart there, which no fused kernel (flash, memory-efficient) does on a device: the scores
-    would be most of the memory at high resolution. Elsewhere nothing changes. A mask of booleans becomes one of numbers
-    first, as in torch.
+    torch takes attention apart there, which no fused kernel does on a device: the scores would be most of the memory at
+    high resolution. A mask of booleans becomes one of numbers first, as in torch.
     """
 
-    def __torch_function__(
-        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.nn.functional.scaled_dot_product_attention:
             return _attention(func, *args, **kwargs)

@@ -4,12 +4,11 @@ Self-attention is not found here: the mixers at its sites are priced by themselv
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 SELF_ATTENTION = "self_attention"
 CROSS_ATTENTION = "cross_attention"
@@ -34,13 +33,10 @@ def working_parts(denoiser: nn.Module) -> Iterator[list[str]]:
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         inside.pop()
 
-    hooks: list[RemovableHandle] = []
-    try:
+    with ExitStack() as hooks:
         for path, module in denoiser.named_modules():
             kind = PART_NAMES.get(path.rpartition(".")[2])
             if kind is not None:
-                hooks += [module.register_forward_pre_hook(partial(enter, kind)), module.register_forward_hook(leave)]
+                hooks.callback(module.register_forward_pre_hook(partial(enter, kind)).remove)
+                hooks.callback(module.register_forward_hook(leave).remove)
         yield inside
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from harness.counted.live_bytes import BodyMemory, body_memory, footprint
 from harness.counted.site_calls import body_key
 from harness.records.record import Reading
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 PROTOCOL = (
     "projected_memory/v3: one denoiser call, batch 1, case dtype, live storages traced on the meta device, "
@@ -26,7 +24,7 @@ class ProjectedMemory:
     lived: dict[object, BodyMemory] = field(default_factory=dict, repr=False, compare=False)
     needs: ClassVar[str] = "shapes"
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         """One reading; details: weights, activations, workspace and the operator at the peak, the most a mixer adds."""
         with trial.meta_denoiser() as (denoiser, arguments):
             key = body_key(trial)

@@ -8,16 +8,13 @@ Shapes: B batch, N tokens, C channels.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from harness.seats.mixer import Grid
 from harness.seats.surgery import Seat, sites
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -31,11 +28,9 @@ class SiteCall:
     live: int = 0
 
     def tokens(self) -> Tensor:
-        """Tokens like those of the call, on the meta device."""
         return torch.empty(self.shape, dtype=self.dtype, device="meta")
 
     def arguments(self) -> tuple[Tensor] | tuple[Tensor, Grid]:
-        """What the module at the site is called with."""
         return (self.tokens(),) if self.grid is None else (self.tokens(), self.grid)
 
 
@@ -69,13 +64,13 @@ def _stand_in(path: str, site_calls: list[SiteCall], live: Callable[[], int]) ->
     return answer
 
 
-def model_key(trial: "Trial") -> tuple[object, ...]:
+def model_key(trial: Trial) -> tuple[object, ...]:
     """What decides which operators a body runs, at whatever size."""
     model = trial.model
     return (type(model), model.name, model.source, model.config)
 
 
-def body_key(trial: "Trial") -> object:
+def body_key(trial: Trial) -> object:
     """What decides a body: the model, the size and the dtype; not the variant."""
     return (*model_key(trial), trial.case.resolution, trial.case.dtype)
 

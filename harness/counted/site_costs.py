@@ -1,13 +1,12 @@
-"""What each mixer of one denoiser call costs, site by site, for the text that a gate compares without any tolerance.
+"""What each mixer of one denoiser call costs, site by site, and the body around them: what a gate compares exactly.
 
-Counted on the meta device: FLOPs, parameters, bytes that one call of the mixer needs above its weights and tokens, and
-the operators that it runs (views cost nothing and are left out). Beside the sites stands the body around them.
+Counted on the meta device: FLOPs, parameters, bytes that one call needs above weights and tokens, and operators.
 """
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -19,9 +18,7 @@ from harness.counted.meta_results import answered
 from harness.counted.operators import FusedAttention
 from harness.counted.site_calls import SiteCall, body_key, description, site_modules
 from harness.records.record import Reading
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 PROTOCOL = "site_costs/v1: one denoiser call, batch 1, FLOPs as flops/v1, bytes as projected_memory/v3"
 
@@ -33,9 +30,7 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.counts: Counter[str] = Counter()
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if not func.is_view:
             self.counts[func.overloadpacket.__name__] += 1
         return answered(func, args, kwargs or {})
@@ -56,7 +51,7 @@ class SiteCosts:
     bodies: dict[object, tuple[Body, BodyMemory]] = field(default_factory=dict, repr=False, compare=False)
     needs: ClassVar[str] = "shapes"
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         """details: `sites` by path, `body`, and the `torch` whose operators these are."""
         with trial.meta_denoiser() as (denoiser, arguments):
             key = body_key(trial)

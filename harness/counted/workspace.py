@@ -1,11 +1,9 @@
 """Bytes that an operator needs only while it runs, so that no tensor outside it shows them.
 
-On the CPU, convolutions need some. oneDNN copies the input into a layout of its own, computes a result in that layout,
-frees the input's copy, and copies the result into the output. The output takes no memory before it is written. So at no
-moment is there more, beyond input and output, than the larger of the two copies and a reordered copy of the weights. A
-pointwise convolution is a matrix product and copies nothing, and a depthwise one takes a
-channels-last map as it is. Attention keeps a tile a thread, less than a megabyte, which is left out. The same is taken
-for CUDA, where the library chooses among algorithms by speed.
+oneDNN copies a convolution's input into a layout of its own, frees that copy once it has a result in that layout, and
+copies the result into the output. So beside input and output there is never more than the larger of the two copies and
+a reordered copy of the weights. A pointwise convolution is a matrix product and copies nothing, a depthwise one takes a
+channels-last map as it is. Attention's tiles, less than a megabyte, are left out. The same is assumed of CUDA.
 """
 
 from typing import Any

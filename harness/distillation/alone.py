@@ -2,14 +2,12 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from harness.distillation.processes import count
 from harness.distillation.student import Student
 from harness.records.case import BadInput
-
-SHORT_S = 0.1
-"""Seconds after which a run that finds the lock taken says so, and waits on."""
+from harness.records.files import locked
 
 
 @contextmanager
@@ -18,28 +16,19 @@ def alone(student: Student) -> Iterator[None]:
 
     BadInput where the cache cannot be written.
     """
-    if count() > 1:
+    with ExitStack() as stack:
+        if count() == 1:
+            waiting = f"another run trains {student.variant} of {student.model}: waiting for it"
+            try:
+                student.cached.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(student.cached.with_suffix(".lock"), waiting))
+            except OSError as error:
+                raise BadInput(
+                    f"students are kept in {student.cached.parent}, which cannot be written "
+                    f"({error.strerror or error}): set DELTABENCH_CACHE to a folder that can, or train.on_demand=false "
+                    "to train none"
+                ) from error
         yield
-        return
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(student.cached.with_suffix(".lock"))
-    try:
-        student.cached.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=SHORT_S)
-        except Timeout:
-            say(f"another run trains {student.variant} of {student.model}: waiting for it")
-            lock.acquire()
-    except OSError as error:
-        raise BadInput(
-            f"students are kept in {student.cached.parent}, which cannot be written ({error.strerror or error}): set "
-            "DELTABENCH_CACHE to a folder that can, or train.on_demand=false to train none"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def announce(student: Student, budget: str) -> None:

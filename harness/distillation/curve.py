@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.distillation.capture import outputs
 from harness.distillation.pair import CALIBRATION, LEAST_VARIANCE, Pair
 from harness.distillation.processes import is_first
 from harness.distillation.resume import Progress
 from harness.distillation.telling import Telling
 from harness.records.files import write_whole
+from harness.seats.capture import outputs
 
 MOMENTS = 32
 """Looks in the course of a training: equally far apart in the root of its time, so that the beginning is seen well."""

@@ -1,8 +1,5 @@
-"""A world's images and captions as a model's latents and text states, encoded once and kept in the cache.
-
-They are named by what made them (the model's files, what the world teaches, the kind of device), so that the next
-student of that model and world encodes none of them again.
-"""
+"""A world's images and captions as a model's latents and text states, encoded once and kept in the cache, under what
+made them: the model's files, what the world teaches, the kind of device."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -14,14 +11,12 @@ from harness.distillation.alone import say
 from harness.distillation.processes import count, wait
 from harness.distillation.shards import ROWS, Shards, writing
 from harness.distillation.student import cache_folder
-from harness.features.world import World, taught_on
+from harness.features.world import Captioned, World, taught_on
 from harness.models.model import Model
 from harness.models.quiet import quiet
 from harness.records.case import BadInput, Resolution
 from harness.records.files import locked
 from harness.records.spelled import digest
-
-Captioned = tuple[Tensor, list[str]]
 
 
 def encoded(model: Model, world: World, sizes: Sequence[Resolution], n: int) -> tuple[dict[Resolution, Shards], Shards]:

@@ -5,13 +5,11 @@ the teacher's own inputs and outputs find the linear maps that close it (`TokenM
 the features that it begins with. Shapes: B batch, N tokens, C channels, F features that the closing maps read.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.distillation.pair import Pair
+from harness.seats.capture import inputs
 from harness.seats.mixer import Grid, TokenMixer
 
 RIDGE = 1e-2
@@ -28,8 +26,7 @@ class LeastSquares:
 
     @torch.no_grad()
     def add(self, tokens_BNC: Tensor, wanted_BNC: Tensor, grid: Grid) -> None:
-        """Take one batch into account."""
-        with _inputs(self.maps) as read:
+        with inputs(self.maps) as read:
             self.mixer.definition(tokens_BNC, grid)
         shape = (*wanted_BNC.shape[:2], -1)
         features = [read[layer].expand(shape) for layer in self.maps] + [wanted_BNC.new_ones(1, 1, 1).expand(shape)]
@@ -77,19 +74,3 @@ def _imitate(pair: Pair) -> None:
             calls.append((kept[path][0], pair.grids[size][path]))
     for path, mixer in pair.learners.items():
         mixer.imitate(pair.layers[path], seen[path])
-
-
-@contextmanager
-def _inputs(layers: list[nn.Linear]) -> Iterator[dict[nn.Module, Tensor]]:
-    """While open, what each map reads."""
-    read: dict[nn.Module, Tensor] = {}
-
-    def keep(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        read[layer] = args[0]
-
-    hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
-    try:
-        yield read
-    finally:
-        for hook in hooks:
-            hook.remove()

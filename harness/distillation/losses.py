@@ -1,5 +1,6 @@
 """The losses of distillation, each in its paper's words. B batch, C channels, h, w sides; y made, t wanted."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -7,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Norm = Literal["l2", "l1", "huber"]
+Error = Callable[[Tensor, Tensor], Tensor]
+ERRORS: dict[Norm, Error] = {"l2": F.mse_loss, "l1": F.l1_loss, "huber": F.smooth_l1_loss}
 
 
 def distance(made: Tensor, wanted: Tensor, scale: float | Tensor, norm: Norm = "l2") -> Tensor:
@@ -16,11 +19,7 @@ def distance(made: Tensor, wanted: Tensor, scale: float | Tensor, norm: Norm = "
     """
     made, wanted = made.float(), wanted.float()
     root = torch.as_tensor(scale).sqrt()
-    if norm == "l2":
-        return F.mse_loss(made / root, wanted / root)
-    if norm == "l1":
-        return F.l1_loss(made / root, wanted / root)
-    return F.smooth_l1_loss(made / root, wanted / root)
+    return ERRORS[norm](made / root, wanted / root)
 
 
 def min_snr(schedule: Any, times_B: Tensor, gamma: float) -> Tensor:

@@ -1,8 +1,7 @@
 """Muon: the momentum of each weight matrix, made orthogonal, is its step (Jordan et al., 2024).
 
-Where AdamW scales each weight by itself, Muon gives all directions of a matrix the same length, so that rare ones are
-learned as fast as common ones. A convolution's weight counts as a matrix of out channels x (in channels x taps), which
-torch's own Muon (from 2.9 on) refuses. First and last layers, embeddings, biases and norms belong to AdamW.
+A convolution's weight counts as a matrix of out channels x (in channels x taps), which torch's own Muon (from 2.9 on)
+refuses. First and last layers, embeddings, biases and norms belong to AdamW.
 Shapes: G matrices of one shape, R rows, C columns.
 """
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from harness.seats.processor import has_bf16_units
 
 LEAST_SIDE = 48
+MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic that pulls singular values between 0 and 1 towards 1 within five rounds (to about 0.7 to 1.2)."""
 
@@ -24,10 +24,7 @@ def is_matrix(weight: Tensor) -> bool:
 
 
 def matrices(module: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that Muon trains, by name: trainable matrices, but for tables of embeddings and grouped kernels.
-
-    A depthwise kernel maps each channel to itself, however many taps make it look like a matrix.
-    """
+    """The parameters that Muon trains, by name: trainable matrices, but for embeddings and grouped kernels."""
     others = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding) or _is_grouped(part)}
     named = module.named_parameters()
     return {key: value for key, value in named if value.requires_grad and is_matrix(value) and id(value) not in others}
@@ -56,8 +53,8 @@ def orthogonal(matrices_GRC: Tensor, rounds: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised; the step of a tall matrix grows with the root of its sides' ratio."""
 
-    def __init__(self, weights: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95) -> None:
-        super().__init__(weights, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+    def __init__(self, weights: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
+        super().__init__(weights, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -68,18 +65,17 @@ class Muon(torch.optim.Optimizer):
                 if weight.grad is not None:
                     shapes.setdefault((len(weight), weight[0].numel()), []).append(weight)
             for (rows, columns), weights in shapes.items():
-                pushes_GRC = torch.stack([self._push(weight, group["momentum"]).flatten(1) for weight in weights])
+                pushes_GRC = torch.stack([self._push(weight).flatten(1) for weight in weights])
                 length = group["lr"] * max(1, rows / columns) ** 0.5
                 for weight, step_RC in zip(weights, orthogonal(pushes_GRC), strict=True):
                     weight.mul_(1 - group["lr"] * group["weight_decay"])
                     weight.add_(step_RC.view_as(weight), alpha=-length)
 
-    def _push(self, weight: nn.Parameter, momentum: float) -> Tensor:
+    def _push(self, weight: nn.Parameter) -> Tensor:
         """Where the momentum points, looked at one step ahead."""
         assert weight.grad is not None
         state = self.state[weight]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(weight)
-        state["momentum"].lerp_(weight.grad, 1 - momentum)
-        ahead: Tensor = weight.grad.lerp(state["momentum"], momentum)
-        return ahead
+        state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
+        return weight.grad.lerp(state["momentum"], MOMENTUM)

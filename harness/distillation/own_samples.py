@@ -1,24 +1,24 @@
-"""The last stage of a recipe: the student draws, and along its way the teacher says what it should have predicted.
+"""The last stage of a recipe: the student samples, and at each step the teacher says what it should have predicted.
 
-Noised images show a student only states that a perfect denoiser would reach. Drawing, it meets those that its own
-errors led to, and guidance enlarges its errors: at scale g to g e_c - (g - 1) e_u, with and without the caption. It is
-trained on both (on-policy, as DAgger, arXiv 1011.0686; against a guided teacher, as arXiv 2210.03142).
+Noised images show a student only states that a perfect denoiser would reach. Sampling, it meets those that its own
+errors led to, and guidance enlarges its errors to g e_c - (g - 1) e_u (e_c with the caption, e_u without). So it is
+trained on its own states (as DAgger, arXiv 1011.0686) against a guided teacher (as arXiv 2210.03142).
 Shapes: B batch, C channels, h, w latent sides.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from harness.distillation.capture import outputs
 from harness.distillation.pair import Pair
 from harness.distillation.stages import feature_error
 from harness.distillation.training import Loss, Schedule
 from harness.records.case import Resolution
+from harness.seats.capture import outputs
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,8 @@ class OwnSamples:
     """Each step, every image of the batch goes one step of the student's own sampler (DDIM) further.
 
     guidance: scale of the prediction that is walked and compared. path: steps of a walk. window: training steps after
-    which all walks begin anew, each somewhere on its way, at a noised image; training that is stopped and resumed at a
-    multiple of it sees what an unbroken one sees. output, feature: weights of the guided prediction's error and of the
-    features'.
+    which all walks begin anew, each somewhere on its way; resumed at a multiple of it, training sees what an unbroken
+    one sees. output, feature: weights of the guided prediction's error and of the features'.
     """
 
     title = "on its own samples"
@@ -41,7 +40,6 @@ class OwnSamples:
 
     @contextmanager
     def opened(self, pair: Pair) -> Iterator[Loss]:
-        """The loss of a step; each size has walks of its own."""
         walks: dict[Resolution, Walk] = {}
         g = self.guidance
         with outputs(pair.teacher, pair.mixers) as wanted, outputs(pair.student, pair.mixers) as made:
@@ -62,8 +60,7 @@ class OwnSamples:
                 walk.go(g * captioned - (g - 1) * plain, step)
                 output, feature = self.output * guided, self.feature * feature_error(pair, made, wanted)
                 pair.terms.note(output=output, feature=feature)
-                total: Tensor = output + feature
-                return total
+                return cast(Tensor, output + feature)
 
             yield loss
 
@@ -86,8 +83,7 @@ class Walk:
         """The time after so many steps: the first is shorter by a chance of each walk, so that walks meet all times."""
         last = self.schedule.config.num_train_timesteps - 1
         gone_B = ((steps_B - 1 + self.offset_B) / self.path).clamp(0, 1)
-        times_B: Tensor = (last * (1 - gone_B)).round().long()
-        return times_B
+        return cast(Tensor, (last * (1 - gone_B)).round().long())
 
     def arguments(self) -> dict[str, Any]:
         """Of one denoiser call: every image with its caption, and behind them every image without."""
@@ -119,8 +115,7 @@ class Walk:
 
     def _alphas(self, steps_B: Tensor) -> Tensor:
         alphas = self.schedule.alphas_cumprod.to(self.device).clamp(1e-6, 1 - 1e-6)
-        found: Tensor = alphas[self.times(steps_B)][:, None, None, None]
-        return found
+        return cast(Tensor, alphas[self.times(steps_B)][:, None, None, None])
 
     def _fresh(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Rows and noise for this process's images, of those drawn for all."""

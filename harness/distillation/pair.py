@@ -6,17 +6,16 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from harness.distillation.capture import attention, twin
 from harness.distillation.losses import Terms
 from harness.distillation.samples import Samples
 from harness.models.model import Model
 from harness.records.case import Resolution
+from harness.seats.capture import attention, twin
 from harness.seats.mixer import Grid, TokenMixer
 from harness.seats.surgery import Factory, Seating
 
 LEAST_VARIANCE = 1e-6
-CALIBRATION = 10**12
-"""Steps from here on are drawn for measuring, and never trained on."""
+CALIBRATION = 10**12  # steps from here on are drawn for measuring, and never trained on
 
 
 class Pair:
@@ -61,7 +60,6 @@ class Pair:
 
     @torch.no_grad()
     def _grids(self, size: Resolution) -> dict[str, Grid]:
-        """The grid of each site at a size."""
         self.student(**self.samples(CALIBRATION, size).arguments)
         return {path: seat.grid for path, seat in self.seats.items() if seat.grid is not None}
 

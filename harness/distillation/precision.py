@@ -1,7 +1,4 @@
-"""In which number format a training computes. The weights that it trains stay fp32.
-
-bf16 is autocast. It was 5 to 9 times slower than fp32 on a CPU without units for it, so `auto` asks the processor.
-"""
+"""In which number format a training computes; bf16 is autocast, and the weights that it trains stay fp32."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -44,9 +41,7 @@ def computing(precision: Precision, device: str) -> Iterator[None]:
 class _Fp32Attention(TorchFunctionMode):
     """Attention in fp32 under CPU autocast: torch's bf16 backward of it is three times slower than the fp32 one."""
 
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if function is not nn.functional.scaled_dot_product_attention:
             return function(*args, **kwargs)

@@ -5,7 +5,7 @@ Each computes the gradients of its share of every batch; these are averaged, so 
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +54,7 @@ def averaged(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
     parts = mean[1:].split([gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
-    found: Tensor = mean[0]
-    return found
+    return cast(Tensor, mean[0])
 
 
 def agreed(seconds: float) -> float:
@@ -74,10 +73,7 @@ def wait() -> None:
 
 
 def _state() -> Any:
-    """Accelerate's account of the processes; BadInput where it does not see those that were launched.
-
-    It has to be told of a machine without a GPU: else each process would train alone, on its share of the data.
-    """
+    """Accelerate's account of the processes (on a CPU it has to be told); BadInput where it misses some of them."""
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 

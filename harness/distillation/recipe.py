@@ -1,7 +1,7 @@
-"""How a student is made from its teacher without ever training anything but the mixers: a start, then stages.
+"""How a student is made from its teacher: a start, then stages, of which none trains anything but the mixers.
 
-Where a recipe is from is said by its file in `conf/train`. Budgets (`steps`, `images` seen or `minutes` of training)
-stretch or shorten all stages alike; the first that is used up ends them.
+Budgets (`steps`, `images` seen or `minutes` of training) stretch or shorten all stages alike; the first that is used up
+ends them. The files in `conf/train` say where a recipe is from.
 """
 
 import shutil
@@ -32,19 +32,17 @@ from harness.models.model import Model
 from harness.records.case import BadInput, Resolution
 from harness.seats.surgery import Factory
 
-UNLIMITED = 10**9
-"""Steps of a stage that minutes alone end."""
+UNLIMITED = 10**9  # steps of a stage that minutes alone end
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Stages in their order, the data that they see, and how long they last.
 
-    start: mixers begin as they are made (`made`), with closing maps by least squares (`closing`), or as what their
-    teacher's attention does on average as well (`informed`). sizes: images' sizes in equal shares; None for the model's
-    own. samples: how many images there are. steps, images, minutes: budgets in the place of the stages' own steps.
-    on_demand: False trains nothing, so that what needs a missing student becomes a dash with its reason. force: train
-    also what is there, once a run, which `begun` tells.
+    start: mixers begin as they are made (`made`), with closing maps by least squares (`closing`), or as well as what
+    their teacher's attention does on average (`informed`). sizes: images' sizes in equal shares; None for the model's
+    own. samples: how many images there are. drop: share of captions left out. steps, images, minutes: budgets in the
+    place of the stages' own. on_demand: False trains nothing. force: train what is there again, once a run (`begun`).
     """
 
     stages: Sequence[Stage]
@@ -126,11 +124,16 @@ class Recipe:
         telling = Telling(hearer, Previews(pair, world)) if hearer is not None else None
         progress = Progress(elapsed_s=self._started(pair))
         work = cache_folder() / "unfinished" / student.key
-        curve, facts = Curve(pair, telling) if pair.learners else None, {}
-        for index, (stage, schedule) in enumerate(zip(self.stages, self.schedules(), strict=True), start=1):
-            name = f"{student.variant} of {student.model}, {stage.title}"
-            loss = self._stage(pair, stage, schedule, name, work / f"{index}.safetensors", curve, progress)
-            facts[f"loss_{index}"] = f"{loss:.5f}"
+        curve, facts, schedules = Curve(pair, telling) if pair.learners else None, {}, self.schedules()
+        for index, (stage, schedule) in enumerate(zip(self.stages, schedules, strict=True), start=1):
+            name, checkpoint = f"{student.variant} of {student.model}, {stage.title}", work / f"{index}.safetensors"
+            last = 0.0
+            if curve is not None and schedule.steps:
+                images = self.batch * schedule.accumulate
+                curve.opens(schedule.steps / sum(each.steps for each in schedules), images)
+                with pair.learning() as module, stage.opened(pair) as loss:
+                    last = train(module, loss, schedule, name, checkpoint, images, curve, progress)
+            facts[f"loss_{index}"] = f"{last:.5f}"
             progress = Progress(curve=progress.curve)
         if is_first():
             if curve is not None:
@@ -172,23 +175,6 @@ class Recipe:
             )
             for schedule in own
         ]
-
-    def _stage(
-        self,
-        pair: Pair,
-        stage: Stage,
-        schedule: Schedule,
-        name: str,
-        checkpoint: Path,
-        curve: Curve | None,
-        progress: Progress,
-    ) -> float:
-        if schedule.steps == 0 or curve is None:
-            return 0.0
-        images = self.batch * schedule.accumulate
-        curve.opens(schedule.steps / sum(each.steps for each in self.schedules()), images)
-        with pair.learning() as module, stage.opened(pair) as loss:
-            return train(module, loss, schedule, name, checkpoint, images, curve, progress)
 
 
 def named(name: str, known: Mapping[str, Recipe], budget: Recipe) -> Recipe:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from harness.distillation.muon import Muon
 from harness.records.case import BadInput
+from harness.seats.sources import read_tensors
 
 
 @dataclass
@@ -60,14 +61,12 @@ class Trained:
 
     def restore(self, path: Path, made_by: str, progress: Progress) -> None:
         """Load a checkpoint where there is one. BadInput where another recipe wrote it, or nothing can read it."""
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
         if not path.exists():
             return
         try:
-            with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+            tensors, header = read_tensors(path)
         except (OSError, SafetensorError) as error:
             raise BadInput(f"the checkpoint {path} cannot be read ({error}): remove it to begin again") from error
         if header.get("made_by") != made_by:
@@ -95,9 +94,7 @@ class Trained:
         tensors = {f"average/{key}": value for key, value in self.average.items()}
         tensors |= {f"value/{key}": value.detach() for key, value in self.parameters.items()}
         for key, value in self.parameters.items():
-            state: Mapping[str, Tensor] = next(
-                (each.state[value] for each in self.optimizers if value in each.state), {}
-            )
+            state: Mapping[str, Tensor] = next((one.state[value] for one in self.optimizers if value in one.state), {})
             tensors |= {f"{name}/{key}": state[name] for name in state if name != "step"}
         return {key: value.contiguous() for key, value in tensors.items()}
 

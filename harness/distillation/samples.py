@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -52,14 +52,10 @@ class Samples:
         return found
 
     def size(self, step: int) -> Resolution:
-        """The size of a step's images."""
         return random.Random(f"{self.seed} {step}").choice(self.sizes)
 
     def __call__(self, step: int, size: Resolution | None = None, among: int | None = None) -> Batch:
-        """The batch of a step: this process's share. One of a given size is for measuring: all processes see all of it.
-
-        among: the first so many images.
-        """
+        """The batch of a step: this process's share, or all of it at a given size. among: the first so many images."""
         mine = self.rows if size is None else slice(None)
         generator = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + step)
         where: dict[str, Any] = {"generator": generator, "device": self.device}
@@ -99,6 +95,5 @@ def target(schedule: Any, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor
     """What a perfect denoiser would predict."""
     kind = schedule.config.prediction_type
     if kind == "v_prediction":
-        velocity: Tensor = schedule.get_velocity(clean, noise, times)
-        return velocity
+        return cast(Tensor, schedule.get_velocity(clean, noise, times))
     return noise if kind == "epsilon" else clean

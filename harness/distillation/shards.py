@@ -18,8 +18,7 @@ from harness.records.case import BadInput
 from harness.records.files import write_whole
 
 ROWS = 256
-ON_DEVICE_BYTES = 2**31
-"""What a GPU holds of its own; more is read from the files at each step."""
+ON_DEVICE_BYTES = 2**31  # what a GPU holds of its own; more is read from the files at each step
 
 
 @contextmanager
@@ -48,7 +47,6 @@ class Shards:
         return [rows for rows in self.files[index() :: count()] if not self._is_whole(rows)]
 
     def put(self, rows: range, tensors: Mapping[str, Tensor], texts: Sequence[str] = ()) -> None:
-        """Write one file."""
         from safetensors.torch import save
 
         data = save({name: value.cpu().contiguous() for name, value in tensors.items()}, {"texts": json.dumps(texts)})
@@ -56,7 +54,6 @@ class Shards:
             write_whole(self._path(rows), data)
 
     def texts(self, rows: range) -> list[str]:
-        """The texts of one file."""
         from safetensors import safe_open
 
         with safe_open(self._path(rows), "pt") as file:

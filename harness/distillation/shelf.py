@@ -9,13 +9,14 @@ from pathlib import Path
 from harness.distillation.student import SHIPPED, cache_folder
 from harness.records.case import BadInput
 from harness.records.units import human
+from harness.seats.sources import header_of
 
 WAYS = "python -m harness students lists them, students remove KEY ... (or all) deletes cached ones"
 
 
 @dataclass(frozen=True)
-class Kept:
-    """One file on the shelf. facts: what its header, or the list of shipped ones, says of its training and figures."""
+class Shelved:
+    """One student's file. facts: what its header, or the list of shipped ones, says of its training and figures."""
 
     path: Path
     key: str
@@ -33,18 +34,18 @@ class Kept:
         return f"{self.key}  {name:<28}  {where:<7}  {human(status.st_size, 'byte'):>8}  {day}  {said}"
 
 
-def kept() -> Iterator[Kept]:
+def kept() -> Iterator[Shelved]:
     """Every student that is here; a file that is none is passed over."""
     listed = json.loads((SHIPPED / "students.json").read_text(encoding="utf-8"))
     for name, facts in sorted(listed.items()):
         path = SHIPPED / f"{name}.safetensors"
         if path.is_file():
-            yield Kept(path, facts["key"], True, {key: str(value) for key, value in facts.items() if key != "key"})
+            yield Shelved(path, facts["key"], True, {key: str(value) for key, value in facts.items() if key != "key"})
     for path in sorted((cache_folder() / "students").glob("*.safetensors")):
-        header = _header(path)
+        header = header_of(path)
         if "key" in header:
             facts = {name: value for name, value in header.items() if name not in ("key", "ingredients")}
-            yield Kept(path, header["key"], False, facts)
+            yield Shelved(path, header["key"], False, facts)
 
 
 def students(words: Sequence[str]) -> int:
@@ -69,13 +70,3 @@ def _remove(path: Path) -> None:
     for each in (path, *(path.with_suffix(suffix) for suffix in (".md", ".json", ".lock"))):
         each.unlink(missing_ok=True)
     print(f"removed {path}")
-
-
-def _header(path: Path) -> dict[str, str]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError):
-        return {}

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal, Protocol, cast
 import torch
 from torch import Tensor
 
-from harness.distillation.capture import attention, outputs, residuals
 from harness.distillation.losses import Norm, distance, min_snr, weighted
 from harness.distillation.pair import Pair
 from harness.distillation.training import Loss, Schedule
+from harness.seats.capture import attention, outputs, residuals
 
 
 class Stage(Protocol):
@@ -66,8 +66,8 @@ class EndToEnd:
 
     task, output, feature: weights of the three. gamma: of Min-SNR, which weighs the first two; None weighs no time.
     features: the sites' outputs (`attention`), or the hidden states behind them (`residual`). relative: their errors in
-    units of the teacher's spread. summed: over the sites, instead of their mean. few: the stage sees the first so many
-    images alone, such as a curated few. checkpointing: keep less for the way back, and compute it again.
+    units of the teacher's spread. summed: over the sites, instead of their mean. few: only the first so many images.
+    checkpointing: of gradients, which saves memory.
     """
 
     title = "end to end"
@@ -84,7 +84,6 @@ class EndToEnd:
 
     @contextmanager
     def opened(self, pair: Pair) -> Iterator[Loss]:
-        """The loss of a step."""
         student: Any = pair.student
         if self.checkpointing:
             student.enable_gradient_checkpointing()
@@ -122,8 +121,7 @@ def feature_error(pair: Pair, made: dict[str, Tensor], wanted: dict[str, Tensor]
 def suited(pair: Pair) -> dict[str, Norm]:
     """For each site the norm that its target's tails ask for, by their excess kurtosis on one batch of each size.
 
-    L2 for targets spread like a Gaussian, Huber for longer tails, L1 for outliers: the grafting paper chooses among
-    the three site by site, by trial; the bounds here are ours.
+    L2 for targets spread like a Gaussian, Huber for longer tails, L1 for outliers (the bounds are ours).
     """
     tails: dict[str, float] = {}
     for _, kept in pair.calls(1):

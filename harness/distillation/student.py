@@ -1,8 +1,7 @@
 """A student: the trained weights of one variant on one model, where they lie, and whether they are there.
 
 A student is named by a hash of all that made it: the recipe, the model's weights, the variant with its settings, what
-it was taught on. It is looked for among the shipped ones, then in the cache; what is in neither is trained on demand.
-Weights that somebody published stand for a student as well: they are named by a digest of their file.
+it was taught on. It is looked for in the cache and among the shipped ones; published weights stand for one as well.
 """
 
 import hashlib
@@ -14,11 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.records.files import write_whole
 from harness.records.machine import describe
 from harness.records.spelled import ONLY_SPEED, spelled
 from harness.seats import checkpoint
 from harness.seats.checkpoint import Checkpoint
 from harness.seats.mixer import TokenMixer
+from harness.seats.sources import header_of
 
 SHIPPED = Path(__file__).resolve().parents[1] / "shapes" / "weights" / "students"
 
@@ -56,17 +57,14 @@ class Student:
 
     @property
     def shipped(self) -> Path:
-        """Its place among the students that travel with the package."""
         return SHIPPED / f"{self.model}-{self.variant}.safetensors"
 
     @property
     def cached(self) -> Path:
-        """Its place in the cache."""
         return cache_folder() / "students" / f"{self.model}-{self.variant}-{self.key}.safetensors"
 
     @property
     def curve(self) -> Path:
-        """The place of its learning curve."""
         return self.cached.with_suffix(".json")
 
     @property
@@ -74,13 +72,12 @@ class Student:
         """The file that holds it, or None."""
         if self.published is not None:
             return checkpoint.find(self.published)
-        if _key_of(self.cached) == self.key:
+        if header_of(self.cached).get("key") == self.key:
             return self.cached
         return self.shipped if _shipped_key(self.shipped) == self.key else None
 
     @property
     def available(self) -> bool:
-        """Whether it has been trained."""
         return not self.exact and self.path is not None
 
     def learning_curve(self) -> dict[str, Any] | None:
@@ -94,7 +91,6 @@ class Student:
         return kept
 
     def checkpoint(self) -> Checkpoint:
-        """Its weights."""
         path = self.path
         if path is None:
             raise FileNotFoundError(f"the student {self.variant} of {self.model} has not been trained yet")
@@ -102,7 +98,7 @@ class Student:
 
     def save(self, mixers: Mapping[str, TokenMixer], path: Path, facts: Mapping[str, str]) -> None:
         """Write what the mixers learnt as fp16 safetensors with the key and the recipe in the header."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {
             f"{site}.{name}": value.detach().half().contiguous().cpu()
@@ -111,10 +107,8 @@ class Student:
             for name, value in mixer.state_dict().items()
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{os.getpid()}.part")
-        save_file(tensors, fresh, {"key": self.key, "ingredients": self.ingredients, **facts})
         path.with_suffix(".md").write_text(self.card(facts), encoding="utf-8")
-        os.replace(fresh, path)
+        write_whole(path, save(tensors, {"key": self.key, "ingredients": self.ingredients, **facts}))
 
     def card(self, facts: Mapping[str, str]) -> str:
         """What it is and what made it, as a model card: words for people, the ingredients for programs."""
@@ -143,14 +137,3 @@ def _shipped_key(path: Path) -> str | None:
         return None
     found = json.loads(listed.read_text(encoding="utf-8")).get(path.stem)
     return None if found is None else str(found["key"])
-
-
-def _key_of(path: Path) -> str | None:
-    """The key in a student file's header; None where there is no readable file."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return str((file.metadata() or {}).get("key"))
-    except (OSError, SafetensorError):
-        return None

@@ -22,8 +22,7 @@ from harness.distillation.resume import Progress, Trained
 
 Loss = Callable[[int], Tensor | Iterable[Tensor]]
 """The loss of one step, drawn from the step's number alone; parts of it, where their graphs have nothing in common."""
-CHECK_EVERY = 20
-"""Steps between two looks at the loss: on a GPU each look waits for all work that is under way."""
+CHECK_EVERY = 20  # steps between two looks at the loss: on a GPU each look waits for all work that is under way
 
 
 class Diverged(ArithmeticError):
@@ -85,11 +84,8 @@ class Schedule:
         rest = [value for key, value in module.named_parameters() if value.requires_grad and key not in inner]
         found: list[torch.optim.Optimizer] = []
         if rest:
-            found.append(
-                torch.optim.AdamW(
-                    rest, self.learning_rate, (self.betas[0], self.betas[1]), weight_decay=self.weight_decay
-                )
-            )
+            first, second = self.betas
+            found.append(torch.optim.AdamW(rest, self.learning_rate, (first, second), weight_decay=self.weight_decay))
         if inner and self.matrix_rate is not None:
             found.append(Muon(inner.values(), self.matrix_rate, self.weight_decay))
         return found
@@ -117,10 +113,8 @@ def train(
 ) -> float:
     """Train the parameters of `module` that require gradients; leave their moving average in it. Returns the last loss.
 
-    With a checkpoint path the state is kept there, and a run that finds one goes on from it: a finished one takes no
-    step again. Who gave the path removes the file, once nothing comes after that could be stopped. images: how many a
-    step sees. progress: where it begins, which then follows it. Diverged where the loss is no number any more: the last
-    checkpoint is of a time when it was one.
+    checkpoint: where the state is kept, and from which a run goes on; the caller removes it. images: how many a step
+    sees. progress: where it begins, kept up to date. Diverged where the loss is no number any more.
     """
     progress = progress or Progress()
     parameters = {key: value for key, value in module.named_parameters() if value.requires_grad}

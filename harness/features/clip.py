@@ -1,7 +1,7 @@
 """CLIP embeddings of images and texts through open_clip: what the CLIP score reads.
 
-The weights that OpenAI published need QuickGELU; without it the same file scores lower and nothing says so. The flag is
-therefore taken from the pretrained tag and written into the protocol. Shapes: N images or texts, D features.
+OpenAI's weights need QuickGELU and score lower without it: the flag is taken from the pretrained tag and stands in the
+protocol. Shapes: N images or texts, D features.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.features.dino import in_batches
 from harness.features.pixels import Pixels, Triple
-from harness.features.source import fingerprint, fingerprint_of, folder_of, hub_file, local_file, read_json, readable
+from harness.features.source import fingerprint, fingerprint_of, folder_of, hub_file, local_file, readable
 from harness.records.case import BadInput
 from harness.records.spelled import Inert
 
@@ -37,14 +37,14 @@ class ClipExtractor(Inert):
     device: str = "cpu"
 
     def fingerprints(self) -> dict[str, str]:
-        """The files of the weights."""
         return {"source": fingerprint_of(self.source)}
 
     @cached_property
     def protocol(self) -> str:
         """How embeddings are taken: model, hash of its weights, activation, pixels, text handling, precision."""
         name = f"{self.source}/{self.pretrained}" if folder_of(self.source) is None else "local"
-        gelu = "quickgelu" if self._quick_gelu else "gelu"
+        quick = any(type(module).__name__ == "QuickGELU" for module in self._model.modules())
+        gelu = "quickgelu" if quick else "gelu"
         length = cast(Any, self._model).context_length
         mended = f" {self.texts_as}" if _mends(self._tokenizer) else ""
         text = f"text={self.prefix!r}+prompt[:{length}]{mended}"
@@ -84,10 +84,6 @@ class ClipExtractor(Inert):
             tokenizer.clean_fn = _plain
         return tokenizer
 
-    @property
-    def _quick_gelu(self) -> bool:
-        return any(type(module).__name__ == "QuickGELU" for module in self._model.modules())
-
     @cached_property
     def _pixels(self) -> Pixels:
         settings = cast(Any, self._model).visual.preprocess_cfg
@@ -120,7 +116,7 @@ def _loaded(source: str | Path, pretrained: str | None) -> nn.Module:
 
     folder = folder_of(source)
     if folder is not None:
-        read_json(local_file(folder, "open_clip_config.json"))
+        local_file(folder, "open_clip_config.json")
         local_file(folder, "open_clip_model.safetensors")
         return cast(nn.Module, open_clip.create_model(f"local-dir:{folder}"))
     tag = open_clip.get_pretrained_cfg(str(source), pretrained or "")

@@ -1,7 +1,7 @@
 """DINO features and class logits through timm: what the Fréchet distance (FDD) and the Inception-Score form (DS) read.
 
-FDD is one name for several metrics: encoder, resize and normalisation differ between its users, so all of them are in
-the protocol string, with a hash of the weights. Shapes: N images, D features, K classes.
+Encoder, resize and normalisation differ between users of FDD, so they stand in the protocol, with a hash of the
+weights. Shapes: N images, D features, K classes.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from harness.features.pixels import Pixels, Triple
 from harness.features.positions import Rule, fit, known
-from harness.features.source import fingerprint, fingerprint_of, folder_of, hub_file, local_file, read_json, readable
+from harness.features.source import fingerprint, fingerprint_of, folder_of, hub_file, local_file, readable
 from harness.records.case import BadInput
 from harness.records.spelled import Inert
 
@@ -48,10 +48,9 @@ class DinoExtractor(Inert):
 
     source: a folder with config.json and model.safetensors (timm's hub format), or a timm name with its pretrained tag.
     side: image side in pixels (default: the configuration's). pixels: steps of resizing (default: squash, bicubic).
-    normalize: `config` for the configuration's mean and std, `none` for pixels in [0, 1]. positions: how the position
-    embedding is brought to another side (`harness.features.positions`).
-    head: a linear classifier over the class token and the mean patch token, from a safetensors file, a folder or hub
-    repository with model.safetensors (keys `classifier.weight`, `classifier.bias`); without it the model's own head.
+    normalize: by the `config`'s mean and std, or `none`. positions: `harness.features.positions`. head: a linear
+    classifier over class token and mean patch token, from a safetensors file, a folder or hub repository with
+    model.safetensors (keys `classifier.weight`, `classifier.bias`); without it the model's own head.
     """
 
     source: str | Path
@@ -64,7 +63,6 @@ class DinoExtractor(Inert):
     device: str = "cpu"
 
     def fingerprints(self) -> dict[str, str]:
-        """The files of the weights and of the head."""
         return {"source": fingerprint_of(self.source)} | ({"head": fingerprint_of(self.head)} if self.head else {})
 
     @cached_property
@@ -74,13 +72,11 @@ class DinoExtractor(Inert):
 
     @cached_property
     def logits_protocol(self) -> str:
-        """How logits are taken."""
         head = "own" if self._linear is None else f"linear(cls,mean)@{fingerprint(nn.Identity(), *self._linear)}"
         return f"{self._encoder} head={head} dtype=fp32"
 
     @property
     def reads(self) -> int:
-        """The side of the square that its features are taken of."""
         return self.side or int(cast(Any, self._model).patch_embed.img_size[0])
 
     def features(self, images_N3HW: Tensor) -> Tensor:
@@ -102,8 +98,10 @@ class DinoExtractor(Inert):
     @cached_property
     def _model(self) -> nn.Module:
         with readable(self.source):
-            loaded = _loaded(self.source, self.side, bool(self.head), self.positions)
-            return loaded.to(self.device).eval().requires_grad_(False)
+            known(self.positions)
+            model = _loaded(self.source, bool(self.head))
+            model = fit(model, self.side, self.positions) if self.side else model
+            return model.to(self.device).eval().requires_grad_(False)
 
     @cached_property
     def _linear(self) -> tuple[Tensor, Tensor] | None:
@@ -168,7 +166,6 @@ class DinoPair:
         return self.classifier.logits(images_N3HW)
 
     def leave(self) -> None:
-        """Let go of the weights of both."""
         self.encoder.leave()
         self.classifier.leave()
 
@@ -190,18 +187,14 @@ def exact_convolutions() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = allowed
 
 
-def _loaded(source: str | Path, side: int | None, headless: bool, positions: Rule) -> nn.Module:
-    known(positions)
-    model = _at_its_own_size(source, {"num_classes": 0} if headless else {})
-    return fit(model, side, positions) if side else model
-
-
-def _at_its_own_size(source: str | Path, wanted: dict[str, int]) -> nn.Module:
+def _loaded(source: str | Path, headless: bool) -> nn.Module:
+    """The model at its own size."""
     import timm
 
+    wanted = {"num_classes": 0} if headless else {}
     folder = folder_of(source)
     if folder is not None:
-        read_json(local_file(folder, "config.json"))
+        local_file(folder, "config.json")
         local_file(folder, "model.safetensors")
         return cast(nn.Module, timm.create_model(f"local-dir:{folder}", pretrained=True, **wanted))
     weights = hub_file(_repository(str(source)), "model.safetensors")
@@ -227,10 +220,9 @@ def _read_head(head: str | Path) -> tuple[Tensor, Tensor]:
     """Weight (K, 2D) and bias (K) of a linear classifier; nothing else of the file is read."""
     from safetensors import safe_open
 
-    path = Path(head).expanduser()
+    path, folder = Path(head).expanduser(), folder_of(head)
     if not path.is_file():
-        folder = folder_of(head)
-        filename = "model.safetensors"
-        path = hub_file(str(head), filename) if folder is None else local_file(folder, filename)
+        name = "model.safetensors"
+        path = hub_file(str(head), name) if folder is None else local_file(folder, name)
     with readable(head), safe_open(path, framework="pt") as file:
         return file.get_tensor("classifier.weight").float(), file.get_tensor("classifier.bias").float()

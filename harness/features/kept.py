@@ -1,8 +1,8 @@
 """What extractors say of images, kept: a new number on known images costs seconds, and a killed run goes on.
 
-A file holds one batch of images, named by a digest of all that these are made of; in it lie the rows of each reader,
-named by a digest of its protocol (which holds the extractor, its weights' hash, the pixel steps and the precision).
-Where nothing can be kept, as on a full disk, everything is computed all the same, and `notes` say so.
+A file holds the rows of one batch of images, named by a digest of all that these are made of; the rows of each reader
+are named by a digest of its protocol. Where nothing can be kept, as on a full disk, everything is computed all the
+same, and `notes` say so.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,11 +30,9 @@ class Reader:
 
     @property
     def key(self) -> str:
-        """What names its rows."""
         return digest(self.protocol)
 
     def of(self, images: Tensor, rows: range) -> Tensor:
-        """What it says of images of these numbers."""
         return self.read(images, rows) if self.numbered else self.read(images)
 
 
@@ -63,7 +61,6 @@ class Kept:
             return {}
 
     def put(self, address: str, rows: dict[str, Tensor]) -> None:
-        """Keep the rows of a batch."""
         from safetensors.torch import save
 
         if self.folder is None:

@@ -82,7 +82,6 @@ def inside(name: str) -> str:
 
 
 def _listed(folder: Path, path: Path) -> list[Entry]:
-    """Entries of one list."""
     if path.suffix == ".parquet":
         return _tabled(path)
     try:
@@ -159,7 +158,6 @@ def _captioned(path: Path) -> list[Entry]:
 
 
 def _told(name: str, data: bytes) -> object:
-    """The caption that a file beside a picture holds."""
     try:
         text = data.decode("utf-8-sig")
         if not name.endswith(".json"):

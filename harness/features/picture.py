@@ -1,7 +1,7 @@
 """An image file as a person sees it: upright, over white, in 8-bit RGB; an animation by its first frame.
 
-Everything is checked here, so that a file that passes once gives its pixels for certain. What must not be opened at all
-(a pipe, a device, a format that runs a program, a few bytes that promise gigabytes) is refused by name.
+What must not be opened at all (a pipe, a device, a format that runs a program, a few bytes that promise gigabytes) is
+refused by name.
 """
 
 import io

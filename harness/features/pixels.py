@@ -58,7 +58,6 @@ def eight_bit(images_N3HW: Tensor) -> Tensor:
 
 
 def _taken(step: str, pixels: Tensor) -> Tensor:
-    """One step's result."""
     match = STEP.fullmatch(step)
     if match is None:
         raise BadInput(f"pixel step {step!r} is unknown: write squash224-bicubic, short256-bilinear, or crop224")

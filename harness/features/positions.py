@@ -28,16 +28,13 @@ def known(rule: str) -> None:
 def fit(model: nn.Module, side: int, rule: Rule) -> nn.Module:
     """A timm transformer at its own size, made to read squares of another side by that rule."""
     vit = cast(Any, model)
-    learnt_1ND, old, prefix = vit.pos_embed.detach().clone(), vit.patch_embed.grid_size, _prefix(vit)
+    learnt_1ND, old = vit.pos_embed.detach().clone(), vit.patch_embed.grid_size
+    prefix = 0 if vit.no_embed_class else int(vit.num_prefix_tokens)
     vit.set_input_size(img_size=(side, side))
     new = vit.patch_embed.grid_size
     if rule != "timm" and tuple(new) != tuple(old):
         vit.pos_embed = nn.Parameter(resampled(learnt_1ND, old, new, prefix, rule), requires_grad=False)
     return model
-
-
-def _prefix(vit: Any) -> int:
-    return 0 if vit.no_embed_class else int(vit.num_prefix_tokens)
 
 
 def resampled(learnt_1ND: Tensor, old: tuple[int, int], new: tuple[int, int], prefix: int, rule: Rule) -> Tensor:

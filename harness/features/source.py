@@ -1,12 +1,9 @@
 """Where an extractor's weights come from (a folder, a package, the hub; safetensors only), and what hash names them."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +11,15 @@ from torch import Tensor, nn
 from harness.records.case import BadInput
 from harness.records.faults import no_memory
 from harness.records.spelled import digest
-from harness.seats.sources import PACKAGED, sha256
+from harness.seats.sources import PACKAGED, json_of, path_of, reaching_hub, sha256
 
 
 def folder_of(source: str | Path) -> Path | None:
     """The local folder that a source means: of a package (`pkg://harness.shapes/weights/dino`), one that exists, or one
     that is written as a path. None for a name on the hub."""
-    text = str(source)
-    if text.startswith(PACKAGED):
-        package, _, inside = text.removeprefix(PACKAGED).partition("/")
-        return Path(str(files(package))) / inside
-    folder = Path(source).expanduser()
-    return folder if folder.is_dir() or isinstance(source, Path) or text.startswith((".", "/", "~")) else None
+    folder = path_of(source)
+    written = isinstance(source, Path) or source.startswith((".", "/", "~", PACKAGED))
+    return folder if written or folder.is_dir() else None
 
 
 def fingerprint_of(source: str | Path) -> str:
@@ -37,38 +31,24 @@ def fingerprint_of(source: str | Path) -> str:
 
 
 def local_file(folder: Path, filename: str) -> Path:
-    """A file of a local extractor folder; raises BadInput where it is missing."""
+    """A file of a local extractor folder; BadInput where it is missing, or is to be JSON and is not."""
     path = folder / filename
     if not path.is_file():
         raise BadInput(
             f"extractor folder {str(folder)!r} has no {filename}: give one that holds it, with weights as safetensors"
         )
+    if path.suffix == ".json":
+        json_of(path, "save the extractor again")
     return path
 
 
 def hub_file(repository: str, filename: str) -> Path:
     """A file of a hub repository, from the local cache or downloaded; raises BadInput where neither works."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    try:
+    failed = f"extractor {repository!r} is neither in the local hub cache nor can {filename} be fetched"
+    with reaching_hub(failed, "give a local folder"):
         return Path(hf_hub_download(repository, filename))
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        raise BadInput(
-            f"extractor {repository!r} is neither in the local hub cache nor can {filename} be fetched "
-            f"({type(error).__name__}): connect to the network once, or give a local folder"
-        ) from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A configuration; raises BadInput where it is not a JSON object."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"configuration {str(path)!r} is not JSON ({error}): save the extractor again") from error
-    if not isinstance(data, dict):
-        raise BadInput(f"configuration {str(path)!r} is not a JSON object: save the extractor again")
-    return data
 
 
 @contextmanager

@@ -1,7 +1,5 @@
-"""Worlds: prompts, real images and extractors that a quality metric needs. Here, what a world is, and one of real data.
-
-The embedded world is `harness.shapes.world`. The paper (arXiv 2504.21292) evaluates on ten thousand captioned LAION
-images; `conf/worlds/laion.yaml` reads such a folder with the paper's extractors, `conf/worlds/own.yaml` any folder.
+"""Worlds: prompts, real images and extractors that a quality metric needs. Here, what a world is, and one of real data;
+the embedded one is `harness.shapes.world`.
 """
 
 import json
@@ -25,9 +23,9 @@ from harness.features.picture import Unreadable
 from harness.records.case import BadInput, Resolution
 from harness.records.spelled import Inert, spelled
 
+Captioned = tuple[Tensor, list[str]]  # images and their captions
 FITS, FILTERS = ("squash", "crop"), ("bilinear", "bicubic")
-READ = 32
-"""Images that are read at a time."""
+READ = 32  # images that are read at a time
 
 
 class World(Protocol):
@@ -55,13 +53,9 @@ class World(Protocol):
 
     def prompts(self, n: int) -> list[str]: ...
 
-    def categories(self, n: int) -> list[str]: ...
-
     def references(self, n: int, resolution: Resolution, start: int = 0) -> Tensor: ...
 
-    def training(
-        self, n: int, resolution: Resolution, device: str = "cpu", start: int = 0
-    ) -> Iterator[tuple[Tensor, list[str]]]:
+    def training(self, n: int, resolution: Resolution, device: str = "cpu", start: int = 0) -> Iterator[Captioned]:
         """The first n images and captions to distil on, from one of them on, a few at a time."""
 
 
@@ -80,13 +74,11 @@ def untaught(world: World) -> str:
 class FolderWorld(Inert):
     """Captioned images of a local folder, in the order of its list (`harness.features.listing` says which layouts).
 
-    captions: the list inside the folder; without it one is looked for. Every picture and caption that a run may ask for
-    is read before an image is generated; a bad one is named, and left out only with `skip_bad`.
-    side: references come at this size whatever the resolution, so that an extractor of that size resizes nothing again.
-    fit: `squash` loses the aspect ratio as the field's FDD does, `crop` takes the centre. resize: PIL's antialiased
-    filter, bilinear as the paper's FDD or bicubic as dgm-eval's.
-    training_folder: another such folder, or a data set of the hub (`harness.features.hub`), to distil students on; what
-    is judged is never trained on.
+    captions: the list inside the folder; without it one is looked for. skip_bad: leave out pictures and captions that
+    cannot serve; all that a run may ask for are read before an image is generated. side: size of the references
+    whatever the resolution, so that an extractor of that size resizes nothing again. fit: `squash` loses the aspect
+    ratio as the field's FDD does, `crop` takes the centre. resize: PIL's antialiased filter, bilinear as the paper's
+    FDD or bicubic as dgm-eval's. training_folder: another such folder, or a data set of the hub, to distil on.
     """
 
     name: str
@@ -102,11 +94,9 @@ class FolderWorld(Inert):
 
     @property
     def pictured(self) -> bool:
-        """Whether there are real images to compare with, and not prompts alone."""
         return any(entry.source is not None for entry in self._first(1))
 
     def held(self, n: int) -> int:
-        """How many real images there are, asked for n of them: n, or fewer."""
         return len(self._checked.first(n)) if self.pictured else 0
 
     @property
@@ -119,21 +109,14 @@ class FolderWorld(Inert):
         )
 
     def prompts(self, n: int) -> list[str]:
-        """The first n captions."""
         return [caption(entry.caption) for entry in self._first(n)]
-
-    def categories(self, n: int) -> list[str]:
-        """The first n categories, empty where the list names none."""
-        return [entry.category for entry in self._first(n)]
 
     def references(self, n: int, resolution: Resolution, start: int = 0) -> Tensor:
         """(n - start, 3, H, W) float32 in [0, 1]: the images of the first n captions, from one of them on."""
         size = (self.side, self.side) if self.side else (resolution.width, resolution.height)
         return torch.stack([_pixels(entry, size, self.fit, self.resize) for entry in self._first(n)[start:]])
 
-    def training(
-        self, n: int, resolution: Resolution, device: str = "cpu", start: int = 0
-    ) -> Iterator[tuple[Tensor, list[str]]]:
+    def training(self, n: int, resolution: Resolution, device: str = "cpu", start: int = 0) -> Iterator[Captioned]:
         """Images (B, 3, H, W) at that size and their captions, from the training folder; the centre of each."""
         if self.untaught:
             raise BadInput(self.untaught)
@@ -154,7 +137,6 @@ class FolderWorld(Inert):
 
     @property
     def untaught(self) -> str:
-        """Why there is nothing to distil a student on, or nothing."""
         if self.training_folder is not None:
             return ""
         return (

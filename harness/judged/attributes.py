@@ -1,15 +1,14 @@
 """Obedience in the embedded world: the share of what captions ask for that the probe finds in the images.
 
-Of each thing: is there something at its place, has it the shape, has it the colour. A matching pair whose colour the
-caption leaves open has the colour right where both things share one. Random images of other captions give the chance
-level, which is printed beside.
+Of each thing: is something at its place, has it the shape, has it the colour. A matching pair whose colour the caption
+leaves open has the colour right where both share one. The chance level is that of the images of other captions.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,15 +16,12 @@ from torch import Tensor
 from harness.features.kept import Reader
 from harness.features.source import fingerprint_of
 from harness.judged.margin import Margin
+from harness.judged.means import mean_score
 from harness.judged.refusal import refusal
-from harness.records.groups import units_of
 from harness.records.record import Reading
-from harness.records.statistics import mean_of
 from harness.shapes.captions import Scene, held_out_scenes
 from harness.shapes.probe import NOTHING, Sight, load
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 KINDS = ("place", "shape", "colour")
 LONG_RANGE = ("count", "place", "pair", "mirror")
@@ -63,14 +59,12 @@ class Attributes:
     needs: ClassVar[str] = "weights"
 
     def fingerprints(self) -> dict[str, str]:
-        """The probe's weights."""
         return {"probe": fingerprint_of(PROBE)}
 
-    def readers(self, trial: "Trial") -> list[Reader]:
-        """What it reads of images."""
+    def readers(self, trial: Trial) -> list[Reader]:
         return [_probe()] if trial.world.name == "shapes" else []
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         """attributes, scenes_right and attributes_<category>; one dash outside the embedded world."""
         protocol = f"attributes/v1: probe on 64 px, place, shape and colour of each thing, n={trial.case.n}"
         reason = refusal(trial, self.least) if trial.world.name == "shapes" else "only the embedded world has a probe"
@@ -83,41 +77,24 @@ class Attributes:
         found = scores(scenes, Sight(*seen.unbind(1)))
         shuffled = Sight(*seen.roll(len(trial.case.seeds), 0).unbind(1))
         chance = scores(scenes, shuffled)["attributes"].mean()
+        rows_of: dict[str, list[int]] = {}
+        for row, scene in enumerate(scenes):
+            rows_of.setdefault(scene.category, []).append(row)
+        share_N = found["attributes"]
         details: dict[str, Any] = {kind: float(found[kind].mean()) for kind in KINDS} | {"chance": float(chance)}
-        details["categories"] = _by_category(scenes, found["attributes"])
+        details["categories"] = {category: float(share_N[rows].mean()) for category, rows in rows_of.items()}
         told: list[tuple[str, Tensor, list[str], dict[str, Any]]] = [
-            ("attributes", found["attributes"], captions, details),
+            ("attributes", share_N, captions, details),
             ("scenes_right", found["all"], captions, {}),
         ]
         told += [
-            (f"attributes_{category}", found["attributes"][rows], [captions[row] for row in rows], {})
-            for category, rows in _rows_by_category(scenes).items()
+            (f"attributes_{category}", share_N[rows], [captions[row] for row in rows], {})
+            for category, rows in rows_of.items()
             if category in LONG_RANGE and len({captions[row] for row in rows}) > 1
         ]
-        for name, values, captions, more in told:
-            mean = mean_of(values.tolist(), captions)
-            reading = Reading(
-                metric=self.name,
-                name=name,
-                value=mean.value,
-                unit="share",
-                better="higher",
-                protocol=protocol,
-                n=len(values),
-                low=max(0.0, mean.low),
-                high=min(1.0, mean.high),
-                samples=tuple(values.tolist()),
-                details=more | units_of(captions),
-            )
+        for name, values, asked, more in told:
+            reading = mean_score(self.name, name, "share", "higher", protocol, values.tolist(), asked, more, 0.0, 1.0)
             yield self.margin.beside(reading) if name == "attributes" else reading
-
-
-def _rows_by_category(scenes: Sequence[Scene]) -> dict[str, list[int]]:
-    """The images of each category of captions."""
-    rows: dict[str, list[int]] = {}
-    for row, scene in enumerate(scenes):
-        rows.setdefault(scene.category, []).append(row)
-    return rows
 
 
 @cache
@@ -125,8 +102,3 @@ def _probe() -> Reader:
     """What the probe sees in images, (N, 3, 9): shape, colour and size at each place."""
     probe = cache(lambda: load(PROBE))
     return Reader(f"probe/v1@{fingerprint_of(PROBE)}", lambda images: torch.stack(probe().read(images), dim=1))
-
-
-def _by_category(scenes: Sequence[Scene], values: Tensor) -> dict[str, float]:
-    """Mean share of each category of captions."""
-    return {name: float(values[rows].mean()) for name, rows in _rows_by_category(scenes).items()}

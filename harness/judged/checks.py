@@ -1,29 +1,22 @@
-"""Can a score be trusted here? What must hold of every world and extractor, tried in each run on its real images.
-
-A blur and a noise of known sizes must lower a score in their order, captions of other images must fit worse than their
-own, and a set must be at no distance from itself. Where one does not, the reading is marked untrusted, with the reason.
-Shapes: N images.
+"""Can a score be trusted here? Tried in each run on real images: blur and noise must make a score worse, in the order
+of their sizes. Where they do not, the reading is marked untrusted, with the reason. Shapes: N images.
 """
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 FEW, FEWEST, ROOM = 64, 8, 2**23
 """Real images that are enough: the changes are seen on each. No more than so many pixels of them in all."""
-BLURS = (0.0, 0.02, 0.08)
-"""Standard deviation of a Gaussian blur as a share of the image's shorter side."""
-NOISES = (0.0, 0.1, 0.4)
-"""Standard deviation of noise on pixels in [0, 1]."""
+BLURS = (0.0, 0.02, 0.08)  # standard deviation of a Gaussian blur as a share of the image's shorter side
+NOISES = (0.0, 0.1, 0.4)  # standard deviation of noise on pixels in [0, 1]
 
 
-def some_references(trial: "Trial") -> Tensor:
+def some_references(trial: Trial) -> Tensor:
     """The first real images of the trial's world, at its size: fewer where they are large."""
     return trial.references(min(FEW, trial.case.n, max(FEWEST, ROOM // trial.case.resolution.pixels)))
 
@@ -54,25 +47,22 @@ def once(trial: "Trial", made_of: Sequence[object], score: Callable[[Tensor], fl
 
 def untrusted_distance(images_N3HW: Tensor, distance: Callable[[Tensor], float]) -> str:
     """Why a distance from images as they are does not grow with blur and noise, or nothing."""
-    return "; ".join(
-        told
-        for name, worsen, sizes in (("blur", blurred, BLURS), ("noise", noisy, NOISES))
-        if (told := _disorder(name, sizes, [distance(worsen(images_N3HW, size)) for size in sizes], 1))
-    )
+    return _disorders(images_N3HW, distance, BLURS, NOISES, 1)
 
 
 def untrusted_score(images_N3HW: Tensor, score: Callable[[Tensor], float]) -> str:
     """Why images as they are do not score above strong blur and noise, or nothing. Weak ones a score may miss."""
-    return "; ".join(
-        told
-        for name, worsen, sizes in (("blur", blurred, BLURS[::2]), ("noise", noisy, NOISES[::2]))
-        if (told := _disorder(name, sizes, [score(worsen(images_N3HW, size)) for size in sizes], -1))
-    )
+    return _disorders(images_N3HW, score, BLURS[::2], NOISES[::2], -1)
 
 
-def _disorder(name: str, sizes: Sequence[float], found: Sequence[float], way: int) -> str:
-    """Why numbers do not rise (way 1) or fall (way -1), or nothing."""
-    if all(way * (after - before) > 0 for before, after in pairwise(found)):
-        return ""
-    shown = ", ".join(f"{value:.3g}" for value in found)
-    return f"{name} of {', '.join(map(str, sizes))} on real images gives {shown}, which is out of order"
+def _disorders(
+    images_N3HW: Tensor, number: Callable[[Tensor], float], blurs: Sequence[float], noises: Sequence[float], way: int
+) -> str:
+    """Why numbers do not rise (way 1) or fall (way -1) with the sizes, or nothing."""
+    told = []
+    for name, worsen, sizes in (("blur", blurred, blurs), ("noise", noisy, noises)):
+        found = [number(worsen(images_N3HW, size)) for size in sizes]
+        if not all(way * (after - before) > 0 for before, after in pairwise(found)):
+            shown = ", ".join(f"{value:.3g}" for value in found)
+            told.append(f"{name} of {', '.join(map(str, sizes))} on real images gives {shown}, which is out of order")
+    return "; ".join(told)

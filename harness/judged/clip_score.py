@@ -1,12 +1,10 @@
-"""CLIP score: how well an image fits its prompt, 100 x cosine of their CLIP embeddings, clamped at 0 image by image.
-
-torchmetrics clamps the mean instead and keeps no image; here every image's score stays in the record, so that two
-variants can be compared prompt by prompt. Shapes: N images, D features.
+"""CLIP score: how well an image fits its prompt, 100 x cosine of their CLIP embeddings, clamped at 0 image by image
+(torchmetrics clamps the mean). Every image's score stays in the record. Shapes: N images, D features.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,13 +13,10 @@ from harness.features.clip import ClipExtractor
 from harness.features.kept import Reader
 from harness.judged.checks import once, some_references, untrusted_score
 from harness.judged.margin import Margin
+from harness.judged.means import mean_score
 from harness.judged.refusal import refusal
-from harness.records.groups import units_of
 from harness.records.record import Reading
-from harness.records.statistics import mean_of
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 
 def clip_score(image_ND: Tensor, text_ND: Tensor) -> Tensor:
@@ -41,11 +36,10 @@ class ClipScore:
     margin: Margin = field(default=Margin(share=0.01))
     needs: ClassVar[str] = "weights"
 
-    def readers(self, trial: "Trial") -> list[Reader]:
-        """What it reads of images."""
+    def readers(self, trial: Trial) -> list[Reader]:
         return [seen_by(trial.world.clip)]
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         why = refusal(trial, max(2, self.least))
         if why:
             yield Reading(self.name, "clip_score", None, "1", "higher", self.name, trial.case.n, reason=why)
@@ -53,24 +47,13 @@ class ClipScore:
         clip, prompts = trial.world.clip, trial.prompts
         texts_ND = clip.texts(prompts)
         scores = clip_score(trial.rows(seen_by(clip)), texts_ND).tolist()
-        mean = mean_of(scores, prompts)
-        reading = Reading(
-            metric=self.name,
-            name="clip_score",
-            value=mean.value,
-            unit="1",
-            better="higher",
-            protocol=f"clip_score 100*cos>=0 {clip.protocol} n={len(scores)}",
-            n=len(scores),
-            low=max(0.0, mean.low),
-            high=min(100.0, mean.high),
-            samples=tuple(scores),
-            details=real_score(trial) | _doubt(trial) | units_of(prompts),
-        )
+        protocol = f"clip_score 100*cos>=0 {clip.protocol} n={len(scores)}"
+        details = real_score(trial) | _doubt(trial)
+        reading = mean_score(self.name, "clip_score", "1", "higher", protocol, scores, prompts, details, 0.0, 100.0)
         yield self.margin.beside(reading)
 
 
-def _doubt(trial: "Trial") -> dict[str, str]:
+def _doubt(trial: Trial) -> dict[str, Any]:
     """The detail `untrusted`, where real images do not score as they must."""
     if not trial.world.pictured:
         return {}
@@ -85,9 +68,8 @@ def _doubt(trial: "Trial") -> dict[str, str]:
     told = untrusted_score(real, fits)
     own, others = (float(clip_score(clip.images(real), texts).mean()) for texts in (texts_ND, texts_ND.roll(1, 0)))
     if own <= others:
-        told = (
-            f"{told}; " * bool(told) + f"captions of other images fit as well ({others:.3g}) as their own ({own:.3g})"
-        )
+        unlike = f"captions of other images fit as well ({others:.3g}) as their own ({own:.3g})"
+        told = f"{told}; {unlike}" if told else unlike
     return {"untrusted": told} if told else {}
 
 
@@ -96,7 +78,7 @@ def seen_by(clip: ClipExtractor) -> Reader:
     return Reader(clip.protocol, clip.images)
 
 
-def real_score(trial: "Trial") -> dict[str, float]:
+def real_score(trial: Trial) -> dict[str, Any]:
     """What real images score with their own captions: the detail `real`; nothing where the world has none."""
     if not trial.world.pictured:
         return {}

@@ -2,8 +2,8 @@
 
     k(x, y) = exp(-|x - y|^2 / (2 sigma^2)), sigma = 10
 
-The unbiased estimator, as in the paper's equation; the code that its authors released keeps each image's value with
-itself, which adds about 1000 (1 - mean k) (1 / N + 1 / M). Shapes: N, M images, D features.
+Unbiased, as in the paper's equation; the authors' code keeps each image's value with itself, which adds about
+1000 (1 - mean k) (1 / N + 1 / M). Shapes: N, M images, D features.
 """
 
 import torch

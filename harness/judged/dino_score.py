@@ -2,17 +2,15 @@
 
     DS = mean over splits of exp( mean_x KL( p(y|x) || p(y) ) )
 
-It needs no references and compares no images with one another: it rewards confident and diverse classes, not fidelity,
-so a student may exceed its teacher. It grows with the images in a split, so n and the splits belong to its protocol,
-and so does the rule by which n is split where it cannot be evenly: tools differ by up to 5 % there. Splits hold other
-prompts and are alike, so their spread is the error of their mean. (A jackknife moves images from split to split: at
-64 images it was 1.8 times too wide.)
-DreamBooth's DINO score, a mean cosine of pairs, is another metric. Shapes: N images, K classes.
+It needs no references: it rewards confident and diverse classes, not fidelity, so a student may exceed its teacher. It
+grows with the images in a split, so n, the splits and the rule for an n that does not divide evenly belong to its
+protocol. The spread of the splits, which hold other prompts, is the error of their mean. DreamBooth's DINO score, a
+mean cosine of pairs, is another metric. Shapes: N images, K classes.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,9 +23,7 @@ from harness.judged.refusal import refusal
 from harness.records.groups import mixed
 from harness.records.record import Reading
 from harness.records.statistics import mean_of
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 
 def inception_form(logits_NK: Tensor, splits: int = 10) -> float:
@@ -61,11 +57,10 @@ class DinoScore:
     margin: Margin = field(default=Margin(share=0.05))
     needs: ClassVar[str] = "weights"
 
-    def readers(self, trial: "Trial") -> list[Reader]:
-        """What it reads of images."""
+    def readers(self, trial: Trial) -> list[Reader]:
         return [classes_of(trial.world.dino)]
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         why = refusal(trial, max(self.least, 2 * self.splits))
         if why:
             yield Reading(self.name, "ds", None, "1", "higher", self.name, trial.case.n, reason=why)
@@ -76,28 +71,15 @@ class DinoScore:
         parts = split_scores(logits_NK, self.splits).tolist()
         score = mean_of(parts)
         rule = "" if n % self.splits == 0 else f" sizes={n // self.splits}..{n // self.splits + 1}"
-        reading = Reading(
-            metric=self.name,
-            name="ds",
-            value=score.value,
-            unit="1",
-            better="higher",
-            protocol=f"ds {dino.logits_protocol} splits={self.splits}{rule} shuffle=0 n={n}",
-            n=n,
-            low=max(1.0, score.low),
-            high=score.high,
-            details={
-                "classes": classes,
-                "ceiling": min(classes, n / self.splits),
-                "error": score.error,
-                "parts": parts,
-            }
-            | _doubt(trial),
-        )
+        protocol = f"ds {dino.logits_protocol} splits={self.splits}{rule} shuffle=0 n={n}"
+        details = {"classes": classes, "ceiling": min(classes, n / self.splits), "error": score.error, "parts": parts}
+        details |= _doubt(trial)
+        low, high = max(1.0, score.low), score.high
+        reading = Reading(self.name, "ds", score.value, "1", "higher", protocol, n, low, high, details=details)
         yield self.margin.beside(reading)
 
 
-def _doubt(trial: "Trial") -> dict[str, str]:
+def _doubt(trial: Trial) -> dict[str, Any]:
     """The detail `untrusted`, where real images do not score as they must."""
     if not trial.world.pictured:
         return {}

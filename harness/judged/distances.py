@@ -1,15 +1,17 @@
 """What other distances say beside FDD: KD, CMMD, the overlap of both sets, and FD without the bias of few images.
 
-If a difference of FDD is real, KD and CMMD, which do not grow as images become fewer, say so too; precision and density
-fall where images are bad, recall and coverage where they are few of a kind. Real images of other captions are taken
-where the world holds as many: one of the same caption is nearer than chance, and would draw KD and CMMD below zero.
+KD and CMMD do not grow as images become fewer; precision and density fall where images are bad, recall and coverage
+where they are of few kinds. Real images of other captions are taken where the world holds as many: one of the same
+caption is nearer than chance, and would draw KD and CMMD below zero.
 Shapes: N, M images, D features.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from harness.features.kept import Reader
@@ -19,15 +21,16 @@ from harness.judged.fdd import features_of
 from harness.judged.infinite import frechet_distance_infinite
 from harness.judged.kernel_distance import cubic
 from harness.judged.manifold import overlap
+from harness.judged.means import mean_score
 from harness.judged.mmd import Kernel, KernelSums
 from harness.judged.refusal import refusal, unpictured
-from harness.records.groups import dealt, units_of
+from harness.records.groups import dealt
 from harness.records.record import Better, Reading
-from harness.records.statistics import jackknife, mean_of
+from harness.records.statistics import jackknife
+from harness.trial import Trial
 
-if TYPE_CHECKING:
-    from harness.trial import Trial
-
+Sets = tuple[Tensor, Tensor]
+Prompts = tuple[list[str], list[str]]
 OVERLAPS = ("precision", "recall", "density", "coverage")
 
 
@@ -40,15 +43,15 @@ class Distances:
     least: int = 50
     needs: ClassVar[str] = "weights"
 
-    def readers(self, trial: "Trial") -> list[Reader]:
-        """What it reads of images."""
+    def readers(self, trial: Trial) -> list[Reader]:
         return [features_of(trial.world.dino), seen_by(trial.world.clip)]
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         why = refusal(trial, max(self.least, self.k + 1)) or unpictured(trial)
         if why:
             for name in ("kd", "cmmd", *OVERLAPS, "fd_infinite"):
-                yield Reading(self.name, name, None, "1", _better(name), name, trial.case.n, reason=why)
+                better: Better = "higher" if name in OVERLAPS else "lower"
+                yield Reading(self.name, name, None, "1", better, name, trial.case.n, reason=why)
             return
         world = trial.world
         seen, embedded = self.readers(trial)
@@ -66,75 +69,37 @@ class Distances:
         yield from self._overlaps(dino, prompts, f"k={self.k} {world.dino.protocol} {where}")
         yield self._infinite(dino, f"fd_infinite {world.dino.protocol} {where}")
 
-    def _kernel(
-        self,
-        name: str,
-        sets: tuple[Tensor, Tensor],
-        kernel: Kernel,
-        scale: float,
-        prompts: tuple[list[str], list[str]],
-        protocol: str,
-    ) -> Reading:
-        import torch
-
+    def _kernel(self, name: str, sets: Sets, kernel: Kernel, scale: float, prompts: Prompts, protocol: str) -> Reading:
         group_N, group_M = (torch.from_numpy(group) for group in dealt(*prompts))
         sums = KernelSums.of(*sets, group_N, group_M, kernel)
         spread = jackknife(1 + int(group_N.max()), lambda gone: scale * sums.mmd(gone), pairs=True)
         value, half = scale * sums.mmd(), spread.half_width()
         details = {"error": spread.error, "replicates": list(spread.replicates)}
-        return Reading(
-            self.name, name, value, "1", "lower", protocol, len(sets[0]), value - half, value + half, details=details
-        )
+        n, low, high = len(sets[0]), value - half, value + half
+        return Reading(self.name, name, value, "1", "lower", protocol, n, low, high, details=details)
 
-    def _overlaps(
-        self, sets: tuple[Tensor, Tensor], prompts: tuple[list[str], list[str]], protocol: str
-    ) -> Iterator[Reading]:
+    def _overlaps(self, sets: Sets, prompts: Prompts, protocol: str) -> Iterator[Reading]:
         """The interval is over the images that are counted, with the balls as they are."""
         found = overlap(*sets, self.k)
         values = (found.precise_N, found.recalled_M, found.dense_N, found.covered_M)
         for name, value_N, names in zip(OVERLAPS, values, (prompts * 2), strict=True):
-            mean = mean_of(value_N.tolist(), names)
-            yield Reading(
-                metric=self.name,
-                name=name,
-                value=mean.value,
-                unit="1" if name == "density" else "share",
-                better="higher",
-                protocol=f"{name} {protocol}",
-                n=len(value_N),
-                low=max(0.0, mean.low),
-                high=mean.high if name == "density" else min(1.0, mean.high),
-                samples=tuple(value_N.tolist()),
-                details=units_of(names),
-            )
+            unit, most = ("1", math.inf) if name == "density" else ("share", 1.0)
+            told = f"{name} {protocol}"
+            yield mean_score(self.name, name, unit, "higher", told, value_N.tolist(), names, least=0.0, most=most)
 
-    def _infinite(self, sets: tuple[Tensor, Tensor], protocol: str) -> Reading:
+    def _infinite(self, sets: Sets, protocol: str) -> Reading:
         n, features = sets[0].shape
         if n <= 2 * features:
             why = f"{n} images are too few for a line in {features} features: ask for more than {2 * features}"
             return Reading(self.name, "fd_infinite", None, "1", "lower", protocol, n, reason=why)
-        found = frechet_distance_infinite(*sets)
-        return Reading(
-            metric=self.name,
-            name="fd_infinite",
-            value=found.value.value,
-            unit="1",
-            better="lower",
-            protocol=protocol,
-            n=n,
-            low=found.value.low,
-            high=found.value.high,
-            details={"slope": found.slope, "r2": found.r2},
-        )
+        line = frechet_distance_infinite(*sets)
+        at, details = line.value, {"slope": line.slope, "r2": line.r2}
+        return Reading(self.name, "fd_infinite", at.value, "1", "lower", protocol, n, at.low, at.high, details=details)
 
 
-def _references(trial: "Trial") -> tuple[range, list[str], str]:
+def _references(trial: Trial) -> tuple[range, list[str], str]:
     """Numbers of as many real images as there are images, their captions, and whether these are others or the same."""
     n, world = trial.case.n, trial.world
     if world.held(2 * n) < 2 * n:
         return range(n), world.prompts(n), "the same"
     return range(n, 2 * n), world.prompts(2 * n)[n:], "other"
-
-
-def _better(name: str) -> Better:
-    return "higher" if name in OVERLAPS else "lower"

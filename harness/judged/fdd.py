@@ -1,14 +1,14 @@
 """FDD: Fréchet distance between the DINO features of generated and of reference images.
 
 Of two samples of one distribution it is not zero but about Tr S (1/n1 + 1/n2) and more, so the distance between two
-halves of the references, as large as the set of images where the world has that many, stands beside every value as its
-floor. Images and references share their captions, the halves do not: a perfect model may lie a little below the floor.
+halves of the references, as large as the set of images where possible, stands beside every value as its floor. Images
+and references share their captions, the halves do not: a perfect model may lie a little below the floor.
 Shapes: N, M images, D features.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +24,10 @@ from harness.judged.refusal import refusal, unpictured
 from harness.records.groups import dealt, shuffled
 from harness.records.record import Reading
 from harness.records.statistics import jackknife, mean_of
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 DRAWS = 8
-STEADY = 0.02
-"""Relative error of the floor at which no further draw is taken."""
+STEADY = 0.02  # relative error of the floor at which no further draw is taken
 
 
 def split_half_floor(y_MD: Tensor, n: int) -> tuple[float, int]:
@@ -76,21 +73,21 @@ class Fdd:
     margin: Margin = field(default=Margin(share=0.10, half_widths=1.0))
     needs: ClassVar[str] = "weights"
 
-    def readers(self, trial: "Trial") -> list[Reader]:
-        """What it reads of images."""
+    def readers(self, trial: Trial) -> list[Reader]:
         return [features_of(trial.world.dino)]
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         why = refusal(trial, self.least) or unpictured(trial)
         if why:
             yield Reading(self.name, "fdd", None, "1", "lower", self.name, trial.case.n, reason=why)
             return
         dino = trial.world.dino
-        x_ND, spare_MD = trial.rows(features_of(dino)), trial.reference_rows(features_of(dino), _spare(trial))
-        y_MD = spare_MD[: len(x_ND)]
-        protocol = f"fdd {dino.protocol} ref={trial.world.name} n={len(x_ND)}/{len(y_MD)}"
+        x_ND, spare_MD = trial.rows(features_of(dino)), trial.reference_rows(features_of(dino), spare(trial))
+        n, y_MD = len(x_ND), spare_MD[: len(x_ND)]
+        floor, half = trial.real.once(["split-half floor/v1", n], spare_MD, lambda: split_half_floor(spare_MD, n))
+        protocol = f"fdd {dino.protocol} ref={trial.world.name} n={n}/{len(y_MD)}"
         units = trial.prompts, trial.world.prompts(len(y_MD))
-        reading = reading_of(self.name, x_ND, y_MD, units, protocol, _floor(trial, spare_MD, len(x_ND)))
+        reading = reading_of(self.name, x_ND, y_MD, units, protocol, (floor, int(half)))
         real = some_references(trial)
         apart = once(
             trial,
@@ -106,49 +103,33 @@ def features_of(dino: Dino) -> Reader:
     return Reader(dino.protocol, dino.features)
 
 
-def _spare(trial: "Trial") -> int:
+def spare(trial: Trial) -> int:
     """Twice as many references as images, or as many as the world holds, so that the floor is taken at the same n."""
     return max(trial.case.n, trial.world.held(2 * trial.case.n))
 
 
-def _floor(trial: "Trial", spare_MD: Tensor, n: int) -> tuple[float, int]:
-    """The floor, which is the same for all variants."""
-    value, half = trial.real.once(["split-half floor/v1", n], spare_MD, lambda: split_half_floor(spare_MD, n))
-    return value, int(half)
-
-
 def reading_of(
-    name: str,
-    x_ND: Tensor,
-    y_MD: Tensor,
-    units: tuple[list[str], list[str]],
-    protocol: str,
-    floor: tuple[float, int],
+    name: str, x_ND: Tensor, y_MD: Tensor, units: tuple[list[str], list[str]], protocol: str, floor: tuple[float, int]
 ) -> Reading:
-    """The distance of any two sets: to real images (quality) or to a teacher's (fidelity), which the protocol says.
+    """The distance of two sets, by the prompts of both (`units`), which the interval leaves out group by group.
 
-    units: the prompt of each image of both sets. A prompt is left out with all that belongs to it, on both sides.
     floor: a distance that means no difference, and the number of images that it was taken with.
     """
     group_N, group_M = dealt(*units)
     take = without(*arrays(x_ND, y_MD), group_N, group_M)
     value = take(frozenset())
-    n = min(len(x_ND), len(y_MD))
+    n, features = min(len(x_ND), len(y_MD)), x_ND.shape[1]
     spread = jackknife(1 + int(group_N.max()), take)
     details = {
         "floor": floor[0],
         "floor_n": floor[1],
-        "features": x_ND.shape[1],
+        "features": features,
         "references": len(y_MD),
         "error": spread.error,
         "replicates": list(spread.replicates),
     }
-    told = [_too_few(n, x_ND.shape[1])] if n <= x_ND.shape[1] else []
-    told += [f"the floor is taken of {floor[1]} images, not {n}: fewer lie farther apart"] if floor[1] < n else []
-    if told:
+    few = f"{n} images do not span {features} features: mostly bias, read it against its floor and at this n only"
+    unlike = f"the floor is taken of {floor[1]} images, not {n}: fewer lie farther apart"
+    if told := [few] * (n <= features) + [unlike] * (floor[1] < n):
         details["warning"] = "; ".join(told)
     return Reading(name, name, value, "1", "lower", protocol, len(x_ND), *spread.times(value), details=details)
-
-
-def _too_few(n: int, features: int) -> str:
-    return f"{n} images do not span {features} features: mostly bias, read it against its floor and at this n only"

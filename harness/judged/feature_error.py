@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from harness.judged.mean_error import mean_error
+from harness.judged.means import mean_error
 from harness.judged.refusal import unlike_teacher
 from harness.records.record import Reading
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class FeatureError:
     name: str = "feature_error"
     needs: ClassVar[str] = "weights"
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         """Read what training kept: nothing is run."""
         curve, name, model = trial.learning_curve, self.name, trial.model
         own = map(str, model.buckets or [model.layout.native(model.part)])

@@ -4,8 +4,7 @@
 
 The trace of the root is the sum of the roots of the eigenvalues of S1 S2, taken as a symmetric problem; where rounding
 would show in it (fewer images than features, features that depend on one another), it is the nuclear norm of F1 F2^T
-for factors F^T F = S, which costs more. No root of a product, which may turn out complex, is ever taken.
-float64 throughout, block by block: beside the features a distance holds a few D x D matrices.
+for factors F^T F = S, which costs more. float64 throughout, block by block: a distance holds a few D x D matrices.
 Shapes: N, M images, D features, R rank, B images of a block.
 """
 
@@ -127,8 +126,7 @@ def _assembled(apart_D: Array, traces: float, shared: float) -> float:
 def _eigenvalue_root(one: Moments, other: Moments) -> float | None:
     """Tr (S1 S2)^(1/2) by the eigenvalues of S1 S2; None where one of them is no more than rounding of the largest.
 
-    Otherwise it is as exact as the other way: measured on spectra that fall as 1 / i and faster, in a random basis,
-    both agree to 1e-12 of the traces, since a small eigenvalue here has a small row in the Cholesky factor.
+    Otherwise it is as exact as the nuclear norm: on spectra that fall as 1 / i and faster both agree to 1e-12.
     """
     from scipy.linalg import LinAlgError, eigh
 

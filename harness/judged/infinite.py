@@ -1,8 +1,8 @@
 """Fréchet distance extrapolated to endlessly many images (Chong and Forsyth, arXiv 1911.07023; sizes as dgm-eval).
 
-The bias of a distance falls nearly as 1 / n, so distances of growing parts of the generated images to all references
-are regressed on 1 / n; the intercept is the distance without bias of the generated side. Only with more images than
-features is it a line: R^2 says how much of one. Shapes: N, M images, D features, S sizes.
+Distances of growing parts of the generated images to all references are regressed on 1 / n; the intercept is the
+distance without bias of the generated side. Only with more images than features is it a line: R^2 says how much of one.
+Shapes: N, M images, D features, S sizes.
 """
 
 from dataclasses import dataclass

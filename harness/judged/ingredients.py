@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,9 +15,7 @@ from torch import Tensor
 from harness.judged.refusal import unfit
 from harness.records.record import Reading
 from harness.seats.surgery import Seat
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 PROTOCOL = "ingredients/v2: digests of values, site by site"
 
@@ -29,7 +27,7 @@ class Ingredients:
     name: str = "ingredients"
     needs: ClassVar[str] = "weights"
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         """details: mixers' settings, the model's files, sampler, extractors; of each mixer its weights by site."""
         if why := unfit(trial):
             yield Reading(self.name, self.name, None, "1", "neither", PROTOCOL, reason=why)

@@ -1,7 +1,6 @@
 """Kernel distance (KD; Binkowski et al., arXiv 1801.01401): unbiased MMD^2 with the kernel (x.y / D + 1)^3.
 
-Over all images at once: the usual mean over random subsets has a spread that is no interval. Unlike a Fréchet distance
-it does not grow as images become fewer. Shapes: N, M images, D features.
+Over all images at once, not over random subsets, whose spread is no interval. Shapes: N, M images, D features.
 """
 
 from torch import Tensor

@@ -1,6 +1,6 @@
 """Fréchet distances without a group of images, for a jackknife: the whole's sums less the group's.
 
-Where features are many and images are more by far, the root's trace is moved by its derivative instead of taken again:
+Where features are many and images far more, the root's trace is moved by its derivative instead of taken again:
 
     d Tr (S1 S2)^(1/2) = <T12, dS1> / 2 + <T21, dS2> / 2,   T12 = S1^(-1/2) (S1^(1/2) S2 S1^(1/2))^(1/2) S1^(-1/2)
 

@@ -3,7 +3,7 @@
 Precision is the share of generated images inside a ball of the real ones, recall the share of real images inside a ball
 of the generated ones (Kynkäänniemi et al., arXiv 1904.06991; a ball holds its surface). Density counts in how many real
 balls a generated image lies, over k, and coverage is the share of real balls with a generated image inside (Naeem et
-al., arXiv 2002.09797; without the surface): one outlier with a wide ball changes them less.
+al., arXiv 2002.09797; without the surface).
 Shapes: N generated images, M real images, D features, B images of a block.
 """
 
@@ -16,8 +16,7 @@ from torch import Tensor
 from harness.judged.mmd import checked
 
 BLOCK = 512
-ROUNDING = 1e-12
-"""Of the squared length: squared distances that differ by less are one distance."""
+ROUNDING = 1e-12  # of the squared length: squared distances that differ by less are one distance
 
 
 @dataclass(frozen=True)

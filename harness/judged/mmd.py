@@ -3,9 +3,8 @@ without an image's value with itself, less twice its mean between them.
 
     MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
 
-Sums are taken block by block and kept by group of images, so that no N x M matrix is ever held and the number without
-any group costs nothing more. Unbiased, it lies around zero, also below it, where both sets are of one distribution.
-Shapes: N, M images, D features, G groups.
+Sums are taken block by block and kept by group of images, so that no N x M matrix is held and the number without a
+group costs nothing more. Shapes: N, M images, D features, G groups.
 """
 
 from collections.abc import Callable
@@ -14,8 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Kernel = Callable[[Tensor, Tensor], Tensor]
-"""(N, D) and (M, D) to (N, M)."""
+Kernel = Callable[[Tensor, Tensor], Tensor]  # (N, D) and (M, D) to (N, M)
 BLOCK = 512
 
 

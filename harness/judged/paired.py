@@ -1,14 +1,13 @@
 """How near does a student stay to its teacher on the same prompt, seed, size and steps? Image by image.
 
-DINO cosine follows what is shown; PSNR, SSIM and LPIPS follow pixels, and fall at once where a layout drifts that
-nobody minds. The floor of each is that of shuffled pairs: two images of one world are alike whatever they
-show. Distances to the teacher say nothing about which of both is better. Shapes: N images, D features.
+DINO cosine follows what is shown; PSNR, SSIM and LPIPS follow pixels, and fall at once where a layout drifts. The floor
+of each is that of shuffled pairs: two images of one world are alike whatever they show. Shapes: N images, D features.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,20 +15,16 @@ from torch.nn import functional as F
 
 from harness.features.kept import Reader
 from harness.judged.fdd import features_of
+from harness.judged.means import mean_score
 from harness.judged.refusal import refusal, unlike_teacher
-from harness.records.groups import units_of
 from harness.records.record import Better, Reading
-from harness.records.statistics import mean_of
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 ROUNDING = 1 / (12 * 255**2)
 """Mean squared error of rounding to 8 bits: images that agree to it have 58.9 dB, not endlessly many."""
 LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
 AT_ONCE = 64
-ROOM = 2**28
-"""Bytes of the teacher's images that are remembered from variant to variant."""
+ROOM = 2**28  # bytes of the teacher's images that are remembered from variant to variant
 
 
 def psnr(x_N3HW: Tensor, y_N3HW: Tensor) -> Tensor:
@@ -40,23 +35,21 @@ def psnr(x_N3HW: Tensor, y_N3HW: Tensor) -> Tensor:
 
 def ssim(x_N3HW: Tensor, y_N3HW: Tensor) -> Tensor:
     """(N,) structural similarity of images in [0, 1], as torchmetrics takes it."""
-    from torchmetrics.functional.image import structural_similarity_index_measure
+    from torchmetrics.functional.image import structural_similarity_index_measure as measure
 
-    parts = zip(torch.split(x_N3HW, AT_ONCE), torch.split(y_N3HW, AT_ONCE), strict=True)
-    found = [structural_similarity_index_measure(x, y, reduction="none", data_range=1.0) for x, y in parts]
-    return torch.cat([torch.as_tensor(one).reshape(-1).double() for one in found])
+    return _in_parts(x_N3HW, y_N3HW, lambda x, y: measure(x, y, reduction="none", data_range=1.0))
 
 
 def lpips(x_N3HW: Tensor, y_N3HW: Tensor) -> Tensor:
     """(N,) learned perceptual distance (AlexNet) of images in [0, 1], as torchmetrics takes it."""
-    from torchmetrics.functional.image.lpips import learned_perceptual_image_patch_similarity
+    from torchmetrics.functional.image.lpips import learned_perceptual_image_patch_similarity as measure
 
+    return _in_parts(x_N3HW, y_N3HW, lambda x, y: measure(x, y, net_type="alex", reduction="none", normalize=True))
+
+
+def _in_parts(x_N3HW: Tensor, y_N3HW: Tensor, measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     parts = zip(torch.split(x_N3HW, AT_ONCE), torch.split(y_N3HW, AT_ONCE), strict=True)
-    found = [
-        learned_perceptual_image_patch_similarity(x, y, net_type="alex", reduction="none", normalize=True)
-        for x, y in parts
-    ]
-    return torch.cat([one.reshape(-1).double() for one in found])
+    return torch.cat([torch.as_tensor(measure(x, y)).reshape(-1).double() for x, y in parts])
 
 
 def lpips_at_hand() -> bool:
@@ -73,7 +66,7 @@ class Paired:
     needs: ClassVar[str] = "weights"
     _teachers: dict[object, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         if why := refusal(trial, self.least) or unlike_teacher(trial):
             for name, better, unit in NAMES:
                 yield Reading(self.name, name, None, unit, better, name, trial.case.n, reason=why)
@@ -92,7 +85,7 @@ class Paired:
             n = trial.case.n
             yield Reading(self.name, "lpips", None, "1", "lower", "lpips torchmetrics alex", n, reason=why)
 
-    def readers(self, trial: "Trial") -> list[Reader]:
+    def readers(self, trial: Trial) -> list[Reader]:
         """Features of the images and of the teacher's; (N, M, 2): each measure of the pair and of a shuffled one."""
         if trial.exact:
             return []
@@ -113,7 +106,7 @@ class Paired:
             Reader(f"pairs/v1 measures={len(measures)} n={case.n}", pixels, numbered=True),
         ]
 
-    def _teacher(self, trial: "Trial", rows: Sequence[int]) -> Tensor:
+    def _teacher(self, trial: Trial, rows: Sequence[int]) -> Tensor:
         """Images by the model's own attention of the same prompts and seeds, made in the batches of the trial."""
         found = []
         for row in rows:
@@ -122,7 +115,7 @@ class Paired:
             found.append(batch[row - start].float())
         return torch.stack(found)
 
-    def _batch(self, trial: "Trial", rows: range) -> Tensor:
+    def _batch(self, trial: Trial, rows: range) -> Tensor:
         """Some of them in half precision; of earlier ones as many are remembered as there is room for."""
         case, model = trial.case, trial.model
         made_by = (case.model, model.fingerprint(), model.sampler, case.world, str(case.resolution), case.n, case.batch)
@@ -136,23 +129,11 @@ class Paired:
             self._teachers[key] = made.half()
         return self._teachers[key]
 
-    def _reading(self, trial: "Trial", which: int, pair_N2: Tensor, protocol: str) -> Reading:
+    def _reading(self, trial: Trial, which: int, pair_N2: Tensor, protocol: str) -> Reading:
         name, better, unit = NAMES[which]
-        values = pair_N2[:, 0].tolist()
-        mean = mean_of(values, trial.prompts)
-        return Reading(
-            metric=self.name,
-            name=name,
-            value=mean.value,
-            unit=unit,
-            better=better,
-            protocol=f"{protocol} teacher of {trial.case.model} n={len(values)}",
-            n=len(values),
-            low=mean.low,
-            high=mean.high,
-            samples=tuple(values),
-            details={"shuffled": float(pair_N2[:, 1].mean())} | units_of(trial.prompts),
-        )
+        values, details = pair_N2[:, 0].tolist(), {"shuffled": float(pair_N2[:, 1].mean())}
+        told = f"{protocol} teacher of {trial.case.model} n={len(values)}"
+        return mean_score(self.name, name, unit, better, told, values, trial.prompts, details)
 
 
 NAMES: tuple[tuple[str, Better, str], ...] = (

@@ -1,25 +1,23 @@
 """Patch FDD: Fréchet distance of crops at native resolution, as large as what the extractor reads.
 
-A resize to the extractor's side hides what a missing attention breaks in large images: fine structure, and objects that
-repeat. Crops are taken at places that depend on the image's number alone, the same in generated and real images.
-Shapes: N images, P patches of one.
+A resize to the extractor's side hides what breaks in large images: fine structure, and objects that repeat. Crops are
+taken at places that depend on the image's number alone, the same in generated and real images. Shapes: N images, P
+patches of one.
 """
 
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from harness.features.kept import Reader
-from harness.judged.fdd import reading_of, split_half_floor
+from harness.judged.fdd import reading_of, spare, split_half_floor
 from harness.judged.refusal import refusal, unpictured
 from harness.records.record import Reading
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 
 def patches(images_N3HW: Tensor, side: int, each: int, seed: int = 0, first: int = 0) -> Tensor:
@@ -45,7 +43,7 @@ class PatchFdd:
     least: int = 50
     needs: ClassVar[str] = "weights"
 
-    def readers(self, trial: "Trial") -> list[Reader]:
+    def readers(self, trial: Trial) -> list[Reader]:
         """The features of patches: (N, P, D)."""
         dino, side, each = trial.world.dino, trial.world.dino.reads, self.each
         size = trial.case.resolution
@@ -58,25 +56,23 @@ class PatchFdd:
 
         return [Reader(f"patches {each}x{side}px {dino.protocol}", read, numbered=True)]
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         why = refusal(trial, self.least) or unpictured(trial) or self._too_small(trial)
         if why:
             yield Reading(self.name, self.name, None, "1", "lower", self.name, trial.case.n, reason=why)
             return
         dino, side = trial.world.dino, trial.world.dino.reads
-        count = max(trial.case.n, trial.world.held(2 * trial.case.n))
         (reader,) = self.readers(trial)
-        x_ND, spare_MD = trial.rows(reader).flatten(0, 1), trial.reference_rows(reader, count).flatten(0, 1)
+        x_ND, spare_MD = trial.rows(reader).flatten(0, 1), trial.reference_rows(reader, spare(trial)).flatten(0, 1)
         y_MD = spare_MD[: len(x_ND)]
-        prompts = trial.prompts, trial.world.prompts(len(y_MD) // self.each)
-        units = (
-            [prompt for prompt in prompts[0] for _ in range(self.each)],
-            [prompt for prompt in prompts[1] for _ in range(self.each)],
+        made, real = (
+            [prompt for prompt in prompts for _ in range(self.each)]
+            for prompts in (trial.prompts, trial.world.prompts(len(y_MD) // self.each))
         )
         protocol = f"patch_fdd {self.each}x{side}px {dino.protocol} ref={trial.world.name} n={len(x_ND)}/{len(y_MD)}"
-        yield reading_of(self.name, x_ND, y_MD, units, protocol, split_half_floor(spare_MD, len(x_ND)))
+        yield reading_of(self.name, x_ND, y_MD, (made, real), protocol, split_half_floor(spare_MD, len(x_ND)))
 
-    def _too_small(self, trial: "Trial") -> str:
+    def _too_small(self, trial: Trial) -> str:
         """Why crops would be whole images, or would be cut from images that were resized, or nothing."""
         side, size = trial.world.dino.reads, trial.case.resolution
         if min(size.width, size.height) <= side:

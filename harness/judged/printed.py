@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from harness.records.record import Reading
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 TABLE: dict[str, dict[str, dict[str, float]]] = {
     "sd15": {
@@ -33,21 +31,16 @@ class PrintedQuality:
     name: str = "paper_quality"
     needs: ClassVar[str] = "shapes"
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         """From the table alone: no image is made."""
         model, variant = trial.case.model, trial.case.variant
         row = TABLE.get(model, {}).get(variant, {})
         details: dict[str, Any] = {"differs": [DIFFERS[name] for name in (model, variant, "any") if name in DIFFERS]}
         for score in ("ds", "fdd", "clip_score"):
-            value = row.get(score)
-            yield Reading(
-                metric=self.name,
-                name=f"{score}_printed",
-                value=value,
-                unit="1",
-                better="neither",
-                protocol=f"{score}_printed/v1: as Table 3 of arXiv 2504.21292 prints it",
-                n=10_000,
-                reason="" if value is not None else f"Table 3 does not print {score} of {variant} on {model}",
-                details=details if value is not None else {},
-            )
+            name = f"{score}_printed"
+            protocol = f"{name}/v1: as Table 3 of arXiv 2504.21292 prints it"
+            if (value := row.get(score)) is None:
+                why = f"Table 3 does not print {score} of {variant} on {model}"
+                yield Reading(self.name, name, None, "1", "neither", protocol, 10_000, reason=why)
+            else:
+                yield Reading(self.name, name, value, "1", "neither", protocol, 10_000, details=details)

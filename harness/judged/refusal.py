@@ -1,21 +1,17 @@
-"""What all quality metrics have in common: when they refuse."""
-
-from typing import TYPE_CHECKING
+"""When a quality metric refuses: each function gives the reason, or an empty text."""
 
 from harness.features.kept import FINITE
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 
-def unfit(trial: "Trial") -> str:
+def unfit(trial: Trial) -> str:
     """Why an untrained student is asked for nothing, or nothing."""
     if trial.trained or trial.untrained_allowed:
         return ""
     return f"{trial.case.variant} has no trained weights on {trial.case.model}: an untrained student has no quality"
 
 
-def refusal(trial: "Trial", least: int) -> str:
+def refusal(trial: Trial, least: int) -> str:
     """Why this trial has no quality, or nothing. An untrained student is asked for no image at all."""
     if why := unfit(trial):
         return why
@@ -26,12 +22,12 @@ def refusal(trial: "Trial", least: int) -> str:
     return ""
 
 
-def unlike_teacher(trial: "Trial") -> str:
+def unlike_teacher(trial: Trial) -> str:
     """Why a trial has no error against its teacher, or nothing."""
     return "the teacher is what others are compared with" if trial.exact else unfit(trial)
 
 
-def unpictured(trial: "Trial") -> str:
+def unpictured(trial: Trial) -> str:
     """Why a trial's images cannot be compared with real ones, or nothing."""
     world = trial.world
     return "" if world.pictured else f"world {world.name} holds prompts alone: there are no images to compare with"

@@ -1,32 +1,26 @@
 """Radial power spectrum: does an image hold as much fine structure as a real one?
 
-Without attention models blur, or repeat texture; both show as power at high frequencies that is missing or too much,
-before a distance of features at 224 pixels sees it. Power of luminance without its mean, Hann-windowed, averaged over
-rings of equal width up to half a cycle a pixel. Shapes: N images, H height, W width, R rings.
+Blur shows as missing power at high frequencies, repeated texture as too much. Power of luminance without its mean,
+Hann-windowed, averaged over rings of equal width up to half a cycle a pixel. Shapes: N images, H, W pixels, R rings.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from harness.features.kept import Reader
+from harness.judged.means import mean_score
 from harness.judged.refusal import refusal, unpictured
-from harness.records.groups import units_of
 from harness.records.record import Reading
-from harness.records.statistics import mean_of
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 LUMINANCE = (0.299, 0.587, 0.114)
-FINE = 0.25
-"""Cycles a pixel from which structure is called fine."""
-LEAST_POWER = 1e-12
-"""Of an image without structure: below the power of rounding to 8 bits."""
+FINE = 0.25  # cycles a pixel from which structure is called fine
+LEAST_POWER = 1e-12  # of an image without structure: below the power of rounding to 8 bits
 
 
 def radial_spectrum(images_N3HW: Tensor, rings: int = 16) -> Tensor:
@@ -60,11 +54,10 @@ class Spectrum:
     least: int = 8
     needs: ClassVar[str] = "weights"
 
-    def readers(self, trial: "Trial") -> list[Reader]:
-        """What it reads of images."""
+    def readers(self, trial: Trial) -> list[Reader]:
         return [Reader(f"radial spectrum/v1 rings={self.rings}", lambda images: radial_spectrum(images, self.rings))]
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         why = refusal(trial, self.least) or unpictured(trial) or resized(trial)
         if why:
             yield Reading(self.name, "fine_structure", None, "dB", "neither", self.name, trial.case.n, reason=why)
@@ -75,27 +68,14 @@ class Spectrum:
         made_NR, real_NR = trial.rows(reader), trial.reference_rows(reader, count)[rows]
         fine = math.ceil(2 * FINE * self.rings)
         apart_N = decibels(made_NR[:, fine:].mean(dim=1)) - decibels(real_NR[:, fine:].mean(dim=1))
-        mean = mean_of(apart_N.tolist(), trial.prompts)
-        yield Reading(
-            metric=self.name,
-            name="fine_structure",
-            value=mean.value,
-            unit="dB",
-            better="neither",
-            protocol=f"fine_structure/v1 above {FINE:g} cycles a pixel, hann, ref={trial.world.name} n={len(rows)}",
-            n=len(rows),
-            low=mean.low,
-            high=mean.high,
-            samples=tuple(apart_N.tolist()),
-            details={
-                "made_dB": decibels(made_NR.mean(dim=0)).tolist(),
-                "real_dB": decibels(real_NR.mean(dim=0)).tolist(),
-            }
-            | units_of(trial.prompts),
-        )
+        protocol = f"fine_structure/v1 above {FINE:g} cycles a pixel, hann, ref={trial.world.name} n={len(rows)}"
+        sides = {"made_dB": made_NR, "real_dB": real_NR}
+        details = {side: decibels(power_NR.mean(dim=0)).tolist() for side, power_NR in sides.items()}
+        scores, prompts = apart_N.tolist(), trial.prompts
+        yield mean_score(self.name, "fine_structure", "dB", "neither", protocol, scores, prompts, details)
 
 
-def resized(trial: "Trial") -> str:
+def resized(trial: Trial) -> str:
     """Why real images show another structure than their own, or nothing."""
     size = trial.case.resolution
     if tuple(trial.references(1).shape[-2:]) == (size.height, size.width):

@@ -1,25 +1,22 @@
-"""Error of the prediction along the trajectory: what a student answers where its teacher walked.
+"""Error of a student's prediction along its teacher's trajectory.
 
 The teacher makes a few images; at each of its steps the student is given the very same latents, time and text, and its
 prediction is compared with the teacher's. Unlike a comparison of images, an early error is not carried into later
-steps, and nothing is decoded: it shows at which times a student fails, in a few calls.
-Shapes: N images, B rows, C channels, T calls.
+steps: it shows at which times a student fails. Shapes: N images, B rows, C channels, T calls.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from harness.judged.mean_error import mean_error
+from harness.judged.means import mean_error
 from harness.judged.refusal import unlike_teacher
 from harness.records.record import Reading
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Trajectory:
     images: int = 8
     needs: ClassVar[str] = "weights"
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         case, name = trial.case, "prediction_error"
         protocol = f"{name}/v1: on the teacher's trajectory, steps={case.steps} guidance={case.guidance:g}"
         if why := unlike_teacher(trial):
@@ -71,14 +68,11 @@ class Trajectory:
         by_call = {"by_call": errors_NT.mean(dim=0).tolist()}
         yield mean_error(self.name, name, protocol, errors_NT.mean(dim=1).tolist(), by_call)
 
-    def _image(self, trial: "Trial", row: int) -> list[float]:
-        """The error of each call of one image."""
-        case, model = trial.case, trial.model
+    def _image(self, trial: Trial, row: int) -> list[float]:
+        case, model, rows = trial.case, trial.model, slice(row, row + 1)
         model.load(case.device, case.dtype)
         with recorded(model.denoiser) as calls:
-            model.generate(
-                trial.prompts[row : row + 1], trial.seeds[row : row + 1], case.resolution, case.steps, case.guidance
-            )
+            model.generate(trial.prompts[rows], trial.seeds[rows], case.resolution, case.steps, case.guidance)
         predicted = slice(model.latent_channels)  # a variance may follow
         with trial.denoiser() as denoiser, torch.no_grad():
             answers = [_first(denoiser(*call.given, **call.named)) for call in calls]

@@ -1,8 +1,5 @@
-"""What attention does whatever the query: its smooth part, its artefact tokens, and how evenly it is spread.
-
-The paper (arXiv 2504.21292, section 3) splits attention into a sharp part that falls with distance and a smooth bias,
-and blames large receptive fields on artefacts: tokens that all queries look at.
-Shapes: M maps, Q queries, N keys.
+"""What attention does whatever the query: its smooth part, its artefact tokens (which all queries look at; arXiv
+2504.21292, section 3), and how evenly it is spread. Shapes: M maps, Q queries, N keys.
 """
 
 import torch
@@ -12,8 +9,7 @@ from torch import Tensor
 def low_frequency_share(sharp_mass: float) -> float:
     """What a high-pass takes from maps that sum to 1: 1 for a uniform map, near 0 for attention to oneself alone.
 
-    sharp_mass: the mean over queries of what is left, negative values clipped. Mixing a map with a uniform one raises
-    the share linearly up to 1.
+    sharp_mass: the mean over queries of what is left, negative values clipped.
     """
     return 1 - sharp_mass
 

@@ -1,10 +1,8 @@
 """How attention falls with distance: quadratically, or exponentially?
 
-The mean attention at each distance r is fitted by a f(r / w) + c with three forms of f. The paper (arXiv 2504.21292,
-section 3) says "quadratic" and gives no formula: here it is the inverse square. c is a flat bias, and c N the share of
-all attention that it holds. All pairs of query and key count alike, so the error is that of the map: the square root of
-the residual's sum of squares over that around the mean.
-Shapes: R distances, ascending.
+The mean attention at each distance r is fitted by a f(r / w) + c with three forms of f; c is a flat bias, and c N the
+share of all attention that it holds. The paper (arXiv 2504.21292, section 3) says "quadratic" and gives no formula:
+here it is the inverse square. All pairs of query and key count alike. Shapes: R distances, ascending.
 """
 
 from collections.abc import Callable
@@ -22,8 +20,7 @@ FORMS: dict[str, Callable[[Array], Array]] = {
     "gaussian": lambda r: np.exp(-(r**2) / 2),
 }
 """f of each form, of the distance in widths; all have as many parameters."""
-WIDTHS = 48
-"""Widths that are tried before the best is refined."""
+WIDTHS = 48  # widths that are tried before the best is refined
 
 
 @dataclass(frozen=True)

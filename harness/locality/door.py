@@ -3,8 +3,8 @@
     rows = deltaconv.locality(pipe, ["a red circle"], steps=20, height=512, width=512)
     rows[rows.quantity == "receptive_field"]
 
-Tidy rows: one number each, with the site, the scope that it is of (`mean` over heads and times, one `time`, one `head`)
-and, for masses, the window. The pipeline is afterwards as it was.
+Tidy rows: one number each, with the site, its scope (`mean` over heads and times, one `time`, one `head`) and, for
+masses, the window.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.locality.findings import BRIEF, uniform_curve
-from harness.locality.moments import Moment, kept_calls
+from harness.locality.findings import BRIEF, brief, uniform_curve
+from harness.locality.moments import Moment, check_times, kept_calls
 from harness.locality.survey import SiteTallies, survey
-from harness.locality.tally import Reader, Tally
+from harness.locality.tally import Reader
 from harness.seats.door import denoiser_of
 from harness.seats.mixer import BadInput
 from harness.seats.surgery import seating_of, sites
@@ -37,9 +37,9 @@ def locality(
 ) -> "pd.DataFrame":
     """Columns site, height, width, scope, which, quantity, window, value.
 
-    prompts: an image of each is sampled. times: training timesteps, noise is large; the nearest of the sampler's are
-    taken. reader: filter, share and artefacts. call: whatever else the pipeline is to be called with (height, width,
-    guidance_scale, ...). BadInput where there are no maps, prompts or times.
+    prompts: an image of each is sampled. times: training timesteps (large: noise); the nearest of the sampler's are
+    taken. reader: filter, share and artefacts. call: more arguments of the pipeline's call (height, guidance_scale,
+    ...). BadInput where there are no maps, prompts or times.
     """
     import pandas as pd
 
@@ -55,13 +55,10 @@ def locality(
     return pd.DataFrame([row for site in survey(denoiser, taken, reader or Reader()) for row in _rows(site)])
 
 
-def _check(denoiser: torch.nn.Module, prompts: Sequence[str], times: Sequence[int], last: int) -> None:
+def _check(denoiser: torch.nn.Module, prompts: Sequence[str], times: Sequence[int], timesteps: int) -> None:
     if isinstance(prompts, str) or not prompts:
         raise BadInput(f"prompts={prompts!r} is no list of prompts: give at least one, as ['a red circle']")
-    if not times or not all(0 <= time < last for time in times):
-        raise BadInput(
-            f"times={list(times)} is not possible: give training timesteps from 0 (clean) to {last - 1} (noise)"
-        )
+    check_times(times, timesteps, f"times={list(times)} is not possible")
     seating = seating_of(denoiser)
     if seating is not None:
         mixer = type(next(iter(seating.seats.values())).mixer).__name__
@@ -89,23 +86,19 @@ def _sampled(
 
 def _rows(found: SiteTallies) -> Iterator[Row]:
     site = {"site": found.site.path, "height": found.grid[0], "width": found.grid[1]}
+
+    def row(scope: str, which: int | None, quantity: str, value: float | None, window: int | None = None) -> Row:
+        return site | {"scope": scope, "which": which, "quantity": quantity, "window": window, "value": value}
+
     mean = found.mean.findings()
     sizes, uniform = uniform_curve(found.grid)
     for name, curve in (("raw_mass", mean["raw"]), ("filtered_mass", mean["filtered"]), ("uniform_mass", uniform)):
         for window, value in zip(sizes, curve or [], strict=False):
-            yield site | {"scope": "mean", "which": None, "quantity": name, "window": window, "value": value}
-    yield from _numbers(site, "mean", None, found.mean)
+            yield row("mean", None, name, value, window)
+    yield from (row("mean", None, name, mean[name]) for name in BRIEF)
     for fit in found.mean.decay()["fits"]:
-        for name in ("error", "width", "bias"):
-            quantity = f"{fit['form']}_{name}"
-            yield site | {"scope": "mean", "which": None, "quantity": quantity, "window": None, "value": fit[name]}
+        yield from (row("mean", None, f"{fit['form']}_{name}", fit[name]) for name in ("error", "width", "bias"))
     for time, tally in zip(found.times, found.by_time, strict=True):
-        yield from _numbers(site, "time", time, tally)
+        yield from (row("time", time, name, value) for name, value in brief(tally).items())
     for head in range(found.site.heads):
-        yield from _numbers(site, "head", head, found.by_head, head)
-
-
-def _numbers(site: Row, scope: str, which: int | None, tally: Tally, row: int = 0) -> Iterator[Row]:
-    found = tally.findings(row)
-    for name in BRIEF:
-        yield site | {"scope": scope, "which": which, "quantity": name, "window": None, "value": found[name]}
+        yield from (row("head", head, name, value) for name, value in brief(found.by_head, head).items())

@@ -3,8 +3,9 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -13,10 +14,8 @@ from harness.locality.survey import Place, SiteTallies, position_of
 from harness.locality.tally import Tally
 from harness.seats.mixer import Grid
 
-PICTURE = 256
-"""Longest side of a picture in pixels."""
-PICTURE_GRID = 32
-"""Longest side of a map that is kept as a picture, in tokens; larger ones are averaged."""
+PICTURE = 256  # longest side of a picture in pixels
+PICTURE_GRID = 32  # longest side of a map that is kept as a picture, in tokens; larger ones are averaged
 PICTURED_SITES = 9
 BRIEF = ("receptive_field", "raw_receptive_field", "low_frequency", "artefacts", "entropy")
 """What is kept of a single head or time."""
@@ -39,13 +38,15 @@ def _site(found: SiteTallies, window: int) -> dict[str, Any]:
         "uniform": uniform,
         "mean": mean,
         "decay": found.mean.decay(),
-        "times": [{"time": time} | _brief(t) for time, t in zip(found.times, found.by_time, strict=True)],
-        "by_head": [_brief(found.by_head, head) for head in range(found.site.heads)],
+        "times": [{"time": time} | brief(t) for time, t in zip(found.times, found.by_time, strict=True)],
+        "by_head": [brief(found.by_head, head) for head in range(found.site.heads)],
         "summary": {
             "locality_receptive_field": mean["receptive_field"],
             "locality_mass": mean["raw"][at],
             "uniform_mass": uniform[at],
-            "uniform_receptive_field": smallest_window(_curve(uniform), found.mean.reader.share),
+            "uniform_receptive_field": smallest_window(
+                torch.tensor(uniform, dtype=torch.float64), found.mean.reader.share
+            ),
             "locality_low_frequency": mean["low_frequency"],
             "locality_artefacts": mean["artefacts"],
             "locality_entropy": mean["entropy"],
@@ -82,8 +83,7 @@ def _shown(found: SiteTallies, query: Place) -> list[list[float]]:
     step = -(-max(height, width) // PICTURE_GRID)
     if step > 1:
         map_HW = adaptive_avg_pool2d(map_HW[None], (-(-height // step), -(-width // step)))[0]
-    shown: list[list[float]] = map_HW.tolist()
-    return shown
+    return cast(list[list[float]], map_HW.tolist())
 
 
 def data_url(image: Tensor) -> str:
@@ -97,12 +97,7 @@ def data_url(image: Tensor) -> str:
     return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
-def _brief(tally: Tally, row: int = 0) -> dict[str, Any]:
+def brief(tally: Tally, row: int = 0) -> dict[str, Any]:
+    """Of one map in brief."""
     found = tally.findings(row)
     return {name: found[name] for name in BRIEF}
-
-
-def _curve(values: Sequence[float]) -> Tensor:
-    import torch
-
-    return torch.tensor(values, dtype=torch.float64)

@@ -1,10 +1,8 @@
 """The high-frequency part of attention: a Butterworth high-pass over each query's map (arXiv 2504.21292, section 3).
 
-The paper names the filter, and neither its order, its cut-off nor what becomes of negative values. Here all three are
-parameters and part of the protocol. The gain at a frequency of f cycles a token is 1 / (1 + (cutoff / f)^(2 order)),
-the form of image processing (Gonzalez and Woods), which is 1/2 at the cut-off and 0 at f = 0: a uniform map is taken
-away whole. As in any discrete Fourier transform the grid is taken to repeat beyond its borders.
-Shapes: Q queries, N = H * W keys.
+The paper gives neither its order, its cut-off nor what becomes of negative values: all three are parameters here. The
+gain at a frequency of f cycles a token is 1 / (1 + (cutoff / f)^(2 order)), the form of image processing (Gonzalez and
+Woods), 1/2 at the cut-off and 0 at f = 0; the grid is taken to repeat beyond its borders. Shapes: N = H * W keys.
 """
 
 from dataclasses import dataclass

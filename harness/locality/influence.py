@@ -1,13 +1,11 @@
 """What a mixer looks at when it has no attention map: the gradient of its output with respect to its input.
 
 The effective receptive field of Luo et al. (arXiv 1701.04128): how strongly each input token moves the output at one
-query. Channels are projected on random signs, of which the squared gradient estimates the squared Frobenius norm of the
-block of the Jacobian; its root is what an attention map would be scaled by, so both can be read alike. Rows sum to one.
-Shapes: B = 1 image, N tokens, C channels, Q queries.
+query, by the Frobenius norm of the Jacobian's block, which is estimated by projecting the channels on random signs.
+Rows sum to one, as those of an attention map do. Shapes: B = 1 image, N tokens, C channels, Q queries.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 from harness.locality.moments import Moment
 from harness.locality.offsets import spread_queries
 from harness.locality.tally import Reader, Tally
+from harness.seats.capture import attention
 from harness.seats.mixer import Grid, TokenMixer
 from harness.seats.surgery import Seat, seating_of
 
@@ -43,7 +42,9 @@ def influences(denoiser: nn.Module, moments: Sequence[Moment], reader: Reader, m
         raise ValueError(f"nothing is seated in this {type(denoiser).__name__}: seat the mixers that are asked about")
     seats, found = seating.seats, dict[str, Tally]()
     for moment in moments:
-        for path, tokens_1NC in _inputs(denoiser, seats, moment).items():
+        with attention(denoiser, seats) as entered:
+            moment.call(denoiser)
+        for path, (tokens_1NC, _) in entered.items():
             seat, grid = seats[path], _grid(seats[path])
             if path not in found:
                 found[path] = Tally(reader, grid, 1, tokens_1NC.device)
@@ -51,23 +52,6 @@ def influences(denoiser: nn.Module, moments: Sequence[Moment], reader: Reader, m
             found[path].add(influence(seat.mixer, tokens_1NC, grid, queries_Q)[None], queries_Q)
             found[path].close_image()
     return found
-
-
-def _inputs(denoiser: nn.Module, seats: Mapping[str, Seat], moment: Moment) -> dict[str, Tensor]:
-    """What enters each seat in one call."""
-    entered: dict[str, Tensor] = {}
-
-    def keep(seat: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        assert isinstance(seat, Seat)
-        entered[seat.site.path] = args[0] if args else kwargs["hidden_states"]
-
-    hooks = [seat.register_forward_pre_hook(keep, with_kwargs=True) for seat in seats.values()]
-    try:
-        moment.call(denoiser)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return entered
 
 
 def _grid(seat: Seat) -> Grid:

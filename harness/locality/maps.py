@@ -1,8 +1,8 @@
 """The attention maps of a site, recomputed from what entered it, a block of queries at a time.
 
-No layer keeps its map, and no map of 16,384 tokens fits into memory, so queries and keys are projected again and the
-softmax is written out for a few rows. That it is this layer's map and no other is proved: it must give the layer's own
-output when its values are applied. Shapes: N tokens, C channels, h heads, d = C / h, Q queries of a block.
+No map of 16,384 tokens fits into memory, so the softmax is written out for a few rows at a time. That it is this
+layer's map is proved: applied to the values it must give the layer's own output.
+Shapes: N tokens, C channels, h heads, d = C / h, Q queries of a block.
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.seats.mixer import BadInput
 
-BLOCK_BYTES = 2**26
-"""Size of one block of maps; what is made of it needs about three times as much."""
-CUDA_TOLERANCE = 1e-4
-"""The same for float32 on CUDA, whose fused kernels add up in another order (1.2e-5 was seen)."""
+BLOCK_BYTES = 2**26  # size of one block of maps; what is made of it needs about three times as much
+CUDA_TOLERANCE = 1e-4  # the same for float32 on CUDA, whose fused kernels add up in another order (1.2e-5 was seen)
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 """Largest difference from the layer's own output, in units of that output's largest value: its dtype's rounding."""
 
@@ -32,7 +30,6 @@ class Projections:
 
     @property
     def tokens(self) -> int:
-        """How many there are."""
         return self.q_hNd.shape[1]
 
     def blocks(self, block_bytes: int = BLOCK_BYTES, width: int = 1) -> Iterator[range]:
@@ -61,9 +58,13 @@ class Projections:
 
 def projections(attention: Any, tokens_NC: Tensor) -> Projections:
     """Queries, keys and values of a diffusers attention layer for one image's tokens."""
+    norm_q, norm_k = getattr(attention, "norm_q", None), getattr(attention, "norm_k", None)
     try:
-        q, k, v = (_heads(project(tokens_NC), attention.heads) for project in _projecting(attention))
-        q, k = (norm(each) if norm is not None else each for norm, each in zip(_norms(attention), (q, k), strict=True))
+        q, k, v = (
+            project(tokens_NC).unflatten(-1, (attention.heads, -1)).transpose(0, 1)
+            for project in (attention.to_q, attention.to_k, attention.to_v)
+        )
+        q, k = (norm(each) if norm is not None else each for norm, each in ((norm_q, q), (norm_k, k)))
         scale = float(attention.scale)
     except AttributeError as error:
         raise BadInput(
@@ -92,20 +93,10 @@ def prove(attention: Any, found: Projections, output_NC: Tensor, path: str) -> N
 
 def applied(attention: Any, maps_hQN: Tensor, v_hNd: Tensor) -> Tensor:
     """(Q, C) float32: what the layer puts out for these queries."""
-    mixed_QC = (maps_hQN @ v_hNd).transpose(0, 1).flatten(1)
-    closing: nn.Module = attention.to_out[0]
-    closed: Tensor = closing(mixed_QC.to(next(closing.parameters()).dtype)).float()
-    return closed / float(getattr(attention, "rescale_output_factor", 1.0))
+    return closed(attention, (maps_hQN @ v_hNd).transpose(0, 1).flatten(1)).float()
 
 
-def _projecting(attention: Any) -> tuple[nn.Module, nn.Module, nn.Module]:
-    return attention.to_q, attention.to_k, attention.to_v
-
-
-def _norms(attention: Any) -> tuple[nn.Module | None, nn.Module | None]:
-    return getattr(attention, "norm_q", None), getattr(attention, "norm_k", None)
-
-
-def _heads(projected_NC: Tensor, heads: int) -> Tensor:
-    tokens, channels = projected_NC.shape
-    return projected_NC.view(tokens, heads, channels // heads).transpose(0, 1)
+def closed(attention: Any, mixed_NC: Tensor) -> Tensor:
+    """What the layer puts out when its heads gave `mixed`."""
+    output_NC: Tensor = attention.to_out[0](mixed_NC.to(next(attention.to_out[0].parameters()).dtype))
+    return output_NC / float(getattr(attention, "rescale_output_factor", 1.0))

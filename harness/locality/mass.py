@@ -1,9 +1,8 @@
 """Attention score mass: how much attention stays within a window around the query (arXiv 2504.21292, section 3).
 
-ASM(K) is the mean over queries of the attention on keys with max(|dy|, |dx|) < K / 2: a window of an odd size K is
-K x K tokens, and an even K holds what K - 1 holds. At a border the part outside of the grid holds nothing. The paper
-sums over queries and layers; the mean is that sum as a share. A mass says nothing without that of a uniform map: on a
-16 x 16 grid a window of 15 x 15 holds 52 % of what is spread evenly.
+ASM(K) is the mean over queries of the attention on keys with max(|dy|, |dx|) < K / 2: a window of K x K tokens, where
+an even K holds what K - 1 holds. The paper sums over queries and layers; the mean is that sum as a share. A mass says
+nothing without that of a uniform map: on a 16 x 16 grid a window of 15 x 15 holds 52 % of what is spread evenly.
 Shapes: N = H * W tokens in row-major order; rows of an attention map are queries.
 """
 
@@ -13,8 +12,7 @@ from torch import Tensor
 from harness.locality.offsets import all_queries, offset_sums
 from harness.seats.mixer import Grid
 
-SLACK = 1e-6
-"""Rows of a float32 map sum to one to this precision: a share that is missed by less is reached."""
+SLACK = 1e-6  # rows of a float32 map sum to one to this precision: a share that is missed by less is reached
 
 
 def attention_score_mass(attention_NN: Tensor, grid: Grid, size: float) -> float:
@@ -26,8 +24,7 @@ def attention_score_mass(attention_NN: Tensor, grid: Grid, size: float) -> float
 def effective_receptive_field(attention_NN: Tensor, grid: Grid, share: float = 0.8) -> int:
     """The smallest window that holds this share of all there is, in tokens a side; always odd.
 
-    The map is taken as it is: pass it through `HighPass` first for the receptive field of the paper, which is that of
-    the filtered map. ValueError for a share outside of (0, 1] and for a map that holds nothing.
+    The paper's is that of a map behind a `HighPass`. ValueError for a share outside of (0, 1] and for an empty map.
     """
     return smallest_window(mass_curve(_whole(attention_NN, grid)), share)
 
@@ -69,7 +66,6 @@ def window_sizes(grid: Grid) -> list[int]:
 
 
 def _whole(attention_NN: Tensor, grid: Grid) -> Tensor:
-    """Sums by offset of one whole map."""
     height, width = grid
     tokens = height * width
     if attention_NN.shape != (tokens, tokens):

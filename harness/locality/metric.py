@@ -7,21 +7,19 @@ by side. The teacher is read by its attention maps and by its gradients; a varia
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from harness.locality.findings import influence_of, maps_of, pictures
 from harness.locality.high_pass import HighPass
 from harness.locality.influence import influences
-from harness.locality.moments import Seen, seen_by
+from harness.locality.moments import Seen, check_times, seen_by
 from harness.locality.survey import Place, survey
 from harness.locality.tally import Reader
+from harness.models.model import Model
 from harness.models.weights import RANDOM
 from harness.records.case import BadInput, Resolution
 from harness.records.record import Reading
-
-if TYPE_CHECKING:
-    from harness.models.model import Model
-    from harness.trial import Trial
+from harness.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,8 @@ class Locality:
     """Six readings: means over the sites, with every site in their details.
 
     images, times: the moments, of the world's first prompts. window: K of the mass that is read out. queries: places
-    (down, right) of the image, from 0 to 1, whose maps are kept as pictures. order, cutoff, negative: the high-pass.
-    share: of the filtered mass in a receptive field. artefact: how often its equal share makes a token an artefact.
-    gradients: queries a site whose gradients are taken.
+    (down, right) of the image, from 0 to 1, whose maps become pictures. order, cutoff, negative: of `HighPass`; share,
+    artefact: of `Reader`. gradients: queries a site whose gradients are taken.
     """
 
     name: str = "locality"
@@ -49,7 +46,6 @@ class Locality:
     needs: ClassVar[str] = "weights"
 
     def __post_init__(self) -> None:
-        """Raise BadInput for a setting that no model can have."""
         for query in self.queries:
             if len(query) != 2 or not all(0 <= at < 1 for at in query):
                 raise BadInput(
@@ -64,17 +60,12 @@ class Locality:
 
     @property
     def reader(self) -> Reader:
-        """How maps are read."""
         return Reader(HighPass(self.order, self.cutoff, self.negative), self.share, self.artefact)
 
-    def check(self, model: "Model", resolution: Resolution) -> None:
+    def check(self, model: Model, resolution: Resolution) -> None:
         """BadInput for a time or a window that this model does not have at this size; nothing is loaded."""
-        last = int(model.layout.component("scheduler").get("num_train_timesteps", 1000)) - 1
-        if not self.times or not all(0 <= time <= last for time in self.times):
-            raise BadInput(
-                f"{self.name}.times={list(self.times)} is not possible with {model.name}: give training timesteps from "
-                f"0 (clean) to {last} (noise), such as [{last * 9 // 10},{last // 2},{last // 10}]"
-            )
+        said = f"{self.name}.times={list(self.times)} is not possible with {model.name}"
+        check_times(self.times, int(model.layout.component("scheduler").get("num_train_timesteps", 1000)), said)
         side = max(resolution.width, resolution.height) // (model.shrink * model.patch)
         if self.window > side:
             raise BadInput(
@@ -82,7 +73,7 @@ class Locality:
                 f"{side} tokens a side: give at most {side}"
             )
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         """`locality` by gradients; receptive field, mass, low-frequency share, artefacts and entropy by the maps."""
         case = trial.case
         why = self._refusal(trial)
@@ -110,12 +101,12 @@ class Locality:
                 told["uniform"] = fmean(site["summary"]["uniform_mass"] for site in sites)
             yield self._reading(trial, name, unit, _mean(values), "the filter leaves nothing of these maps", **told)
 
-    def _refusal(self, trial: "Trial") -> str:
+    def _refusal(self, trial: Trial) -> str:
         if trial.exact or trial.trained or trial.untrained_allowed or trial.model.source == RANDOM:
             return ""
         return f"{trial.case.variant} has no trained weights on {trial.case.model}: what it looks at says nothing"
 
-    def _reading(self, trial: "Trial", name: str, unit: str, value: float | None, why: str, **details: Any) -> Reading:
+    def _reading(self, trial: Trial, name: str, unit: str, value: float | None, why: str, **details: Any) -> Reading:
         case = trial.case
         told = f"{list(self.times)} of {case.steps} steps, guidance {case.guidance:g}, {self.images} images"
         source = ", random weights" if trial.model.source == RANDOM else ""

@@ -1,13 +1,12 @@
 """Moments of a sampling: what the denoiser was called with at chosen times, while it made an image of a prompt.
 
-Attention changes with the noise, so it is looked at along a model's own trajectory and not on noised images. Of a
-guided call the half with the prompt is kept. A call can be made again as often as it is needed, by any variant.
+Of a guided call the half with the prompt is kept. A call can be made again by any variant.
 """
 
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +14,7 @@ from torch import Tensor, nn
 from harness.models.model import Model
 from harness.models.sampler import times
 from harness.records.case import BadInput, Resolution
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -36,34 +33,20 @@ class Moment:
         return prediction
 
 
-Seen = tuple[list[Moment], list[Tensor]]
-"""Moments, and the images that were made."""
+Seen = tuple[list[Moment], list[Tensor]]  # moments, and the images that were made
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the images are made of which the moments are, and at which times these are wanted."""
+    """How images are made, and at which times their moments are wanted."""
 
     resolution: Resolution
     steps: int
     guidance: float
     times: tuple[int, ...]
 
-    def check(self, model: Model) -> None:
-        """BadInput for a time that the model's noise schedule does not have."""
-        last = int(model.pipeline.scheduler.config.num_train_timesteps) - 1
-        wrong = [time for time in self.times if not 0 <= time <= last]
-        if wrong or not self.times:
-            raise BadInput(
-                f"times={list(self.times)} is not possible with {model.name}: give training timesteps from 0 (clean) "
-                f"to {last} (noise), such as [{last * 9 // 10},{last // 2},{last // 10}]"
-            )
-
     def steps_near(self, model: Model) -> list[int]:
-        """The timesteps of the sampler that are nearest to the times that are wanted, each once, noise first.
-
-        BadInput where the sampler cannot take so many steps.
-        """
+        """The sampler's timesteps nearest to the times, each once, noise first; BadInput for steps that it has not."""
         scheduler = model.pipeline.scheduler
         times(scheduler, self.steps)
         scheduler.set_timesteps(self.steps)
@@ -71,11 +54,20 @@ class Sampling:
         return sorted({min(taken, key=lambda step: abs(step - time)) for time in self.times}, reverse=True)
 
 
-def moments(
-    model: Model, sampling: Sampling, prompts: Sequence[str], seeds: Sequence[int]
-) -> tuple[list[Moment], list[Tensor]]:
+def check_times(wanted: Sequence[int], count: int, of: str) -> None:
+    """BadInput where there are no times, or one that a noise schedule of so many training timesteps does not have."""
+    last = count - 1
+    if not wanted or not all(0 <= time <= last for time in wanted):
+        raise BadInput(
+            f"{of}: give training timesteps from 0 (clean) to {last} (noise), such as "
+            f"[{last * 9 // 10},{last // 2},{last // 10}]"
+        )
+
+
+def moments(model: Model, sampling: Sampling, prompts: Sequence[str], seeds: Sequence[int]) -> Seen:
     """The moments of each image, noise first, and the images (3, H, W); the model has to be loaded."""
-    sampling.check(model)
+    said = f"times={list(sampling.times)} is not possible with {model.name}"
+    check_times(sampling.times, int(model.pipeline.scheduler.config.num_train_timesteps), said)
     wanted = sampling.steps_near(model)
     found: list[Moment] = []
     images = []
@@ -105,7 +97,7 @@ def kept_calls(denoiser: nn.Module, image: int, wanted: Container[int] | None = 
         hook.remove()
 
 
-def seen_by(kept: dict[tuple[object, ...], Seen], trial: "Trial", times: Sequence[int], images: int) -> Seen:
+def seen_by(kept: dict[tuple[object, ...], Seen], trial: Trial, times: Sequence[int], images: int) -> Seen:
     """The moments of the first images of a trial's world, by its teacher; kept for the model's other variants."""
     case = trial.case
     sampling = Sampling(case.resolution, case.steps, case.guidance, tuple(times))

@@ -1,8 +1,5 @@
-"""Attention by offset: every query's map laid over the others so that the queries coincide.
-
-The sums by offset (key minus query) hold all that mass, receptive field and decay need, in (2H - 1) x (2W - 1) numbers
-for a map of (H W)^2, so a map can be thrown away as soon as its block of queries is done.
-Shapes: M maps (heads, or one), Q queries, N = H * W keys in row-major order.
+"""Attention summed over queries by the key's offset from the query: (2H - 1) x (2W - 1) numbers, all that mass,
+receptive field and decay need of a map. Shapes: M maps (heads, or one), Q queries, N = H * W keys in row-major order.
 """
 
 import torch
@@ -33,10 +30,7 @@ def offset_sums(maps_MQN: Tensor, queries_Q: Tensor, grid: Grid) -> Tensor:
 
 
 def rows_at_once(maps_MQN: Tensor, first: int, grid: Grid) -> Tensor:
-    """The same for queries that fill rows of the grid from the row `first` on, in few steps, each of a whole row.
-
-    On a GPU a step costs the same however small; on a CPU this is ten times slower.
-    """
+    """The same for queries that fill rows of the grid from the row `first` on, row by row: for GPUs (slow on a CPU)."""
     height, width = grid
     maps, queries, _ = maps_MQN.shape
     sums = maps_MQN.new_zeros(maps, 2 * height - 1, 2 * width - 1)
@@ -54,7 +48,7 @@ def _whole_rows(queries_Q: Tensor, width: int) -> bool:
 
 
 def _shifted(maps_MrWHW: Tensor) -> Tensor:
-    """(M, r, H, 2W - 1) sums over the queries of whole rows by their horizontal offset: the same in a few large steps.
+    """(M, r, H, 2W - 1) sums over the queries of whole rows by their horizontal offset.
 
     Read in lines of 2W - 1, what was written in lines of 2W moves by one from line to line.
     """

@@ -1,8 +1,7 @@
 """What was measured of a model, site by site, as a file that choices are made by.
 
 A report writes it (`profiles/<model>.json` beside it) after the sweeps `locality` and `sensitivity`; a model names it
-(`profile:`). Two settings of a variant are read by it, and are spelled out before anything is made of them, so that a
-student and a record know the numbers and not the name of a file:
+(`profile:`). Two settings of a variant are replaced by numbers from it before anything is made of them:
 
     kernel_size: erf    the receptive field of each site's filtered map, in tokens
     flops: 0.3          of a hybrid: replace the sites whose errors add up to the least, down to this share of FLOPs
@@ -12,12 +11,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from harness.locality.schedule import Price, schedule
 from harness.records.case import BadInput
-from harness.seats.sources import PACKAGED, packaged
+from harness.seats.sources import path_of
 
 ERF = "erf"
 FORMAT = "deltabench profile, version 1"
@@ -35,9 +33,8 @@ class Profile:
     @classmethod
     def read(cls, source: str, model: str) -> "Profile":
         """The profile in a file on this disk or in a package; BadInput where it is none."""
-        path = packaged(source) if source.startswith(PACKAGED) else Path(source).expanduser()
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(path_of(source).read_text(encoding="utf-8"))
             if data["format"] != FORMAT:
                 raise ValueError(f"format {data['format']!r}")
             prices = {

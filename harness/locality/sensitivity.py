@@ -3,28 +3,26 @@
 A site is replaced by the variant's mixer, by its own mean map and by the identity map, while all others keep the
 teacher's attention. The error is that of the denoiser's prediction on moments of the teacher's sampling, mean squared,
 in units of the prediction's variance; mean maps are taken of the first half of the images and errors of the second.
-From it `harness.locality.schedule` chooses which sites to replace.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from harness.judged.clip_score import clip_score
 from harness.locality.moments import Moment, Seen, seen_by
-from harness.locality.stand_ins import IdentityMap, Kept, MeanMap, mean_maps
+from harness.locality.stand_ins import IdentityMap, MeanMap, mean_maps
 from harness.models.weights import RANDOM
 from harness.records.case import BadInput
 from harness.records.record import Reading
 from harness.records.statistics import mean_of
 from harness.seats.mixer import Grid, Site, TokenMixer
 from harness.seats.surgery import Factory, seated, sites
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.seats.teacher import TeacherAttention
+from harness.trial import Trial
 
 VARIANT, MEAN_MAP, IDENTITY = "variant", "mean_map", "identity"
 Makers = Mapping[str, tuple[Factory, frozenset[str] | None]]
@@ -46,14 +44,12 @@ class Sensitivity:
     needs: ClassVar[str] = "weights"
 
     def __post_init__(self) -> None:
-        """Raise BadInput for a setting that no model can have."""
         if self.images < 2:
             raise BadInput(f"{self.name}.images={self.images} is not possible: give at least 2, half for mean maps")
         if self.judged < 0 or self.judged == 1:
             raise BadInput(f"{self.name}.judged={self.judged} is not possible: give 0 for none, or at least 2")
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
-        """The reading, or a dash where the variant has nothing to replace with."""
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         why = _refusal(trial)
         if why:
             yield self._reading(trial, None, why)
@@ -72,7 +68,7 @@ class Sensitivity:
             trial, whole["error"][VARIANT], "", sites=found, levels=levels, whole=whole, variant=trial.case.variant
         )
 
-    def _reading(self, trial: "Trial", value: float | None, why: str, **details: Any) -> Reading:
+    def _reading(self, trial: Trial, value: float | None, why: str, **details: Any) -> Reading:
         case = trial.case
         protocol = (
             f"sensitivity/v1: squared error of the prediction over its variance, times {list(self.times)} of "
@@ -82,7 +78,7 @@ class Sensitivity:
         return Reading(self.name, self.name, value, "1", "lower", protocol, self.images, reason=why, details=inside)
 
 
-def _refusal(trial: "Trial") -> str:
+def _refusal(trial: Trial) -> str:
     if trial.exact:
         return f"{trial.case.variant} is the teacher itself: there is nothing to replace it with"
     if trial.trained or trial.untrained_allowed or trial.model.source == RANDOM:
@@ -90,8 +86,7 @@ def _refusal(trial: "Trial") -> str:
     return f"{trial.case.variant} has no trained weights on {trial.case.model}: what it loses says nothing"
 
 
-def _makers(trial: "Trial", maps: Mapping[str, Tensor]) -> Makers:
-    """The variant's mixer, the mean map and the identity map."""
+def _makers(trial: Trial, maps: Mapping[str, Tensor]) -> Makers:
     return {
         VARIANT: (trial.factory, None),
         MEAN_MAP: (lambda site, attention: MeanMap(attention, maps[site.path]), frozenset(maps)),
@@ -102,14 +97,14 @@ def _makers(trial: "Trial", maps: Mapping[str, Tensor]) -> Makers:
 class _Bench:
     """The teacher's predictions and images, and what becomes of them."""
 
-    def __init__(self, trial: "Trial", denoiser: nn.Module, moments: Sequence[Moment], judged: int) -> None:
+    def __init__(self, trial: Trial, denoiser: nn.Module, moments: Sequence[Moment], judged: int) -> None:
         self.trial, self.denoiser, self.moments = trial, denoiser, moments
         self.channels = trial.model.latent_channels
         self.grids: dict[str, Grid] = {}
         self.prices: dict[str, int] = {}
         self.prompts = trial.world.prompts(judged) if judged else []
-        self.predictions = self._predictions(lambda site, attention: Kept(attention))
-        self.scores = self._scores(lambda site, attention: Kept(attention))
+        self.predictions = self._predictions(_kept)
+        self.scores = self._scores(_kept)
 
     def levels(self) -> list[list[str]]:
         """The sites of each grid, the finest first."""
@@ -156,23 +151,23 @@ class _Bench:
             return sum(seats[path].mixer.flops(self.grids[path]) for path in paths)
 
     def _scores(self, factory: Factory) -> list[float]:
-        """CLIP score of each image."""
         if not self.prompts:
             return []
-        case, clip = self.trial.case, self.trial.world.clip
+        case, clip, model = self.trial.case, self.trial.world.clip, self.trial.model
         seeds = [case.seeds[0] + 1000 * image for image in range(len(self.prompts))]
         with seated(self.denoiser, factory):
-            images = self.trial.model.generate(
-                self.prompts, seeds, case.resolution, case.steps, case.guidance, case.batch
-            )
-        found: list[float] = clip_score(clip.images(images), clip.texts(self.prompts)).tolist()
-        return found
+            images = model.generate(self.prompts, seeds, case.resolution, case.steps, case.guidance, case.batch)
+        return cast(list[float], clip_score(clip.images(images), clip.texts(self.prompts)).tolist())
 
 
 def _at(paths: Sequence[str], maker: Factory) -> Factory:
     """The maker's mixer at some sites, the teacher's attention at all others."""
 
     def factory(site: Site, attention: nn.Module) -> TokenMixer:
-        return maker(site, attention) if site.path in paths else Kept(attention)
+        return maker(site, attention) if site.path in paths else _kept(site, attention)
 
     return factory
+
+
+def _kept(site: Site, attention: nn.Module) -> TokenMixer:
+    return TeacherAttention(attention)

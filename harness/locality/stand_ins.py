@@ -1,54 +1,39 @@
 """What may stand at one site while all others keep the teacher's attention: its mean map, or the identity map.
 
-Both keep the teacher's values and closing map, W_o A W_v x, and forget its queries and keys: A is the map averaged over
-images and times, or the map in which each token looks at itself. What a site loses by either says whether its attention
-answers to the image at all, and whether it looks at anything else. Shapes: B batch, N tokens, C channels, h heads.
+Both keep the teacher's values and closing map, W_o A W_v x: A is the map averaged over images and times, or the one in
+which each token looks at itself. What a site loses by either says whether its attention answers to the image at all,
+and whether it looks at anything else. Shapes: B batch, N tokens, C channels, h heads.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from harness.locality.maps import closed
 from harness.locality.moments import Moment
 from harness.locality.survey import listening
-from harness.seats.mixer import Grid, TokenMixer
+from harness.seats.mixer import Grid
+from harness.seats.teacher import TeacherAttention
 
-MOST_BYTES = 2**28
-"""A mean map is held whole, (h, N, N): beyond this a site has none."""
-
-
-class Kept(TokenMixer):
-    """The teacher's attention itself."""
-
-    exact = True
-
-    def __init__(self, attention: nn.Module) -> None:
-        super().__init__()
-        self.attention = attention
-
-    def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        output_BNC: Tensor = self.attention(tokens_BNC)
-        return output_BNC
-
-    def flops(self, grid: Grid) -> int:
-        """8 N C^2 for four projections, 4 N^2 C for scores and sums."""
-        tokens, channels = grid[0] * grid[1], _channels(self.attention)
-        return 8 * tokens * channels**2 + 4 * tokens**2 * channels
+MOST_BYTES = 2**28  # a mean map is held whole, (h, N, N): beyond this a site has none
 
 
-class IdentityMap(Kept):
+class IdentityMap(TeacherAttention):
     """y = W_o W_v x + b_o: each token looks at itself."""
 
     exact = False
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        return _closed(self.attention, _values(self.attention, tokens_BNC))
+        return closed(self.attention, self.values(tokens_BNC))
+
+    def values(self, tokens_BNC: Tensor) -> Tensor:
+        values_BNC: Tensor = self.attention.to_v(tokens_BNC)  # type: ignore[operator]
+        return values_BNC
 
     def flops(self, grid: Grid) -> int:
         """4 N C^2 for two projections."""
-        return 4 * grid[0] * grid[1] * _channels(self.attention) ** 2
+        return 4 * grid[0] * grid[1] * self.channels**2
 
 
 class MeanMap(IdentityMap):
@@ -59,14 +44,12 @@ class MeanMap(IdentityMap):
         self.maps_hNN = nn.Buffer(maps_hNN, persistent=False)
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        values_BNC = _values(self.attention, tokens_BNC)
-        heads = len(self.maps_hNN)
-        values_BhNd = values_BNC.unflatten(2, (heads, values_BNC.shape[2] // heads)).transpose(1, 2)  # type: ignore[no-untyped-call]
-        return _closed(self.attention, (self.maps_hNN @ values_BhNd).transpose(1, 2).flatten(2))
+        values_BhNd = self.values(tokens_BNC).unflatten(2, (len(self.maps_hNN), -1)).transpose(1, 2)  # type: ignore[no-untyped-call]
+        return closed(self.attention, (self.maps_hNN @ values_BhNd).transpose(1, 2).flatten(2))
 
     def flops(self, grid: Grid) -> int:
         """4 N C^2 for two projections, 2 N^2 C for the sums."""
-        return super().flops(grid) + 2 * (grid[0] * grid[1]) ** 2 * _channels(self.attention)
+        return super().flops(grid) + 2 * (grid[0] * grid[1]) ** 2 * self.channels
 
 
 @torch.no_grad()
@@ -85,17 +68,3 @@ def mean_maps(denoiser: nn.Module, moments: Sequence[Moment]) -> dict[str, Tenso
                 path = listener.site.path
                 found[path] = found[path] + maps_hNN if path in found else maps_hNN
     return found
-
-
-def _values(attention: Any, tokens_BNC: Tensor) -> Tensor:
-    values_BNC: Tensor = attention.to_v(tokens_BNC)
-    return values_BNC
-
-
-def _closed(attention: Any, mixed_BNC: Tensor) -> Tensor:
-    closed: Tensor = attention.to_out[0](mixed_BNC.to(attention.to_out[0].weight.dtype))
-    return closed / float(attention.rescale_output_factor)
-
-
-def _channels(attention: Any) -> int:
-    return int(attention.to_v.in_features)

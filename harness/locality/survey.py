@@ -1,9 +1,9 @@
 """Attention of every site over a model's moments: maps are recomputed site by site, streamed, tallied and let go.
 
-As the paper does, a site's map is averaged over its heads and over the times of one image before anything is read from
-it; images are averaged afterwards. Single heads (averaged over times) and single times (over heads) are read as well.
-Queries and keys of some sites are held for all times of an image; the calls are made again for the next sites, so that
-memory stays within `held_bytes` whatever the model. Shapes: h heads, Q queries, N = H * W keys.
+As in the paper, a site's map is averaged over its heads and over the times of one image before anything is read from
+it, and images afterwards; single heads and single times are read as well. Queries and keys of a few sites are held at a
+time and the calls repeated for the next, so that memory stays within `held_bytes`.
+Shapes: h heads, Q queries, N = H * W keys.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,29 +17,29 @@ from harness.locality.maps import BLOCK_BYTES, Projections, projections, prove
 from harness.locality.moments import Moment
 from harness.locality.offsets import spread_queries
 from harness.locality.tally import Reader, Tally
-from harness.seats.mixer import Grid, Site, TokenMixer
+from harness.seats.mixer import Grid, Site
 from harness.seats.surgery import seated
+from harness.seats.teacher import TeacherAttention
 
-Place = Sequence[float]
-"""(down, right) on an image, each from 0 to below 1."""
+Place = Sequence[float]  # (down, right) on an image, each from 0 to below 1
 HELD_BYTES = 2**28
 HEAD_QUERIES = 256
 """Single heads are read at so many queries at most, spread evenly: the filter would take most of the time."""
 
 
-class Listener(TokenMixer):
-    """Stands at a site and passes everything on to the teacher's attention; keeps what its maps are made of."""
+class Listener(TeacherAttention):
+    """The teacher's attention, which keeps what its maps are made of."""
 
     def __init__(self, site: Site, attention: nn.Module) -> None:
-        super().__init__()
-        self.site, self.attention = site, attention
+        super().__init__(attention)
+        self.site = site
         self.grid: Grid = (0, 0)
         self.bytes = 0
         self.listens = False
         self.heard: list[Projections] = []
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        output_BNC: Tensor = self.attention(tokens_BNC)
+        output_BNC = super().forward(tokens_BNC, grid)
         self.grid, self.bytes = grid, 12 * tokens_BNC[0].numel()
         if self.listens:
             found = projections(self.attention, tokens_BNC[0])
@@ -69,7 +69,6 @@ class SiteTallies:
 
     @property
     def tokens(self) -> int:
-        """How many there are on the grid."""
         return self.grid[0] * self.grid[1]
 
 

@@ -54,7 +54,8 @@ class Tally:
     def close_image(self) -> None:
         """Settle what is of one image: its artefact tokens lie elsewhere in the next."""
         received_MN = self.received_MN.cpu() / self.image_queries
-        self.shares.append([_artefact_share(received_N, self.reader.artefact) for received_N in received_MN])
+        factor = self.reader.artefact
+        self.shares.append([float(row_N[artefact_tokens(row_N, factor)].sum()) for row_N in received_MN])
         self.received_MN.zero_()
         self.image_queries = 0
 
@@ -89,8 +90,3 @@ class Tally:
     def _left(curve: Tensor) -> bool:
         """Whether there is more than the rounding of a float32 transform."""
         return float(curve[-1]) > 1e-5
-
-
-def _artefact_share(received_N: Tensor, factor: float) -> float:
-    """What one image's artefact tokens receive together."""
-    return float(received_N[artefact_tokens(received_N, factor)].sum())

@@ -1,12 +1,10 @@
 """A variant and the teacher in alternation: a ratio that holds on a machine that changes its pace.
 
-Two timings that lie minutes apart differ by tens of percent on a shared machine, and so does their ratio. Here every
-call of the variant has a call of the teacher's own attention next to it, in the same seats of the same denoiser; who
-begins takes turns, so a drift favours neither. What disturbs both cancels (duet benchmarking, arXiv 2001.05811).
+Every call of the variant has a call of the teacher's own attention next to it, in the same seats of the same denoiser;
+who begins takes turns, so a drift favours neither. What disturbs both cancels (duet benchmarking, arXiv 2001.05811).
 
-Neighbouring pairs are disturbed by the same things, so they are no independent samples: the pairs are cut into ten
-blocks of neighbours, each gives the median of its pairs' ratios, and the interval is Student's over the blocks, of
-logarithms. (The ratio of two medians of a block scattered a third more in simulation: they may be of unlike moments.)
+Neighbouring pairs are disturbed by the same things and no independent samples: they are cut into ten blocks of
+neighbours, each gives the median of its pairs' ratios, and the interval is Student's over the blocks, of logarithms.
 """
 
 import math
@@ -15,35 +13,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from torch import Tensor, nn
+from torch import nn
 
 from harness.records.statistics import t_975
-from harness.seats.mixer import Grid, Site, TokenMixer
+from harness.seats.mixer import Site, TokenMixer
 from harness.seats.surgery import Factory, Seat
+from harness.seats.teacher import TeacherAttention, attention_flops
 
-Pair = tuple[float, float]
-"""Milliseconds of a call of the variant and of the teacher's beside it."""
+Pair = tuple[float, float]  # milliseconds of a call of the variant and of the teacher's beside it
 
 BLOCKS = 10
-LEAST = 6
-"""Fewer pairs have no interval."""
+LEAST = 6  # fewer pairs have no interval
 FLOOR = 0.02
-"""Two seatings of the same code differ by where their tensors happen to lie, which no interval of one run shows. This
-allowance for it is assumed, not measured."""
-
-
-class Own(TokenMixer):
-    """The attention that the denoiser came with, called as a mixer is."""
-
-    exact = True
-
-    def __init__(self, attention: nn.Module) -> None:
-        super().__init__()
-        self.attention = attention
-
-    def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
-        mixed_BNC: Tensor = self.attention(tokens_BNC)
-        return mixed_BNC
+"""By how much two seatings of the same code may differ, since their tensors lie elsewhere: assumed, not measured."""
 
 
 class Sides:
@@ -55,16 +37,14 @@ class Sides:
         self._teacher: dict[str, TokenMixer] = {}
 
     def __call__(self, site: Site, attention: nn.Module) -> TokenMixer:
-        self._teacher[site.path] = Own(attention)
+        self._teacher[site.path] = TeacherAttention(attention)
         self._variant[site.path] = self._factory(site, attention)
         return self._variant[site.path]
 
     def seat_variant(self, denoiser: nn.Module) -> None:
-        """The factory's mixers take the seats."""
         _take(denoiser, self._variant)
 
     def seat_teacher(self, denoiser: nn.Module) -> None:
-        """The teacher's own attention takes the seats."""
         _take(denoiser, self._teacher)
 
 
@@ -75,10 +55,9 @@ def _take(denoiser: nn.Module, mixers: dict[str, TokenMixer]) -> None:
 
 
 def teacher_flops(denoiser: nn.Module, batch: int) -> int:
-    """Price of the teacher's attention on the grids of the last call: 8 N C^2 + 4 N^2 C a site, 2 per multiply-add."""
-    seats = [module for module in denoiser.modules() if isinstance(module, Seat) and module.grid is not None]
-    shapes = [(math.prod(seat.grid or ()), seat.site.channels) for seat in seats]
-    return batch * sum(8 * tokens * channels**2 + 4 * tokens**2 * channels for tokens, channels in shapes)
+    """Price of the teacher's attention on the grids of the last call."""
+    seats = [module for module in denoiser.modules() if isinstance(module, Seat)]
+    return batch * sum(attention_flops(seat.grid, seat.site.channels) for seat in seats if seat.grid is not None)
 
 
 def alternate(variant: Callable[[], float], teacher: Callable[[], float], seconds: float) -> tuple[Pair, ...]:

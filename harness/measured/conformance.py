@@ -1,7 +1,7 @@
 """A mixer is checked against its definition, on the device and in the dtype at hand, before it is timed.
 
-A speed-up of something that computes something else is worth nothing. The grids are small and awkward, one narrower
-than most kernels. Shapes: B batch, N = height * width tokens, C channels.
+The grids are small and awkward, one narrower than most kernels.
+Shapes: B batch, N = height * width tokens, C channels.
 """
 
 import torch
@@ -13,8 +13,7 @@ from harness.seats.surgery import Seat
 GRIDS: tuple[Grid, ...] = ((7, 13), (16, 15))
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Relative to the largest entry: rounding of a few hundred additions in that dtype."""
-TF32 = 5e-3
-"""The same on CUDA for float32: cuDNN convolves with the 10-bit mantissas of TF32 unless told otherwise."""
+TF32 = 5e-3  # the same on CUDA for float32: cuDNN convolves with the 10-bit mantissas of TF32 unless told otherwise
 
 
 def first_breach(denoiser: nn.Module) -> str:

@@ -6,9 +6,10 @@ since the first case of the run.
 """
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -19,9 +20,7 @@ from harness.measured.load import Load
 from harness.measured.rates import matrix_rate
 from harness.measured.timing import check_batch, clock_for, clock_name, disturbance, observed, reading_of
 from harness.records.record import Reading
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 MOVED = 0.1
 """The teacher's pace changed by more than this since the run's first case: latencies of the run do not compare."""
@@ -50,10 +49,9 @@ class Latency:
     needs: ClassVar[str] = "device"
 
     def __post_init__(self) -> None:
-        """Raise BadInput for a batch without images."""
         check_batch(self.name, self.batch)
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         """latency and latency_ratio. A mixer that breaches its definition is not timed: dashes with the reason."""
         case, sides = trial.case, Sides(trial.factory)
         batch = case.batch if self.batch is None else self.batch
@@ -70,7 +68,9 @@ class Latency:
             alternated = self._alternated(denoiser, sides, arguments, timing.median_ms, case.device, batch)
         if alternated.pairs:
             pace = self._pace((case.model, case.resolution, case.dtype, case.device, batch), alternated.pairs)
-            details |= {"teacher": pace, "noisy": _with_pace(details["noisy"], pace["moved"])}
+            moved = f"the teacher's own call is {pace['moved']:+.0%} off the first case of this run"
+            told = [details["noisy"], moved if abs(pace["moved"]) > MOVED else ""]
+            details |= {"teacher": pace, "noisy": ", ".join(filter(None, told))}
         yield reading_of(timing, self.name, protocol, details)
         yield self._ratio(alternated, call)
 
@@ -80,14 +80,11 @@ class Latency:
         """Calls of variant and teacher in alternation, or the reason why there are none."""
         clock = clock_for(device)
 
-        def variant() -> float:
-            sides.seat_variant(denoiser)
+        def timed(take_seats: Callable[[nn.Module], None]) -> float:
+            take_seats(denoiser)
             return clock(lambda: denoiser(**arguments))
 
-        def teacher() -> float:
-            sides.seat_teacher(denoiser)
-            return clock(lambda: denoiser(**arguments))
-
+        variant, teacher = partial(timed, sides.seat_variant), partial(timed, sides.seat_teacher)
         rate = matrix_rate(device, next(denoiser.parameters()).dtype)
         reason = self._too_long(call_ms, 1e3 * teacher_flops(denoiser, batch) / rate, "needs at least")
         if not reason:
@@ -114,7 +111,6 @@ class Latency:
         return {"median": now_ms, "moved": now_ms / self.teacher_paces.setdefault(key, now_ms) - 1}
 
     def _ratio(self, alternated: Alternated, call: str) -> Reading:
-        """The reading of the alternation."""
         name = f"{self.name}_ratio"
         protocol = f"{name}/v1: {call}, over the teacher's own attention in the same seats, in alternation"
         if not alternated.pairs:
@@ -123,26 +119,8 @@ class Latency:
         samples = tuple(variant_ms / teacher_ms for variant_ms, teacher_ms in alternated.pairs)
         teacher_ms = [teacher_ms for _, teacher_ms in alternated.pairs]
         details = {"told_apart": ratio.told_apart, "teacher_ms": teacher_ms, "noisy": alternated.noisy}
-        return Reading(
-            self.name,
-            name,
-            ratio.value,
-            "x",
-            "lower",
-            protocol,
-            n=len(alternated.pairs),
-            low=ratio.low,
-            high=ratio.high,
-            samples=samples,
-            details=details,
-        )
-
-
-def _with_pace(noisy: str, moved: float) -> str:
-    if abs(moved) <= MOVED:
-        return noisy
-    said = f"the teacher's own call is {moved:+.0%} off the first case of this run"
-    return f"{noisy}, {said}" if noisy else said
+        value, low, high, n = ratio.value, ratio.low, ratio.high, len(samples)
+        return Reading(self.name, name, value, "x", "lower", protocol, n, low, high, samples=samples, details=details)
 
 
 @dataclass(frozen=True)
@@ -154,7 +132,7 @@ class ImageLatency:
     least: int = 3
     needs: ClassVar[str] = "device"
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         """One reading; steps and guidance are the case's. A mixer that breaches its definition is not timed."""
         case = trial.case
         protocol = (
@@ -166,10 +144,6 @@ class ImageLatency:
             if breach:
                 yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=breach, heals=True)
                 return
-            prompts = list(trial.prompts[:1])
-
-            def work() -> object:
-                return trial.model.generate(prompts, [case.seeds[0]], case.resolution, case.steps, case.guidance)
-
-            timing, details = observed(work, self.seconds, self.least, case.device)
+            image = trial.prompts[:1], [case.seeds[0]], case.resolution, case.steps, case.guidance
+            timing, details = observed(lambda: trial.model.generate(*image), self.seconds, self.least, case.device)
         yield reading_of(timing, self.name, protocol, details)

@@ -19,7 +19,6 @@ class Load:
 
     @classmethod
     def begin(cls) -> "Load":
-        """Start to watch."""
         import psutil
 
         times = psutil.cpu_times()

@@ -1,9 +1,8 @@
 """The C library's heap, held so that the resident set shows what is allocated and not what malloc keeps.
 
-glibc asks the system for a new large block only where no free chunk of its heap can serve, and only such a block goes
-back to the system as soon as it is freed. The heap of a long-lived process has many free chunks. So, for a while, all
-of them are occupied by blocks that nobody touches and that are therefore not resident. Then every block of 64 KiB or
-more is a new one, as in a process that was started with `MALLOC_MMAP_THRESHOLD_=65536`.
+glibc serves a large block from a free chunk of its heap, which stays resident when the block is freed; only one that no
+chunk can serve is mapped anew, and goes back to the system at once. So all free chunks are occupied for a while by
+blocks that nobody touches, and every block of 64 KiB or more is a new one, as with `MALLOC_MMAP_THRESHOLD_=65536`.
 """
 
 import ctypes
@@ -12,8 +11,7 @@ from contextlib import contextmanager
 
 from harness.seats.mixer import Unavailable
 
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
-"""Names of glibc's mallopt."""
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of glibc's mallopt
 SMALL_BLOCK, LARGE_BLOCK = 2**16, 2**25
 LARGEST_CHUNK = 2**32
 NEEDED = (
@@ -60,10 +58,9 @@ def held(library: ctypes.CDLL) -> int:
 
 @contextmanager
 def every_block_returned() -> Iterator[None]:
-    """For a while glibc keeps no freed block of 64 KiB or more; afterwards it is as a process of large tensors ends up.
+    """While open glibc keeps no freed block of 64 KiB or more; Unavailable where there is no such glibc.
 
-    The thresholds are the ceiling that glibc's own adjustment reaches once a block of 32 MiB was freed. Raises
-    Unavailable where there is no such glibc.
+    Afterwards the thresholds are the ceiling that glibc's own adjustment reaches once a block of 32 MiB was freed.
     """
     library = glibc()
     library.mallopt(MMAP_THRESHOLD, SMALL_BLOCK)

@@ -1,18 +1,17 @@
 """Latency of the module scope: all mixers of one denoiser call by themselves, and one of them as Table 2 counts it.
 
 Each distinct site is timed alone on the case's device, warm, with random weights and tokens, and counts as often as one
-call of the denoiser calls it. Nothing of the denoiser's body runs, so any size can be timed that one mixer can do.
+call of the denoiser calls it.
 
 Table 2 of ΔConvFusion (arXiv 2504.21292) is of this scope: its official code puts CUDA events around every attn1 or
-conv1 of PixArt, batch 1 doubled by guidance, fp16, and takes the mean over modules and calls. We take the median of
-each module's calls, then the mean over modules. The paper names neither its device nor the pixels of "4K"; from 1024
-to 4K its self-attention grows 182 times and its LinFusion 15 times: that fits 4096 x 4096, and not 3840 x 2160.
+conv1 of PixArt, batch 1 doubled by guidance, fp16, and takes the mean over modules and calls; here it is the mean over
+modules of medians. The paper names neither device nor pixels of "4K": its growth from 1024 fits 4096 x 4096.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -22,9 +21,7 @@ from harness.measured.rates import too_slow
 from harness.measured.timing import check_batch, clock_name, observed
 from harness.models.model import DTYPES
 from harness.records.record import Reading
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 GUIDANCE_BATCH = 2
 TABLE_2 = {
@@ -36,8 +33,7 @@ TABLE_2 = {
     ("deltaconv", 4096): 54.84,
 }
 """Milliseconds of one module of PixArt; ∆Conv with K = 13."""
-FEWEST_SECONDS = 0.1
-"""Seconds of samples that each distinct site gets at least, however many of them share the budget."""
+FEWEST_SECONDS = 0.1  # seconds of samples that each distinct site gets at least, however many of them share the budget
 
 
 class NotTimed(RuntimeError):
@@ -65,22 +61,16 @@ class MixersLatency:
     runs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Raise BadInput for a batch without images."""
         check_batch(self.name, self.batch)
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         """One reading; its details hold every distinct site with its raw samples."""
         batch = trial.case.batch if self.batch is None else self.batch
         protocol = (
             f"{self.name}/v1: all mixers of one denoiser call by themselves, batch {batch}, forward, random weights, "
             f"eager, warm, sum over the calls of each distinct site's median of {clock_name(trial.case.device)}"
         )
-        try:
-            sites = timed_sites(trial, batch, self.seconds, self.least, self.patience)
-        except NotTimed as reason:
-            yield Reading(self.name, self.name, None, "ms", "lower", protocol, reason=str(reason), heals=reason.heals)
-            return
-        yield summed(self.name, protocol, sites)
+        yield _reading(self, trial, batch, protocol, mean=False, details={})
 
 
 @dataclass(frozen=True)
@@ -94,33 +84,29 @@ class PaperLatency:
     needs: ClassVar[str] = "shapes"
     runs: ClassVar[bool] = True
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         """One reading; where Table 2 has the case, its details hold the printed number."""
         protocol = (
             f"{self.name}/v1: one mixer by itself as in Table 2 of arXiv 2504.21292, batch {GUIDANCE_BATCH}, "
             f"forward, random weights, eager, warm, mean over the mixers of medians of {clock_name(trial.case.device)}"
         )
-        details = published(trial)
-        try:
-            sites = timed_sites(trial, GUIDANCE_BATCH, self.seconds, self.least, self.patience)
-        except NotTimed as reason:
-            yield Reading(
-                self.name,
-                self.name,
-                None,
-                "ms",
-                "lower",
-                protocol,
-                reason=str(reason),
-                details=details,
-                heals=reason.heals,
-            )
-            return
-        calls = sum(site["calls"] for site in sites)
-        yield summed(self.name, protocol, sites, share=1 / calls, details=details)
+        yield _reading(self, trial, GUIDANCE_BATCH, protocol, mean=True, details=published(trial))
 
 
-def published(trial: "Trial") -> dict[str, Any]:
+def _reading(
+    metric: "MixersLatency | PaperLatency", trial: Trial, batch: int, protocol: str, mean: bool, details: dict[str, Any]
+) -> Reading:
+    """The sum over all mixers, or their mean; a dash where a site is not timed."""
+    name = metric.name
+    try:
+        sites = timed_sites(trial, batch, metric.seconds, metric.least, metric.patience)
+    except NotTimed as error:
+        return Reading(name, name, None, "ms", "lower", protocol, reason=str(error), details=details, heals=error.heals)
+    share = 1 / sum(site["calls"] for site in sites) if mean else 1.0
+    return summed(name, protocol, sites, share, details)
+
+
+def published(trial: Trial) -> dict[str, Any]:
     """What Table 2 prints for a case, and for which dtype; nothing for what it has not."""
     case = trial.case
     square = case.resolution.width if case.resolution.width == case.resolution.height else 0
@@ -128,7 +114,7 @@ def published(trial: "Trial") -> dict[str, Any]:
     return {"published": {"ms": value, "dtype": "fp16", "device": "unknown"}} if value is not None else {}
 
 
-def timed_sites(trial: "Trial", batch: int, seconds: float, least: int, patience: float) -> list[dict[str, Any]]:
+def timed_sites(trial: Trial, batch: int, seconds: float, least: int, patience: float) -> list[dict[str, Any]]:
     """Each distinct site, timed; NotTimed for the first that is too slow or breaches its definition."""
     found = distinct_sites(trial)
     case = trial.case
@@ -139,49 +125,32 @@ def timed_sites(trial: "Trial", batch: int, seconds: float, least: int, patience
     return [_timed(distinct, trial, batch, share, least) for distinct in found]
 
 
-def _timed(distinct: DistinctSite, trial: "Trial", batch: int, seconds: float, least: int) -> dict[str, Any]:
-    """What the details hold of one distinct site: its shape, its calls, and its timing."""
+def _timed(distinct: DistinctSite, trial: Trial, batch: int, seconds: float, least: int) -> dict[str, Any]:
     mixer, tokens_BNC = mixer_at(distinct, trial), tokens_at(distinct, trial, batch)
     if reason := breach(mixer, distinct.site, tokens_BNC):
         raise NotTimed(reason, heals=True)
     with torch.no_grad():
         timing, details = observed(lambda: mixer(tokens_BNC, distinct.grid), seconds, least, trial.case.device)
     low, high = timing.interval_ms()
-    return {
-        "site": distinct.site.path,
-        "channels": distinct.site.channels,
-        "heads": distinct.site.heads,
-        "grid": list(distinct.grid),
-        "calls": distinct.calls,
-        "median": timing.median_ms,
-        "low": low,
-        "high": high,
-        "samples": list(timing.samples_ms),
-    } | details
+    taken = {"median": timing.median_ms, "low": low, "high": high, "samples": list(timing.samples_ms)}
+    return distinct.shape | {"calls": distinct.calls} | taken | details
 
 
 def summed(
     name: str, protocol: str, sites: list[dict[str, Any]], share: float = 1.0, details: dict[str, Any] | None = None
 ) -> Reading:
     """The time of all calls together, times `share`. Sites vary independently, so half-widths add in squares."""
-
     value = share * math.fsum(site["calls"] * site["median"] for site in sites)
     known = all(site["low"] is not None for site in sites)
     noisy = [site["noisy"] for site in sites if site["noisy"]]
     told = f"{len(noisy)} of {len(sites)} sites were disturbed, the first: {noisy[0]}" if noisy else ""
-    return Reading(
-        name,
-        name,
-        value,
-        "ms",
-        "lower",
-        protocol,
-        n=min(len(site["samples"]) for site in sites),
-        low=value - share * _half_width(sites, "low") if known else None,
-        high=value + share * _half_width(sites, "high") if known else None,
-        details={"noisy": told, **(details or {}), "sites": sites},
-    )
-
-
-def _half_width(sites: list[dict[str, Any]], end: str) -> float:
-    return math.hypot(*(site["calls"] * (site[end] - site["median"]) for site in sites))
+    n = min(len(site["samples"]) for site in sites)
+    low = high = None
+    if known:
+        below, above = (
+            share * math.hypot(*(site["calls"] * (site[end] - site["median"]) for site in sites))
+            for end in ("low", "high")
+        )
+        low, high = value - below, value + above
+    details = {"noisy": told, **(details or {}), "sites": sites}
+    return Reading(name, name, value, "ms", "lower", protocol, n, low, high, details=details)

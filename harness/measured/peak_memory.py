@@ -1,15 +1,13 @@
 """Peak memory of one denoiser call, measured where it runs.
 
-It is weights plus activations, as the projection is (harness/counted/projected_memory.py), so that the two can be laid
-side by side. Weights are the bytes of the denoiser's own storages; activations are what one call adds at its highest
-point: on CUDA by the allocator's own peak, on the CPU by the high-water mark of the resident set (VmHWM, which the
-kernel keeps, so nothing is sampled), set back just before the call.
+Weights plus activations, as in harness/counted/projected_memory.py. Weights are the bytes of the denoiser's storages;
+activations are what one call adds at its highest point: on CUDA the allocator's own peak, on the CPU the high-water
+mark of the resident set (VmHWM, which the kernel keeps), set back just before the call.
 
 Three things would blur that mark in a long-lived process, and each is met:
 - The first call pages in code. So there is a warm-up at the smallest size, and the least of several calls is taken.
 - malloc keeps freed blocks for later. harness/measured/malloc.py has each returned at once, as on CUDA.
-- The system may take back pages of files (the code of libraries) during the call, which hides as many new ones, or page
-  some in, which look like new ones. Such a call is made again.
+- Pages of files (the code of libraries) that come or go during the call. Such a call is made again.
 """
 
 import gc
@@ -19,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -29,9 +27,7 @@ from harness.measured.malloc import every_block_returned
 from harness.records.case import Resolution
 from harness.records.record import Reading
 from harness.seats.mixer import Unavailable
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.trial import Trial
 
 MEASURED = {
     "cuda": "peak_memory/cuda-v1: one denoiser call, batch 1, least of few: weights + rise of max_memory_allocated",
@@ -40,10 +36,8 @@ MEASURED = {
 CLEAR = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
 WARM_UP_TILES = 4
-LEAST = 2
-"""Calls: the first at a size also pays, once in a process, for kernels that are generated for its shapes."""
-TRIES = 5
-"""Calls made while pages of files come and go, before a measurement is given up."""
+LEAST = 2  # calls: the first at a size also pays, once in a process, for kernels that are generated for its shapes
+TRIES = 5  # calls made while pages of files come and go, before a measurement is given up
 CPUS = os.cpu_count() or 1
 LAG = max(32, 2 * CPUS) * CPUS * mmap.PAGESIZE
 """Bytes by which a counter of resident pages may be behind: Linux lets every CPU keep so many to itself."""
@@ -63,7 +57,7 @@ class PeakMemory:
     most: int = 3
     needs: ClassVar[str] = "device"
 
-    def __call__(self, trial: "Trial") -> Iterator[Reading]:
+    def __call__(self, trial: Trial) -> Iterator[Reading]:
         """One reading; details: weights, activations and, on CUDA, reserved. A dash where the system keeps no mark."""
         kind = torch.device(trial.case.device).type
         protocol = MEASURED.get(kind, f"peak_memory/{kind}")
@@ -77,17 +71,9 @@ class PeakMemory:
             yield Reading(self.name, "peak_memory", None, "byte", "lower", protocol, reason=str(reason))
             return
         seen = min(calls, key=lambda call: call["activations"])
-        yield Reading(
-            metric=self.name,
-            name="peak_memory",
-            value=weights + seen["activations"],
-            unit="byte",
-            better="lower",
-            protocol=protocol,
-            n=len(calls),
-            samples=tuple(weights + call["activations"] for call in calls),
-            details={"weights": weights, **seen},
-        )
+        samples = tuple(weights + call["activations"] for call in calls)
+        details, name, n = {"weights": weights, **seen}, "peak_memory", len(calls)
+        yield Reading(self.name, name, min(samples), "byte", "lower", protocol, n, samples=samples, details=details)
 
     def _measured(self, work: Callable[[], object], kind: str) -> list[dict[str, int]]:
         begun = time.process_time()
@@ -97,7 +83,7 @@ class PeakMemory:
         return calls
 
 
-def _warm_up(trial: "Trial", denoiser: nn.Module) -> None:
+def _warm_up(trial: Trial, denoiser: nn.Module) -> None:
     """One call of a few latent patches a side: every kernel is loaded, next to nothing is allocated.
 
     A variant that cannot do so few (a pyramid's scale would empty its map) is called at the size itself.

@@ -1,10 +1,9 @@
 """The limits of this machine, measured: how fast it multiplies matrices in a dtype, and how fast it moves bytes.
 
 They give a mixer's roofline (Williams, Waterman, Patterson 2009): no call is faster than its FLOPs at the rate of a
-square matrix product, nor than the bytes that it must read and write at the rate of a copy. A rate is the best of
-several tries. Two kinds of calls can beat the roofline all the same: a convolution in float32 on CUDA, where cuDNN
-computes in TF32 and these matrix products do not, and a call whose data lie in a cache. The data are random, since a
-GPU multiplies constants faster.
+square matrix product, nor than the bytes that it must read and write at the rate of a copy. Two kinds of calls can beat
+it all the same: a convolution in float32 on CUDA, where cuDNN computes in TF32 and these matrix products do not, and a
+call whose data lie in a cache. A rate is the best of several tries, on random data: a GPU multiplies constants faster.
 """
 
 from dataclasses import dataclass
@@ -18,10 +17,8 @@ from harness.measured.timing import clock_for
 TRIES = 5
 SIDES = (256, 512, 1024, 2048, 4096, 8192)
 LONG_ENOUGH_MS = 100.0
-COPIED = {"cpu": 2**28, "cuda": 2**30}
-"""Bytes; more than any cache holds."""
-BLOCK = 2**20
-"""Random bytes, which are repeated: to draw all would take longer than to copy them."""
+COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes; more than any cache holds
+BLOCK = 2**20  # random bytes, which are repeated: to draw all would take longer than to copy them
 
 
 @dataclass(frozen=True)

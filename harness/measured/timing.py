@@ -1,9 +1,8 @@
-"""How time is taken: after a warm-up, by a monotonic clock, with every sample kept and what the machine did meanwhile.
+"""How time is taken: after a warm-up, with every sample kept and what the machine did meanwhile.
 
-The clock runs between two points at which the device is idle (CUDA events there, a monotonic clock on the CPU). Calls
-are thrown away until three in a row agree, then repeated for a fixed time. The median is the value: a mean follows
-whatever else the machine does. What it did is measured too (cores busy with other work, stolen time, drift), and a
-machine that was not quiet is said to be noisy. Compare only within one run, as ratios.
+CUDA events on a GPU, a monotonic clock on the CPU, both around an idle device. Calls are thrown away until three in a
+row agree, then repeated for a fixed time. The median is the value: a mean follows whatever else the machine does. A
+machine that was busy with other work is said to be noisy. Compare only within one run, as ratios.
 """
 
 import statistics
@@ -20,13 +19,11 @@ from harness.records.case import BadInput
 from harness.records.record import Reading
 from harness.records.statistics import bootstrap
 
-Clock = Callable[[Callable[[], object]], float]
-"""Milliseconds that some work takes."""
+Clock = Callable[[Callable[[], object]], float]  # milliseconds that some work takes
 
 AGREEMENT = 0.05
 DRAWS = 1000
-ENOUGH_FOR_INTERVAL = 6
-"""Below six samples even their whole range covers the median with less than 95 %."""
+ENOUGH_FOR_INTERVAL = 6  # below six samples even their whole range covers the median with less than 95 %
 
 
 def check_batch(metric: str, batch: int | None) -> None:
@@ -51,7 +48,6 @@ class Timing:
 
     @property
     def median_ms(self) -> float:
-        """The value."""
         return statistics.median(self.samples_ms)
 
 
@@ -114,11 +110,7 @@ def _agree(samples_ms: Sequence[float]) -> bool:
 
 def percentile(samples: Sequence[float], share: float) -> float:
     """By linear interpolation between the ranks."""
-    ordered = sorted(samples)
-    rank = share * (len(ordered) - 1)
-    low = int(rank)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
+    return float(np.quantile(samples, share))
 
 
 def observed(work: Callable[[], object], seconds: float, least: int, device: str) -> tuple[Timing, dict[str, Any]]:
@@ -138,19 +130,9 @@ def observed(work: Callable[[], object], seconds: float, least: int, device: str
 def reading_of(timing: Timing, metric: str, protocol: str, details: dict[str, Any], name: str = "") -> Reading:
     """A timing as a reading, which bears its metric's name unless it is given one."""
     low, high = timing.interval_ms()
-    return Reading(
-        metric,
-        name or metric,
-        timing.median_ms,
-        "ms",
-        "lower",
-        protocol,
-        n=len(timing.samples_ms),
-        low=low,
-        high=high,
-        samples=timing.samples_ms,
-        details=details,
-    )
+    value, samples = timing.median_ms, timing.samples_ms
+    n, name = len(samples), name or metric
+    return Reading(metric, name, value, "ms", "lower", protocol, n, low, high, samples=samples, details=details)
 
 
 def summary(timing: Timing) -> dict[str, Any]:
@@ -175,7 +157,7 @@ def disturbance(load: dict[str, Any]) -> str:
         (load["other_cores"] > 0.25, f"other work kept {load['other_cores']:.1f} cores busy"),
         (load["stolen"] > 0.02, f"the host took {load['stolen']:.0%} of the time"),
     ]
-    return in_one(causes)
+    return ", ".join(sentence for present, sentence in causes if present)
 
 
 def noise(details: dict[str, Any]) -> str:
@@ -187,9 +169,4 @@ def noise(details: dict[str, Any]) -> str:
         (abs(details["drift"]) > 0.1, f"the second half of the samples is {details['drift']:+.0%} off the first"),
         (details["spread"] > 0.1, f"the middle half of the samples spreads over {details['spread']:.0%}"),
     ]
-    return in_one(causes)
-
-
-def in_one(causes: Sequence[tuple[bool, str]]) -> str:
-    """The sentences of the causes that are present, in one."""
     return ", ".join(sentence for present, sentence in causes if present)

@@ -1,11 +1,11 @@
 """Diffusion transformers with T5 text: PixArt-alpha and PixArt-Sigma.
 
-The denoiser also predicts a variance: it appends it to the channels of the noise, and the pipeline drops it. Text comes
-with a mask, because T5 pads. PixArt-alpha at 1024 is also told the size and the aspect ratio of the image.
+The denoiser appends a variance to the channels of its prediction. Text comes with a mask, because T5 pads. PixArt-alpha
+at 1024 is also told the size and the aspect ratio of the image.
 """
 
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ class PixArtModel(Model):
 
     pipelines = ("PixArtAlphaPipeline", "PixArtSigmaPipeline")
     part = "transformer"
+    call_settings: ClassVar[dict[str, Any]] = {"negative_prompt": None, "use_resolution_binning": False}
 
     @property
     def patch(self) -> int:
@@ -49,7 +50,6 @@ class PixArtModel(Model):
         return min(length, int(said)) if isinstance(said, int | float) and said >= 1 else length
 
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
-        """T5 states and the mask of the tokens that are not padding."""
         width = self.layout.number("transformer", "caption_channels")
         return {"encoder_hidden_states": (self._length, width), "encoder_attention_mask": (self._length,)}
 
@@ -62,7 +62,6 @@ class PixArtModel(Model):
         return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
     def denoise_arguments(self, latents: Tensor, timesteps: Tensor, text: States) -> dict[str, Any]:
-        """As the pipeline calls its denoiser, with the size where it is told one."""
         size: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
         if self._sized:
             height, width = (side * self.shrink for side in latents.shape[-2:])
@@ -76,10 +75,3 @@ class PixArtModel(Model):
             "added_cond_kwargs": size,
             "return_dict": False,
         }
-
-    def _call(self, text: States, unconditional: States | None) -> dict[str, Any]:
-        names = {"encoder_hidden_states": "prompt_embeds", "encoder_attention_mask": "prompt_attention_mask"}
-        handed: dict[str, Any] = {names[name]: tensor for name, tensor in text.items()}
-        if unconditional is not None:
-            handed |= {f"negative_{names[name]}": tensor for name, tensor in unconditional.items()}
-        return handed | {"negative_prompt": None, "use_resolution_binning": False}

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.models.weights import components
 from harness.records.case import BadInput, Resolution
 from harness.records.spelled import digest
 from harness.seats.sources import json_of
@@ -29,12 +28,15 @@ class Layout:
         return cls(CONFIGS / config)
 
     @property
+    def index(self) -> dict[str, Any]:
+        """What model_index.json says: the pipeline's class and, by name, its components."""
+        return json_of(self.folder / "model_index.json")
+
+    @property
     def pipeline(self) -> str:
-        """The name of the diffusers pipeline class."""
-        return str(json_of(self.folder / "model_index.json").get("_class_name"))
+        return str(self.index.get("_class_name"))
 
     def component(self, name: str) -> dict[str, Any]:
-        """The configuration of one component."""
         file = "scheduler_config.json" if name == "scheduler" else "config.json"
         return json_of(self.folder / name / file)
 
@@ -73,14 +75,6 @@ class Layout:
                 "(a mask, an image to edit); give a text-to-image model"
             )
         return self
-
-    def names(self, name: str) -> bool:
-        """Whether the pipeline has a component of that name."""
-        return name in json_of(self.folder / "model_index.json")
-
-    def class_of(self, name: str) -> str:
-        """The class that the index names for a component."""
-        return str(components(self.folder)[name][1])
 
     def native(self, part: str) -> Resolution:
         """The size that a denoiser's configuration names."""

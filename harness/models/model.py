@@ -1,9 +1,8 @@
 """A text-to-image model: a diffusers pipeline with the shapes, prompts and seeds that a benchmark needs around it.
 
-The pipeline itself makes the images, so guidance, micro-conditions and decoding are diffusers' own. What is added: the
-initial noise of each image comes from its own CPU generator and each prompt is encoded by itself, so that an image
-depends on prompt and seed and never on its batch; the sampler is named (`harness.models.sampler`), and draws its noise
-from another generator. Constructing a model loads nothing; on the meta device it needs neither weights nor memory.
+The pipeline itself makes the images. What is added: each image's initial noise comes from a CPU generator of its own
+and each prompt is encoded by itself, so that an image depends on prompt and seed and never on its batch. Constructing a
+model loads nothing; on the meta device it needs neither weights nor memory.
 """
 
 import math
@@ -22,7 +21,7 @@ from harness.models.layout import Layout, check_size
 from harness.models.opening import built, device_of, random_pipeline, read_denoiser, read_pipeline
 from harness.models.quiet import quiet
 from harness.models.sampler import DEFAULT
-from harness.models.text import States, TextCache, batched, drawn
+from harness.models.text import PIPELINE_NAMES, States, TextCache, batched, drawn
 from harness.records.case import BadInput, Resolution
 from harness.records.spelled import Inert, settings_of
 from harness.seats.mixer import Site
@@ -37,16 +36,16 @@ DECODED_PIXELS = 2**21  # more are decoded image by image: the autoencoder's act
 class Model(Inert, ABC):
     """One text-to-image model. Inert until `load`.
 
-    source: a hub id, a local diffusers folder, `pkg://package/folder`, `random` (random weights on the configuration,
-    seeded) or None (shapes alone). config: a folder under harness/models/configs, used where the source has none here.
-    resolutions: what a sweep takes that names none. presets: variant name -> keywords of its factory on this model.
-    buckets: sizes that the model was trained at; none: the one its denoiser names.
-    profile: a file of what was measured of its sites, by which kernels and budgets are chosen.
-    sampler: what makes images, `own` for the checkpoint's.
+    source: a hub id, a local diffusers folder, `pkg://package/folder`, `random` (seeded random weights) or None (shapes
+    alone). config: a folder under harness/models/configs, used where the source has none here. resolutions: what a
+    sweep takes that names none. presets: variant name -> keywords of its factory on this model. buckets: sizes that it
+    was trained at; none: the one its denoiser names. profile: a file of what was measured of its sites
+    (`harness.locality.profile`). sampler: what makes images (`harness.models.sampler`).
     """
 
     pipelines: ClassVar[tuple[str, ...]]
     part: ClassVar[str]
+    call_settings: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -71,9 +70,9 @@ class Model(Inert, ABC):
         self._text = TextCache(self._encode)
 
     @property
-    @abstractmethod
     def patch(self) -> int:
-        """How many latents of a side the denoiser cannot divide."""
+        """How many latents of a side the denoiser cannot divide: 1 for a UNet, which crops on the way back."""
+        return 1
 
     @property
     def least_steps(self) -> int:
@@ -92,10 +91,6 @@ class Model(Inert, ABC):
     def denoise_arguments(self, latents: Tensor, timesteps: Tensor, text: States) -> dict[str, Any]:
         """Keyword arguments of one denoiser call on noisy latents; the first item of its result is the prediction."""
 
-    @abstractmethod
-    def _call(self, text: States, unconditional: States | None) -> dict[str, Any]:
-        """Keyword arguments that hand text states to the pipeline."""
-
     @cached_property
     def layout(self) -> Layout:
         """The configurations in force: those of a local folder, or else the shipped ones."""
@@ -107,7 +102,6 @@ class Model(Inert, ABC):
 
     @cached_property
     def shrink(self) -> int:
-        """How many pixels of a side become one latent."""
         return self.layout.shrink
 
     @cached_property
@@ -151,7 +145,6 @@ class Model(Inert, ABC):
         return self
 
     def unload(self) -> None:
-        """Let go of everything that `load` brought."""
         self.pipeline = self._denoiser = self._loaded = None
 
     def on_meta(self, dtype: str = "fp32") -> "Model":
@@ -267,18 +260,20 @@ class Model(Inert, ABC):
             made.append(self._images(prompts[rows], seeds[rows], resolution, steps, guidance))
         return torch.cat(made)
 
-    def _images(
-        self, prompts: list[str], seeds: list[int], resolution: Resolution, steps: int, guidance: float
-    ) -> Tensor:
-        many = len(prompts) * resolution.width * resolution.height > DECODED_PIXELS
+    def _images(self, prompts: list[str], seeds: list[int], size: Resolution, steps: int, guidance: float) -> Tensor:
+        many = len(prompts) * size.pixels > DECODED_PIXELS
         (self.pipeline.vae.enable_slicing if many else self.pipeline.vae.disable_slicing)()
-        unconditional = [self._text(None)] * len(prompts) if guidance > 1 else None
+        text = {PIPELINE_NAMES[name]: states for name, states in self.text_states(prompts).items()}
+        if guidance > 1:
+            empty = self.text_states([None] * len(prompts))
+            text |= {f"negative_{PIPELINE_NAMES[name]}": states for name, states in empty.items()}
         images: Tensor = self.pipeline(
-            **self._call(self.text_states(prompts), self._placed(batched(unconditional)) if unconditional else None),
-            latents=torch.cat([self.noise(seed, resolution) for seed in seeds]).to(next(self.denoiser.parameters())),
+            **text,
+            **self.call_settings,
+            latents=torch.cat([self.noise(seed, size) for seed in seeds]).to(next(self.denoiser.parameters())),
             generator=[torch.Generator().manual_seed(samplers.solver_seed(seed)) for seed in seeds],
-            height=resolution.height,
-            width=resolution.width,
+            height=size.height,
+            width=size.width,
             num_inference_steps=steps,
             guidance_scale=guidance,
             output_type="pt",

@@ -42,10 +42,9 @@ def loading(folder: Path) -> Iterator[None]:
 def built(layout: Layout, part: str) -> nn.Module:
     """A part with fresh weights as its configuration describes it, on the default device of the moment."""
     kind, config = _class_of(layout, part), layout.component(part)
+    of_text = part.startswith("text_encoder")
     with loading(layout.folder / part):
-        module: nn.Module = (
-            kind(kind.config_class(**config)) if part.startswith("text_encoder") else kind.from_config(config)
-        )
+        module: nn.Module = kind(kind.config_class(**config)) if of_text else kind.from_config(config)
     return module
 
 
@@ -63,10 +62,8 @@ def random_pipeline(layout: Layout, part: str, device: torch.device, dtype: torc
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(SEED)
         modules = {name: built(layout, name).to(dtype) for name in (part, "vae")}
-    scheduler = scheduler_of(layout)
-    encoders = {
-        name: None for name in ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2") if layout.names(name)
-    }
+    scheduler, index = scheduler_of(layout), layout.index
+    encoders = {name: None for name in ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2") if name in index}
     kind = getattr(diffusers, layout.pipeline)
     return kind(scheduler=scheduler, **modules, **encoders, **EXTRAS.get(layout.pipeline, {}))
 

@@ -1,9 +1,8 @@
 """Samplers: which scheduler of diffusers makes the images, as part of the protocol.
 
 `own` keeps the checkpoint's with all its settings; any other name builds a scheduler on the checkpoint's noise
-schedule. What a scheduler cannot do is refused before an image is made: diffusers drops settings that a class does not
-know, and the images are then garbage with nothing to tell it (a checkpoint of flow matching under DPM-Solver, a
-schedule that ends in pure noise under DEIS).
+schedule. What a scheduler cannot do is refused before an image is made: diffusers silently drops settings that a class
+does not know, and then makes garbage (flow matching under DPM-Solver, a schedule that ends in pure noise under DEIS).
 """
 
 import copy
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.models.layout import Layout
+from harness.models.weights import components
 from harness.records.case import BadInput
 
 OWN = "own"
@@ -53,7 +53,7 @@ def scheduler_of(layout: Layout) -> Any:
     """The checkpoint's own, from its configuration."""
     import diffusers
 
-    return getattr(diffusers, layout.class_of("scheduler")).from_config(layout.component("scheduler"))
+    return getattr(diffusers, str(components(layout.folder)["scheduler"][1])).from_config(layout.component("scheduler"))
 
 
 def scheduler(name: str, own: Any, pipeline: str) -> Any:
@@ -72,16 +72,9 @@ def scheduler(name: str, own: Any, pipeline: str) -> Any:
     refuse_other_kinds(name, own)
     chosen = getattr(diffusers, class_name)
     refuse_what_it_lacks(name, chosen, own.config)
-    return chosen.from_config(own.config, **(_defaults(own, class_name) | settings))
-
-
-def _defaults(own: Any, class_name: str) -> dict[str, Any]:
-    """Of another class, the solver's own settings (an algorithm, an order) do not carry over."""
-    if type(own).__name__ == class_name:
-        return {}
-    if class_name == "DPMSolverMultistepScheduler":
-        return {"algorithm_type": "dpmsolver++", "solver_type": "midpoint"}
-    return {}
+    if class_name == "DPMSolverMultistepScheduler" != type(own).__name__:  # another solver's settings do not carry over
+        settings = {"algorithm_type": "dpmsolver++", "solver_type": "midpoint"} | settings
+    return chosen.from_config(own.config, **settings)
 
 
 def refuse_other_kinds(name: str, own: Any) -> None:

@@ -7,9 +7,14 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-States = dict[str, Tensor]
-"""Keyword arguments of the denoiser that come from the text, for a batch of prompts."""
+States = dict[str, Tensor]  # keyword arguments of the denoiser that come from the text, for a batch of prompts
 
+PIPELINE_NAMES = {
+    "encoder_hidden_states": "prompt_embeds",
+    "encoder_attention_mask": "prompt_attention_mask",
+    "text_embeds": "pooled_prompt_embeds",
+}
+"""What the pipelines' arguments of the same content are called."""
 LIMIT_BYTES = 2**30
 
 

@@ -1,8 +1,5 @@
-"""UNets with CLIP text: SD1.5 and its fine-tunes, SDXL.
-
-SDXL conditions on more than tokens: the pooled text of its second encoder, and six numbers that tell the size of the
-original, the crop and the target in pixels. B batch, C channels, h, w latent sides.
-"""
+"""UNets with CLIP text: SD1.5 and its fine-tunes, and SDXL, which is also told the pooled text of its second encoder
+and six numbers: the sizes of original, crop and target in pixels."""
 
 from functools import cached_property
 from typing import Any
@@ -20,17 +17,11 @@ class UNetModel(Model):
     pipelines = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
     part = "unet"
 
-    @property
-    def patch(self) -> int:
-        """A UNet takes any latent side: it halves upwards and crops on the way back."""
-        return 1
-
     @cached_property
     def _pooled(self) -> bool:
         return self.layout.component("unet").get("addition_embed_type") == "text_time"
 
     def text_shapes(self) -> dict[str, tuple[int, ...]]:
-        """CLIP states, and the pooled text of SDXL."""
         length = self.layout.number("text_encoder", "max_position_embeddings")
         shapes: dict[str, tuple[int, ...]] = {
             "encoder_hidden_states": (length, self.layout.number("unet", "cross_attention_dim"))
@@ -52,7 +43,6 @@ class UNetModel(Model):
         return dict(zip(self.text_shapes(), chosen, strict=False))
 
     def denoise_arguments(self, latents: Tensor, timesteps: Tensor, text: States) -> dict[str, Any]:
-        """As the pipeline calls its denoiser, with the size where it is told one."""
         arguments = {
             "sample": latents,
             "timestep": timesteps,
@@ -64,10 +54,3 @@ class UNetModel(Model):
             sizes = torch.tensor([[height, width, 0, 0, height, width]]).expand(len(latents), -1)
             arguments["added_cond_kwargs"] = {"text_embeds": text["text_embeds"], "time_ids": sizes.to(latents)}
         return arguments
-
-    def _call(self, text: States, unconditional: States | None) -> dict[str, Any]:
-        names = {"encoder_hidden_states": "prompt_embeds", "text_embeds": "pooled_prompt_embeds"}
-        handed = {names[name]: tensor for name, tensor in text.items()}
-        if unconditional is not None:
-            handed |= {f"negative_{names[name]}": tensor for name, tensor in unconditional.items()}
-        return handed

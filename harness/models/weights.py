@@ -7,8 +7,9 @@ the model hub (`owner/name`), whose files land in the hub's own cache.
 import hashlib
 from pathlib import Path
 
+from harness.models.quiet import quiet
 from harness.records.case import BadInput
-from harness.seats.sources import PACKAGED, PICKLED, json_of, packaged, reaching_hub, sha256
+from harness.seats.sources import PACKAGED, PICKLED, json_of, path_of, reaching_hub, sha256
 
 RANDOM = "random"
 UNET = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
@@ -25,25 +26,17 @@ VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 NUMBERS = ("F64", "F32", "F16", "BF16")
 """What safetensors calls the formats of weights; whole numbers are quantised ones, which lack their scales here."""
-POSITIONS = "position_ids"
-"""The one tensor of whole numbers that text encoders of old have in their files."""
-READ = (".json", ".txt", ".model")
-"""Configurations and vocabularies: they decide an image as much as weights do."""
+POSITIONS = "position_ids"  # the one tensor of whole numbers that text encoders of old have in their files
+READ = (".json", ".txt", ".model")  # configurations and vocabularies: they decide an image as much as weights do
 
 
 def local(source: str | None) -> Path | None:
     """The folder that a source names on this disk; None for the hub, for random weights and for shapes alone."""
     if source is None or source == RANDOM:
         return None
-    if source.startswith(PACKAGED):
-        return _existing(packaged(source), source)
-    folder = Path(source).expanduser()
-    if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1:
-        return _existing(folder, source)
-    return None
-
-
-def _existing(folder: Path, source: str) -> Path:
+    folder = path_of(source)
+    if not folder.exists() and not source.startswith((".", "/", "~", PACKAGED)) and source.count("/") == 1:
+        return None
     if not folder.exists():
         raise BadInput(f"{source} does not exist: give a diffusers pipeline folder, or a hub id written owner/name")
     if not (folder / "model_index.json").is_file():
@@ -69,16 +62,10 @@ def fetch(source: str, name: str) -> Path:
     if folder is not None:
         return folder
     from diffusers import DiffusionPipeline
-    from diffusers.utils import logging
 
-    verbosity = logging.get_verbosity()
     remedy = f"set catalog.models.{name}.source= to a local diffusers folder, or to random for costs without quality"
-    try:
-        logging.set_verbosity_error()
-        with reaching_hub(f"{name} could not be fetched from the model hub as {source}", remedy):
-            return Path(DiffusionPipeline.download(source, use_safetensors=True, safety_checker=None))
-    finally:
-        logging.set_verbosity(verbosity)
+    with quiet(), reaching_hub(f"{name} could not be fetched from the model hub as {source}", remedy):
+        return Path(DiffusionPipeline.download(source, use_safetensors=True, safety_checker=None))
 
 
 def components(folder: Path) -> dict[str, tuple[str | None, str | None]]:
@@ -128,7 +115,10 @@ def _files_of(part: Path) -> list[Path]:
     if whole.is_file():
         return [whole]
     if shards.is_file():
-        return [_present(part / name, shards) for name in sorted(set(json_of(shards).get("weight_map", {}).values()))]
+        found = [part / name for name in sorted(set(json_of(shards).get("weight_map", {}).values()))]
+        if missing := next((shard for shard in found if not shard.is_file()), None):
+            raise BadInput(f"{missing} is missing, though {shards.name} names it: fetch the rest of the weights")
+        return found
     pickled = [path.name for path in sorted(part.glob("*")) if path.suffix in PICKLED]
     if pickled:
         raise BadInput(
@@ -136,12 +126,6 @@ def _files_of(part: Path) -> list[Path]:
             f"convert them to {whole.name} with save_pretrained(..., safe_serialization=True)"
         )
     raise BadInput(f"{part} has no weights: {whole.name} is what is looked for")
-
-
-def _present(shard: Path, index: Path) -> Path:
-    if not shard.is_file():
-        raise BadInput(f"{shard} is missing, though {index.name} names it: fetch the rest of the weights")
-    return shard
 
 
 def check(folder: Path) -> None:

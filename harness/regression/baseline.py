@@ -19,7 +19,7 @@ from harness.records.case import BadInput, Case
 from harness.records.files import writable, write_whole
 from harness.records.machine import IDENTITY
 from harness.records.record import Reading, Record
-from harness.seats.sources import PACKAGED, packaged
+from harness.seats.sources import path_of
 
 SCHEMA = 2
 SETTINGS = ("world", "n", "steps", "guidance", "seeds")
@@ -122,7 +122,7 @@ class Baseline:
 
 def locate(baseline: str) -> Path:
     """The file of `some/file.json`, or of `pkg://package/some/file.json` inside an installed package."""
-    return packaged(baseline) if baseline.startswith(PACKAGED) else Path(baseline)
+    return path_of(baseline)
 
 
 def _entry(fields: dict[str, Any]) -> Entry:

@@ -1,11 +1,9 @@
 """What travels with a call of a seated denoiser: the grid of the tokens, and a list of the seats that were called.
 
-A site sees tokens only, never the height and width that they came from, and a square root is wrong for anything but a
-square. The module that flattens the map into tokens knows them: the spatial module around the site, a
-`Transformer2DModel` in a UNet, a `PixArtTransformer2DModel`. It hands the `cross_attention_kwargs` of its call to its
-blocks, and these to their attention. So that is where hooks add both. Nothing is kept on a module that another call
-(another thread, another size) could change, and gradient checkpointing, which calls a block once more with what it was
-called with, has the same grid again.
+A site sees tokens, and not the height and width of the map that they were flattened from. Hooks on the module that
+flattens them (`Transformer2DModel` in a UNet, `PixArtTransformer2DModel`) add the grid to its `cross_attention_kwargs`,
+which reach every attention inside. Nothing is kept on a module, so that calls in other threads or of other sizes change
+nothing, and gradient checkpointing, which repeats the call of a block, has the same grid again.
 """
 
 from functools import partial
@@ -16,8 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 GRID, CALLED = "token_grid", "called_seats"
 """The names among the `cross_attention_kwargs`: the grid, and the list that fills with the seats' paths."""
-Call = tuple[tuple[Any, ...], dict[str, Any]]
-"""Positional and keyword arguments of a forward."""
+Call = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments of a forward
 
 
 def spatial_around(denoiser: nn.Module, path: str) -> str:

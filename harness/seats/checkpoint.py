@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from harness.records.case import BadInput
 from harness.seats.factory import at, differing, made_with, makers, mixer_name
 from harness.seats.mixer import Site, TokenMixer
-from harness.seats.sources import PACKAGED, PICKLED, json_of, packaged, reaching_hub, sha256, unreachable
+from harness.seats.sources import PACKAGED, PICKLED, json_of, path_of, reaching_hub, read_tensors, sha256, unreachable
 from harness.seats.surgery import Factory
 
 SUFFIX = ".safetensors"
@@ -58,10 +58,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Account:
-    """What became of a checkpoint's tensors.
-
-    loaded and left_over: names in the file. missing: `<site>.<parameter>` of biases that it lacks, which are zero.
-    """
+    """loaded, left_over: names in the file. missing: `<site>.<parameter>` of biases that it lacks, which are zero."""
 
     source: str
     sites: int
@@ -88,8 +85,8 @@ class Weighted:
     factory: Factory
     checkpoint: Checkpoint
     chosen: Container[str] = ()
-    _states: dict[type[TokenMixer], dict[str, dict[str, Tensor]]] = field(default_factory=dict, repr=False)
-    _filled: dict[str, tuple[type[TokenMixer], list[str]]] = field(default_factory=dict, repr=False)
+    _names: dict[type[TokenMixer], dict[str, dict[str, str]]] = field(default_factory=dict, repr=False)
+    _filled: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """BadInput where the checkpoint is a student of another mixer than the factory's."""
@@ -114,16 +111,18 @@ class Weighted:
         if mixer.exact:
             return mixer
         kind = type(mixer)
-        if kind not in self._states:
-            self._states[kind] = self.checkpoint.states(kind)
-        states = self._states[kind]
-        if site.path not in states or (site.among and not states.keys() <= set(site.among)):
-            raise BadInput(_misfit(self.checkpoint, site, kind, list(states)))
+        if kind not in self._names:
+            self._names[kind] = self.checkpoint.names(kind)
+        known = self._names[kind]
+        if site.path not in known or (site.among and not known.keys() <= set(site.among)):
+            raise BadInput(_misfit(self.checkpoint, site, kind, list(known)))
+        names = known[site.path]
         try:
-            mixer.load_published(states[site.path])
+            mixer.load_published({own: self.checkpoint.tensors[name] for own, name in names.items()})
         except BadInput as error:
             raise BadInput(f"{self.checkpoint.source} does not fit site {site.path}: {error}") from error
-        self._filled[site.path] = (kind, list(mixer.state_dict()))
+        missing = [f"{site.path}.{own}" for own in mixer.state_dict() if own not in names]
+        self._filled[site.path] = (list(names.values()), missing)
         return mixer
 
     def _agree(self, site: Site) -> None:
@@ -139,22 +138,13 @@ class Weighted:
 
     def account(self) -> Account:
         """What became of the checkpoint at the sites that have been filled so far."""
-        known = {kind: self.checkpoint.names(kind) for kind in self._states}
-        loaded = [name for path, (kind, _) in self._filled.items() for name in known[kind][path].values()]
-        missing = [
-            f"{path}.{own}"
-            for path, (kind, names) in self._filled.items()
-            for own in names
-            if own not in known[kind][path]
-        ]
-        left_over = sorted(self.checkpoint.tensors.keys() - set(loaded))
-        return Account(
-            self.checkpoint.source, len(self._filled), tuple(sorted(loaded)), tuple(missing), tuple(left_over)
-        )
+        loaded = sorted(name for names, _ in self._filled.values() for name in names)
+        missing = tuple(name for _, names in self._filled.values() for name in names)
+        left_over = tuple(sorted(self.checkpoint.tensors.keys() - set(loaded)))
+        return Account(self.checkpoint.source, len(self._filled), tuple(loaded), missing, left_over)
 
 
 def _misfit(checkpoint: Checkpoint, site: Site, mixer: type[TokenMixer], found: list[str]) -> str:
-    """Why a checkpoint is not of this model, in one sentence."""
     among = site.among or (site.path,)
     if not found:
         first = next(iter(checkpoint.tensors), "nothing at all")
@@ -172,14 +162,12 @@ def _misfit(checkpoint: Checkpoint, site: Site, mixer: type[TokenMixer], found: 
 
 def read(source: str | Path) -> Checkpoint:
     """The checkpoint at a source; BadInput where there is none, or one that cannot be read safely."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     path = find(source)
     beside = path.parent / "config.json"
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            header = file.metadata() or {}
+        tensors, header = read_tensors(path)
     except (OSError, SafetensorError) as error:
         raise BadInput(f"{path} is truncated or corrupt ({error}): fetch or write it again") from error
     return Checkpoint(str(source), tensors, json_of(beside) if beside.is_file() else {}, header)
@@ -198,7 +186,7 @@ def digest(source: str | Path) -> str:
 def local(source: str | Path) -> Path | None:
     """The file or folder that a source names on this disk; None for the hub. BadInput where it does not exist."""
     written = str(source)
-    path = packaged(written) if written.startswith(PACKAGED) else Path(written).expanduser()
+    path = path_of(source)
     if path.exists():
         return path
     parts = written.split("/")
@@ -220,7 +208,6 @@ def find(source: str | Path) -> Path:
 
 
 def _check_suffix(path: Path) -> None:
-    """BadInput for a file that is no safetensors file."""
     if path.suffix in PICKLED:
         raise BadInput(
             f"{path} is a pickle, and loading a pickle can run any code: convert it with safetensors.torch.save_file"

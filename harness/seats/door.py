@@ -5,8 +5,7 @@
     save(pipe, "copy")                       # config.json, model.safetensors, README.md
     remove(pipe)                             # bit for bit as before
 
-`deltaconv` and `baselines` each have these three with their own mixers. The teacher's attention layers are kept beside
-their seats, so that they can go back; nothing is kept anywhere else.
+`deltaconv` and `baselines` each have these three for their own mixers.
 """
 
 import json
@@ -38,9 +37,9 @@ class Applied:
 def apply(pipe: Any, mixer: type[Any], weights: str | Path | None, settings: Mapping[str, Any]) -> Applied:
     """Seat the mixer at every self-attention of a diffusers pipeline, or of a denoiser, until `remove`.
 
-    weights: a student's folder or file, or published weights: a local path or a hub id. None leaves the mixers as they
-    are made: with the teacher's projections where they have such, untrained otherwise. settings: keywords of the
-    mixer's `for_site`, over those that the weights come with. BadInput leaves the pipeline as it was.
+    weights: a local path or a hub id of a student or of published weights; None for mixers as they are made, with the
+    teacher's projections where they have such. settings: keywords of `for_site`, which go before those of the weights.
+    BadInput leaves the pipeline as it was.
     """
     denoiser = denoiser_of(pipe)
     if seating_of(denoiser) is not None:
@@ -77,7 +76,7 @@ def save(pipe: Any, folder: str | Path, call: str, base: str | None = None) -> P
     """Write what is seated as a student: weights, config.json, and a model card that says how to use it.
 
     call: how it is applied, with {folder} and {mixer} in it. base: the model that it belongs to; by default the name
-    that the pipeline was loaded by. The backend stays behind: it is the machine's, not the student's.
+    that the pipeline was loaded by.
     """
     denoiser = denoiser_of(pipe)
     seating = _seating(denoiser)

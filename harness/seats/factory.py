@@ -1,8 +1,7 @@
-"""What makes a variant's mixers: a factory, the model's presets for it, and the settings that a student's file names.
+"""Factories of mixers, each a `partial` of a mixer's `for_site` with settings, and the settings that a student names.
 
-A factory is a `partial` of a mixer's `for_site` with settings. A file of a student that was trained here names mixer
-and settings in its header (`ingredients`); beside a student that was saved from a pipeline lies a config.json that does
-(`FORMAT`).
+A student that was trained here names its mixer and settings in the file's header (`ingredients`), one that was saved
+from a pipeline in the config.json beside it (`FORMAT`).
 """
 
 import json
@@ -16,11 +15,8 @@ from harness.seats.mixer import Site, TokenMixer
 
 FORMAT = "deltabench student, version 1"
 """How a saved student's config.json is marked; other versions begin the same up to the comma."""
-
-
 UNTOLD = {*ONLY_SPEED, "inherit"}
-"""Settings in which a student and its factory may differ, since they change no number once the weights are there: those
-that only change speed, and where training begins."""
+"""Settings in which a student and its factory may differ: they change no number once the weights are there."""
 
 
 def made_with(source: str, config: Mapping[str, Any], header: Mapping[str, str]) -> tuple[str, dict[str, Any]] | None:

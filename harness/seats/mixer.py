@@ -11,29 +11,13 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from harness.records.case import BadInput
-from harness.seats.processor import depthwise, layouts_said
-
-__all__ = [
-    "BadInput",
-    "Grid",
-    "Site",
-    "TokenMixer",
-    "Unavailable",
-    "as_map",
-    "depthwise",
-    "device_of",
-    "fitted",
-    "layouts_said",
-    "padding_said",
-]
+from harness.records.case import BadInput as BadInput
+from harness.seats.processor import depthwise as depthwise
+from harness.seats.processor import layouts_said as layouts_said
 
 Setting = TypeVar("Setting", int, float, str)
 
-Grid = tuple[int, int]
-"""(height, width) of the tokens at a site; always handed over, never guessed by a square root."""
-
-
+Grid = tuple[int, int]  # (height, width) of the tokens at a site; always handed over, never guessed by a square root
 WEIGHT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -51,10 +35,9 @@ class Site:
     among: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def pick(self, setting: Setting | Mapping[str, Setting], name: str) -> Setting:
-        """The value of a setting at this site: one value for all sites, or the first pattern that fits the path.
+        """The value of a setting at this site: one value for all sites, or that of the first pattern that fits.
 
-        A pattern is a prefix of the path (`down_blocks.0`, at a dot) or a shell pattern (`*` for the rest), or several
-        of them with `|` between. BadInput for one that fits no site at all, and for a site that none fits.
+        Patterns as in `fits`. BadInput for one that fits no site at all, and for a site that none fits.
         """
         if not isinstance(setting, Mapping):
             return setting
@@ -74,7 +57,7 @@ class Site:
 
 
 def fits(path: str, pattern: str) -> bool:
-    """Whether a site's path begins with a pattern, at a dot, or matches it; `|` stands between alternatives."""
+    """Whether a path begins with the pattern (`down_blocks.0`, at a dot) or matches it as in a shell; `|` means or."""
     return any(path == part or path.startswith(f"{part}.") or fnmatchcase(path, part) for part in pattern.split("|"))
 
 
@@ -146,8 +129,8 @@ class TokenMixer(nn.Module):
     def locate(cls, name: str, config: Mapping[str, Any]) -> tuple[str, str] | None:
         """Site path and parameter of one tensor in a file of weights; None where it belongs to no site.
 
-        Here the names of our own students; a mixer whose weights are published knows those names as well. config: the
-        config.json beside the file, or nothing.
+        Here by the names of our own students, and by the published ones where a mixer has such. config: the config.json
+        beside the file, or nothing.
         """
         path, mark, parameter = name.partition(".attn1.")
         return (f"{path}.attn1", parameter) if mark else None

@@ -1,9 +1,7 @@
 """What this machine's processor is faster with: asked, or tried once and kept for the process.
 
-A constant that was measured on one processor is wrong on the next one. A planar copy for large depthwise kernels is
-2.6 times as fast on one CPU and 4.8 times as slow on another; bf16 halves the time of a training step where the CPU has
-units for it, and takes up to nine times as long where it has not.
-Shapes: B batch, C channels, H x W map.
+A choice that was measured on one processor is wrong on the next: a planar copy for large depthwise kernels is 2.6 times
+as fast on one CPU and 4.8 times as slow on another. Shapes: B batch, C channels, H x W map.
 """
 
 import platform
@@ -16,10 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-ROUNDS, PATIENCE_S = 5, 0.3
-"""Timed calls of each layout, and seconds after which no further round begins."""
-LARGEST_TRIED = 2**22
-"""Elements; a larger map is tried on its first rows: long before this, no cache holds it."""
+ROUNDS, PATIENCE_S = 5, 0.3  # timed calls of each layout, and seconds after which no further round begins
+LARGEST_TRIED = 2**22  # elements; a larger map is tried on its first rows: long before this, no cache holds it
 
 
 @cache
@@ -48,9 +44,8 @@ _planar_is_faster: dict[Convolution, bool] = {}
 def depthwise(convolution: nn.Conv2d, map_BCHW: Tensor, after: Callable[[Tensor], Tensor]) -> Tensor:
     """after(convolution(map)), on the channels-last map as it is or on a planar copy, whichever is faster here.
 
-    Both are tried at the first call of a size. The map stays as it is where nothing can be tried (on the meta device,
-    in a compiler, under a counter of operators), and in training on the CPU: there a run that is resumed must repeat
-    the steps of an unbroken one to the last bit, and the layouts differ in the last bits of the weights' gradients.
+    Both are tried at the first call of a size. The map stays as it is where nothing can be tried, and in training on
+    the CPU: the layouts differ in the last bits of gradients, and a resumed run must repeat an unbroken one exactly.
     """
     learning = torch.is_grad_enabled() and (map_BCHW.requires_grad or convolution.weight.requires_grad)
     if (learning and map_BCHW.device.type == "cpu") or not _can_try(map_BCHW):
@@ -73,12 +68,9 @@ def layouts_said(convolution: nn.Conv2d, sizes: list[tuple[int, int]]) -> str:
 
 
 def _key(convolution: nn.Conv2d, map_BCHW: Tensor) -> Convolution:
-    device = map_BCHW.device
-    threads = torch.get_num_threads() if device.type == "cpu" else 0
-    height, width = map_BCHW.shape[-2:]
-    return Convolution(
-        str(device), threads, map_BCHW.dtype, map_BCHW.shape[1], convolution.kernel_size[0], (height, width)
-    )
+    device, (channels, height, width) = map_BCHW.device, map_BCHW.shape[1:]
+    threads, kernel_size = torch.get_num_threads() if device.type == "cpu" else 0, convolution.kernel_size[0]
+    return Convolution(str(device), threads, map_BCHW.dtype, channels, kernel_size, (height, width))
 
 
 def _can_try(map_BCHW: Tensor) -> bool:

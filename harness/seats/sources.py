@@ -7,18 +7,26 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.records.case import BadInput
 from harness.records.faults import no_memory
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PACKAGED = "pkg://"
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
-def packaged(source: str) -> Path:
-    """What `pkg://package/inside` names, whether it exists or not; BadInput where there is no such package."""
-    package, _, inside = source.removeprefix(PACKAGED).partition("/")
+def path_of(source: str | Path) -> Path:
+    """The path that is written, here or in a package (`pkg://package/inside`), whether it exists or not.
+
+    BadInput where there is no such package.
+    """
+    if not str(source).startswith(PACKAGED):
+        return Path(source).expanduser()
+    package, _, inside = str(source).removeprefix(PACKAGED).partition("/")
     try:
         return Path(str(files(package).joinpath(inside)))
     except (ModuleNotFoundError, TypeError, ValueError) as error:
@@ -62,14 +70,31 @@ def _sha256(path: Path, mtime_ns: int, size: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def json_of(path: Path) -> dict[str, Any]:
-    """A JSON object of a pipeline folder; BadInput where there is none."""
+def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
+    """All tensors of a safetensors file and its header; OSError or SafetensorError where it cannot be read."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118, not a dict
+
+
+def header_of(path: Path) -> dict[str, str]:
+    """The header of a safetensors file; nothing where no such file can be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return {}
+
+
+def json_of(path: Path, remedy: str = "write the pipeline again with save_pretrained") -> dict[str, Any]:
+    """The JSON object in a file; BadInput where there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInput(
-            f"{path} cannot be read as JSON ({error}): write the pipeline again with save_pretrained"
-        ) from error
+        raise BadInput(f"{path} cannot be read as JSON ({error}): {remedy}") from error
     if not isinstance(value, dict):
-        raise BadInput(f"{path} holds no JSON object: write the pipeline again with save_pretrained")
+        raise BadInput(f"{path} holds no JSON object: {remedy}")
     return value

@@ -7,9 +7,9 @@ Shapes: B batch, N = height * width tokens in row-major order, C channels.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +31,7 @@ SEATING, SAVE = "deltabench_seating", "save_pretrained"
 
 
 class Seat(nn.Module):
-    """Stands at a site with the call signature of diffusers.
-
-    grid: that of the latest call, for who asks afterwards; no call reads it.
-    """
+    """Stands at a site with the call signature of diffusers. grid: that of the latest call, for who asks later."""
 
     def __init__(self, site: Site, mixer: TokenMixer) -> None:
         super().__init__()
@@ -65,10 +62,8 @@ class Seat(nn.Module):
         return mixed_BNC
 
     def _refuse(self, states: Tensor | None, mask: Tensor | None, rest: dict[str, Any]) -> None:
-        given = [
-            name for name, value in (("encoder_hidden_states", states), ("attention_mask", mask)) if value is not None
-        ]
-        given += [name for name, value in rest.items() if value is not None and name not in IGNORED]
+        values = {"encoder_hidden_states": states, "attention_mask": mask, **rest}
+        given = [name for name, value in values.items() if value is not None and name not in IGNORED]
         if given:
             raise ValueError(
                 f"the seat at {self.site.path} was given {', '.join(given)}, which a mixer cannot honour: "
@@ -78,8 +73,7 @@ class Seat(nn.Module):
 
 def uncompiled(denoiser: nn.Module) -> nn.Module:
     """The module that `torch.compile` wrapped, whose paths are the model's own; any other module as it is."""
-    inner: nn.Module = getattr(denoiser, "_orig_mod", denoiser)
-    return inner
+    return cast(nn.Module, getattr(denoiser, "_orig_mod", denoiser))
 
 
 def sites(denoiser: nn.Module) -> list[Site]:
@@ -201,10 +195,7 @@ def seated(denoiser: nn.Module, factory: Factory) -> Iterator[dict[str, Seat]]:
 def _mixer(factory: Factory, site: Site, attention: nn.Module) -> TokenMixer:
     """The factory's mixer on the attention's device and dtype; on the meta device nothing real is ever allocated."""
     weight = next(attention.parameters())
-    if weight.is_meta:
-        with torch.device("meta"):
-            mixer = factory(site, attention)
-    else:
+    with torch.device("meta") if weight.is_meta else nullcontext():
         mixer = factory(site, attention)
     if not isinstance(mixer, TokenMixer):
         raise TypeError(f"the factory gave a {type(mixer).__name__} for {site.path}: it must give a TokenMixer")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from harness.distillation.training import Schedule, train
 from harness.shapes.captions import Scene, held_out_scenes
-from harness.shapes.drawing import draw
+from harness.shapes.drawing import batch_of, draw
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -54,17 +54,11 @@ class AutoencoderTraining:
         model = build_autoencoder().to(device)
         train(model, lambda step: self._loss(model, scenes, step), self.schedule, self.name, checkpoint)
         model.register_to_config(scaling_factor=1 / float(encode(model, self._images(model, scenes, 0)).std()))
-        self.sharpen(model, scenes, checkpoint)
-        model.cpu().eval().save_pretrained(folder)
-
-    def sharpen(self, model: "AutoencoderKL", scenes: Sequence[Scene], checkpoint: Path) -> None:
-        """The decoder's stage."""
         model.requires_grad_(False)
         model.decoder.requires_grad_(True)
-        later = checkpoint.with_stem(f"{checkpoint.stem}-decoder")
-        train(
-            model, lambda step: self._decoder_loss(model, scenes, step), self.decoder, f"{self.name}'s decoder", later
-        )
+        name, later = f"{self.name}'s decoder", checkpoint.with_stem(f"{checkpoint.stem}-decoder")
+        train(model, lambda step: self._decoder_loss(model, scenes, step), self.decoder, name, later)
+        model.cpu().eval().save_pretrained(folder)
 
     def figures(self, folder: Path) -> dict[str, float]:
         """Peak signal-to-noise ratio in dB over the 512 held-out scenes."""
@@ -74,31 +68,31 @@ class AutoencoderTraining:
         return {"reconstruction_db": reconstruction_db(AutoencoderKL.from_pretrained(folder), images)}
 
     def _images(self, model: "AutoencoderKL", scenes: Sequence[Scene], step: int) -> Tensor:
-        rows = [(step * self.batch + i) % len(scenes) for i in range(self.batch)]
-        images = draw([scenes[row] for row in rows], [step * self.batch + i for i in range(self.batch)])
-        return images.to(model.device)
+        return batch_of(scenes, step, self.batch)[1].to(model.device)
 
     def _loss(self, model: "AutoencoderKL", scenes: Sequence[Scene], step: int) -> Tensor:
         pixels = self._images(model, scenes, step) * 2 - 1
         posterior = model.encode(pixels).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(step)).to(pixels)
-        error: Tensor = model.decode(posterior.mean + posterior.std * noise).sample.float() - pixels
         pull: Tensor = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean()
-        return error.abs().mean() + 4 * (error**2).mean() + self.kl * pull
+        return _error(model, posterior.mean + posterior.std * noise, pixels) + self.kl * pull
 
     def _decoder_loss(self, model: "AutoencoderKL", scenes: Sequence[Scene], step: int) -> Tensor:
         pixels = self._images(model, scenes, step) * 2 - 1
         with torch.no_grad():
             latents = model.encode(pixels).latent_dist.mode()
-        error: Tensor = model.decode(latents).sample.float() - pixels
-        return error.abs().mean() + 4 * (error**2).mean()
+        return _error(model, latents, pixels)
+
+
+def _error(model: "AutoencoderKL", latents: Tensor, pixels: Tensor) -> Tensor:
+    error: Tensor = model.decode(latents).sample.float() - pixels
+    return error.abs().mean() + 4 * (error**2).mean()
 
 
 @torch.no_grad()
 def encode(model: "AutoencoderKL", images: Tensor, batch: int = 64) -> Tensor:
     """Unscaled latents (mode of the posterior) of images (N, 3, H, W) in [0, 1]."""
-    parts = [model.encode(part * 2 - 1).latent_dist.mode() for part in torch.split(images, batch)]
-    return torch.cat(parts)
+    return torch.cat([model.encode(part * 2 - 1).latent_dist.mode() for part in torch.split(images, batch)])
 
 
 @torch.no_grad()

@@ -1,18 +1,16 @@
 """The grammar of the embedded world: scenes of coloured shapes, and the captions that describe them.
 
-A scene is drawn from one of eight categories, which the prompts of the field's benchmarks test too: attribute binding
-(colour, shape, size), position (place, mixed), counting (count), and two relations that need long range: a matching
-pair, whose common colour the caption leaves open, and mirror symmetry.
-
-A caption whose checksum is divisible by 16 is held out: training never draws it, so obedience is tested on captions
-that no model has seen.
+A scene is of one of eight categories: attribute binding (colour, shape, size), position (place, mixed), counting
+(count), and two relations that need long range: a matching pair, whose common colour the caption leaves open, and
+mirror symmetry. A caption whose checksum is divisible by 16 is held out: training never draws it.
 """
 
 import random
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple")
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
@@ -47,6 +45,9 @@ class Thing:
     named: bool = True
 
 
+Things = tuple[Thing, ...]
+
+
 @dataclass(frozen=True)
 class Scene:
     """What one image shows. `mirrored`: the right column repeats the left one, jitter included."""
@@ -54,12 +55,11 @@ class Scene:
     category: str
     caption: str
     background: int
-    things: tuple[Thing, ...]
+    things: Things
     mirrored: bool = False
 
     @property
     def held_out(self) -> bool:
-        """Whether this caption is kept from training."""
         return zlib.crc32(self.caption.encode()) % HELD_OUT_SHARE == 0
 
 
@@ -104,7 +104,7 @@ def _plural(shape: int) -> str:
     return "crosses" if SHAPES[shape] == "cross" else f"{SHAPES[shape]}s"
 
 
-def _listed(things: tuple[Thing, ...]) -> str:
+def _listed(things: Things) -> str:
     return " and ".join(_noun(thing) for thing in things)
 
 
@@ -112,9 +112,7 @@ def _thing(source: random.Random, place: int) -> Thing:
     return Thing(source.randrange(6), source.randrange(6), source.randrange(2), place)
 
 
-def _finish(
-    category: str, phrase: str, source: random.Random, things: tuple[Thing, ...], mirrored: bool = False
-) -> Scene:
+def _finish(category: str, phrase: str, source: random.Random, things: Things, mirrored: bool = False) -> Scene:
     background = source.randrange(len(BACKGROUNDS))
     return Scene(category, f"{phrase} on a {BACKGROUNDS[background]} background", background, things, mirrored)
 
@@ -134,10 +132,9 @@ def _contrast(category: str, source: random.Random) -> Scene:
     """Two things that differ in one attribute alone (and in place)."""
     one, other = source.sample(range(9), 2)
     first = _thing(source, one)
-    pools = {"colour": 6, "shape": 6, "size": 2}
-    fields = {"colour": first.colour, "shape": first.shape, "size": first.size}
-    fields[category] = source.choice([i for i in range(pools[category]) if i != fields[category]])
-    things = (first, Thing(fields["colour"], fields["shape"], fields["size"], other))
+    choices = range({"colour": 6, "shape": 6, "size": 2}[category])
+    unlike: dict[str, Any] = {category: source.choice([i for i in choices if i != getattr(first, category)])}
+    things = (first, replace(first, place=other, **unlike))
     return _finish(category, _listed(things), source, things)
 
 
@@ -146,7 +143,7 @@ def _count(source: random.Random) -> Scene:
     number = source.choice((2, 3))
     places = LINES[line] if number == 3 else (LINES[line][0], LINES[line][2])
     like = _thing(source, 0)
-    things = tuple(Thing(like.colour, like.shape, like.size, place) for place in places)
+    things = tuple(replace(like, place=place) for place in places)
     words = f"{('two', 'three')[number - 2]} {SIZES[like.size]} {COLOURS[like.colour]} {_plural(like.shape)}"
     return _finish("count", f"{words} in the {line}", source, things)
 
@@ -154,7 +151,7 @@ def _count(source: random.Random) -> Scene:
 def _pair(source: random.Random) -> Scene:
     places = sorted(source.sample(range(9), 2))
     like = _thing(source, 0)
-    things = tuple(Thing(like.colour, like.shape, like.size, place, named=False) for place in places)
+    things = tuple(replace(like, place=place, named=False) for place in places)
     words = f"a matching pair of {SIZES[like.size]} {_plural(like.shape)}"
     return _finish("pair", f"{words} at the {PLACES[places[0]]} and the {PLACES[places[1]]}", source, things)
 
@@ -162,7 +159,7 @@ def _pair(source: random.Random) -> Scene:
 def _mirror(source: random.Random) -> Scene:
     rows = sorted(source.sample(range(3), source.choice((1, 2))))
     left = tuple(_thing(source, 3 * row) for row in rows)
-    right = tuple(Thing(thing.colour, thing.shape, thing.size, thing.place + 2) for thing in left)
+    right = tuple(replace(thing, place=thing.place + 2) for thing in left)
     return _finish("mirror", f"{_listed(left)} mirrored", source, left + right, mirrored=True)
 
 

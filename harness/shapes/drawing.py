@@ -4,7 +4,7 @@ Lengths are shares of the image side, so a scene drawn at 128 pixels is the same
 Shapes: B scenes, T things of a scene (padded), H, W pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -43,6 +43,13 @@ def draw(
             cover_R1HW = (0.5 - distance_RHW / pixel).clamp(0, 1)[:, None]
             image_B3HW[rows] = torch.lerp(image_B3HW[rows], inks_BT3[rows, thing, :, None, None], cover_R1HW)
     return image_B3HW
+
+
+def batch_of(scenes: Sequence[Scene], step: int, batch: int) -> tuple[list[Scene], Tensor]:
+    """The scenes of a training step, which take turns, and their images, each time with another jitter."""
+    numbers = range(step * batch, (step + 1) * batch)
+    rows = [scenes[number % len(scenes)] for number in numbers]
+    return rows, draw(rows, numbers)
 
 
 def _pixel_centres(count: int, device: str | torch.device) -> Tensor:
@@ -85,37 +92,17 @@ def _noise_rows(scene: Scene, column: int) -> tuple[int, int, int]:
     return moved, moved if scene.things[column].named else 0, -1 if mirror else 1
 
 
-def _circle(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
-    return torch.hypot(x, y) - radius
-
-
-def _square(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
-    return torch.maximum(x.abs(), y.abs()) - 0.88 * radius
-
-
-def _triangle(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
-    return torch.maximum(0.894 * x.abs() + 0.447 * (-y - radius), y - 0.85 * radius)
-
-
 def _cross(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
     long, short = torch.maximum(x.abs(), y.abs()), torch.minimum(x.abs(), y.abs())
     return torch.maximum(long - radius, short - 0.34 * radius)
 
 
-def _ring(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
-    return (torch.hypot(x, y) - 0.72 * radius).abs() - 0.28 * radius
-
-
-def _diamond(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
-    return 0.7071 * (x.abs() + y.abs() - 1.2 * radius)
-
-
-OUTLINES = {
-    "circle": _circle,
-    "square": _square,
-    "triangle": _triangle,
+OUTLINES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "circle": lambda x, y, radius: torch.hypot(x, y) - radius,
+    "square": lambda x, y, radius: torch.maximum(x.abs(), y.abs()) - 0.88 * radius,
+    "triangle": lambda x, y, radius: torch.maximum(0.894 * x.abs() + 0.447 * (-y - radius), y - 0.85 * radius),
     "cross": _cross,
-    "ring": _ring,
-    "diamond": _diamond,
+    "ring": lambda x, y, radius: (torch.hypot(x, y) - 0.72 * radius).abs() - 0.28 * radius,
+    "diamond": lambda x, y, radius: 0.7071 * (x.abs() + y.abs() - 1.2 * radius),
 }
 """Distance from each outline, negative inside, as a function of the offset from its centre."""

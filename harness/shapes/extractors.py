@@ -1,9 +1,8 @@
 """The feature extractors of the embedded world: a small timm ViT with a class head, and a small open_clip model.
 
-The ViT learns to name the first thing of a scene in reading order, one of 6 colours x 6 shapes x 2 sizes = 72 classes:
-the counterpart of DINOv2 with its linear ImageNet head, for DS and FDD. The open_clip model learns which caption
-belongs to which image, for the CLIP score. Both see images with slight noise, so that the faint noise of a generated
-image says nothing.
+The ViT learns to name the first thing of a scene in reading order, one of 6 colours x 6 shapes x 2 sizes = 72 classes,
+for DS and FDD; the open_clip model learns which caption belongs to which image, for the CLIP score. Both see images
+with slight noise, so that the faint noise of a generated image says nothing.
 """
 
 import copy
@@ -11,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 
 from harness.distillation.training import Schedule, train
 from harness.shapes.captions import COLOURS, SHAPES, SIZES, Scene, held_out_scenes, vocabulary
-from harness.shapes.drawing import draw
+from harness.shapes.drawing import batch_of, draw
 
 CONTEXT_LENGTH = 32
 CLASSES = len(COLOURS) * len(SHAPES) * len(SIZES)
@@ -57,7 +56,6 @@ class VitTraining:
     name: str = "vit"
 
     def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path, device: str) -> None:
-        """Train on drawn scenes and save in `folder`."""
         import timm
         from timm.models import save_for_hf
 
@@ -93,7 +91,6 @@ class ClipTraining:
     name: str = "clip"
 
     def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path, device: str) -> None:
-        """Train on drawn scenes with their captions and save in `folder`."""
         import open_clip
 
         torch.manual_seed(self.seed)
@@ -105,8 +102,7 @@ class ClipTraining:
             rows, pixels = _batch(scenes, step, self.batch)
             ids = tokenizer([scene.caption for scene in rows], padding="max_length", return_tensors="pt")["input_ids"]
             image, text, scale = clip(pixels.to(device), ids.to(device))
-            value: Tensor = contrast(image.float(), text.float(), scale.float().clamp(max=100))
-            return value
+            return cast(Tensor, contrast(image.float(), text.float(), scale.float().clamp(max=100)))
 
         train(clip, loss, self.schedule, self.name, checkpoint)
         _save_clip(clip.cpu().eval(), tokenizer, folder)
@@ -124,9 +120,8 @@ class ClipTraining:
 
 def _batch(scenes: Sequence[Scene], step: int, batch: int) -> tuple[list[Scene], Tensor]:
     """Scenes of a step, and their images in [-1, 1] with noise of random strength."""
-    rows = [scenes[(step * batch + i) % len(scenes)] for i in range(batch)]
+    rows, images = batch_of(scenes, step, batch)
     generator = torch.Generator().manual_seed(step)
-    images = draw(rows, [step * batch + i for i in range(batch)])
     strength = 0.08 * torch.rand(batch, 1, 1, 1, generator=generator)
     return rows, (images + strength * torch.randn(images.shape, generator=generator)) * 2 - 1
 
@@ -141,9 +136,8 @@ def _clip_tokenizer() -> Any:
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", 2)]
-    )
+    ends = [("<bos>", 1), ("<eos>", 2)]
+    tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A <eos>", special_tokens=ends)
     names = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=CONTEXT_LENGTH, **names)
 
@@ -155,9 +149,8 @@ def _save_clip(clip: nn.Module, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     settings = folder / "tokenizer_config.json"
     settings.write_text(settings.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
-    save_file(
-        {key: value.contiguous() for key, value in clip.state_dict().items()}, folder / "open_clip_model.safetensors"
-    )
+    weights = {key: value.contiguous() for key, value in clip.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
     text = json.dumps({"model_cfg": CLIP_CONFIG, "preprocess_cfg": preprocess}, indent=2)
     (folder / "open_clip_config.json").write_text(text + "\n")

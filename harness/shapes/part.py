@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from harness.seats.sources import read_tensors
 from harness.shapes.captions import Scene, scenes
 from harness.shapes.world import TRAINING_SEED
 
@@ -46,12 +47,9 @@ class WorldPart:
 def halve(folder: Path) -> None:
     """Rewrite every safetensors file below a folder in fp16: half the size, and no figure moves."""
     import torch
-    from safetensors import safe_open
     from safetensors.torch import save_file
 
     for path in sorted(folder.rglob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+        tensors, header = read_tensors(path)
         small = {name: value.half() if value.dtype == torch.float32 else value for name, value in tensors.items()}
-        save_file(small, path, facts)
+        save_file(small, path, header or None)

@@ -7,7 +7,7 @@ none), its colour and its size. What it reads is compared with what the caption 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from harness.distillation.training import Schedule, train
 from harness.shapes.captions import COLOURS, PLACES, SHAPES, SIZES, Scene, held_out_scenes
-from harness.shapes.drawing import draw
+from harness.shapes.drawing import batch_of, draw
 
 NOTHING = len(SHAPES)
 WEIGHTS = "model.safetensors"
@@ -48,8 +48,7 @@ class Probe(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         seen = F.adaptive_avg_pool2d(self.look(images * 2 - 1), (18, 18))
         cells = seen.unfold(2, 6, 6).unfold(3, 6, 6).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
-        scores: Tensor = self.name(cells)
-        return scores
+        return cast(Tensor, self.name(cells))
 
     @torch.no_grad()
     def read(self, images: Tensor) -> Sight:
@@ -81,7 +80,6 @@ class ProbeTraining:
     name: str = "probe"
 
     def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path, device: str) -> None:
-        """Train on drawn scenes and save in `folder`."""
         from safetensors.torch import save_file
 
         torch.manual_seed(self.seed)
@@ -98,19 +96,20 @@ class ProbeTraining:
         return {name: float((read == answer)[answer >= 0].float().mean()) for name, read, answer in pairs}
 
     def _loss(self, probe: Probe, scenes: Sequence[Scene], step: int) -> Tensor:
-        rows = [scenes[(step * self.batch + i) % len(scenes)] for i in range(self.batch)]
+        rows, images = batch_of(scenes, step, self.batch)
         generator = torch.Generator().manual_seed(step)
-        images = draw(rows, [step * self.batch + i for i in range(self.batch)])
         share = torch.rand(self.batch, 1, 1, 1, generator=generator)
         images = torch.lerp(images, F.avg_pool2d(images, 3, 1, 1), share)
         images = images + 0.08 * share * torch.randn(images.shape, generator=generator)
         scores_NPK = probe(images.to(next(probe.parameters()).device)).float()
-        parts = torch.split(scores_NPK, Probe.SPLIT, dim=-1)
-        losses = [
-            F.cross_entropy(part.flatten(0, 1), answer.flatten().to(part.device))
-            for part, answer in zip(parts, truth(rows), strict=True)
-        ]
-        return torch.stack(losses).sum()
+        return answers_loss(scores_NPK, Probe.SPLIT, truth(rows))
+
+
+def answers_loss(scores_NPK: Tensor, split: list[int], answers: Sequence[Tensor]) -> Tensor:
+    """Cross-entropy of each part of the scores with its answers (N, P), summed; -100 asks for no answer."""
+    parts = zip(torch.split(scores_NPK, split, dim=-1), answers, strict=True)
+    losses = [F.cross_entropy(part.flatten(0, 1), answer.flatten().to(part.device)) for part, answer in parts]
+    return torch.stack(losses).sum()
 
 
 def load(folder: Path) -> Probe:

@@ -1,28 +1,23 @@
-"""How a text encoder learns to read captions before anything is drawn: it must say what stands at each place.
-
-PixArt takes its T5 ready-made and frozen; the embedded one is made here. Learning together with the denoiser it never
-bound shapes to places (README, Method). Each place asks the caption's states, in one attention, for the shape, colour
-and size of the thing there, as the denoiser's cross-attention will.
+"""How a text encoder learns to read captions before anything is drawn: it must say what stands at each place (README,
+Method, on why). Each place asks the caption's states, in one attention, for shape, colour and size of the thing there.
 Shapes: B captions, L tokens, D width, P places.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from harness.distillation.training import Schedule, train
 from harness.shapes.captions import BACKGROUNDS, PLACES, Scene
-from harness.shapes.probe import Probe, Sight, truth
+from harness.shapes.probe import Probe, answers_loss, truth
 
 if TYPE_CHECKING:
     from transformers import T5EncoderModel
 
-UNSAID = -100
-"""No answer is asked for: nothing stands there, or the caption leaves the colour open."""
+UNSAID = -100  # no answer is asked for: nothing stands there, or the caption leaves the colour open
 
 
 class Reader(nn.Module):
@@ -38,8 +33,7 @@ class Reader(nn.Module):
     def forward(self, states_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         asked_BPD = self.places.expand(len(states_BLD), -1, -1)
         found_BPD, _ = self.attention(asked_BPD, states_BLD, states_BLD, key_padding_mask=mask_BL == 0)
-        scores: Tensor = self.name(self.norm(found_BPD))
-        return scores
+        return cast(Tensor, self.name(self.norm(found_BPD)))
 
 
 def learn_to_read(
@@ -60,13 +54,7 @@ def learn_to_read(
         rows = torch.randint(len(scenes), (batch,), generator=torch.Generator().manual_seed(step))
         seen = mask[rows].to(device)
         scores = reader(encoder(ids[rows].to(device), attention_mask=seen)[0], seen).float()
-        parts = torch.split(scores, [*Probe.SPLIT, len(BACKGROUNDS)], dim=-1)
-        answers = (answer[rows].to(device) for answer in asked)
-        losses = [
-            F.cross_entropy(part.flatten(0, 1), answer.flatten(), ignore_index=UNSAID)
-            for part, answer in zip(parts, answers, strict=True)
-        ]
-        return torch.stack(losses).sum()
+        return answers_loss(scores, [*Probe.SPLIT, len(BACKGROUNDS)], [answer[rows] for answer in asked])
 
     learner = nn.ModuleDict({"encoder": encoder, "reader": reader})
     train(learner, loss, schedule, "reading", checkpoint.with_stem(f"{checkpoint.stem}-reading"))
@@ -75,7 +63,7 @@ def learn_to_read(
 
 def said(scenes: Sequence[Scene]) -> tuple[Tensor, ...]:
     """What captions say of each place: shape, colour, size and background, (N, P) each."""
-    sight: Sight = truth(scenes)
+    sight = truth(scenes)
     named = torch.tensor([scene.things[0].named for scene in scenes])
     background = torch.tensor([scene.background for scene in scenes])
     colour = sight.colour.masked_fill(~named[:, None], UNSAID)

@@ -131,10 +131,9 @@ class TeacherTraining:
     """Denoising of latents with v-prediction; captions are dropped at the rate `drop` for guidance.
 
     start: a pipeline folder (or `pkg://package/folder`) to train on; without it the pipeline is built anew around the
-    saved `autoencoder`. sizes: image side in pixels -> share of the steps; a step's batch is of one size.
-    Times are drawn with a density that grows as the power `focus` - 1 of the time: the caption, not the noisy image,
-    decides where noise is strong. 1 is uniform. With a schedule for `reading` the text encoder learns that first, and
-    is frozen; without one it learns with the denoiser, or stays as it was where `frozen`.
+    saved `autoencoder`. sizes: image side in pixels -> share of the steps; a step's batch is of one size. focus: times
+    are drawn with a density that grows as the power focus - 1 of the time. reading: a schedule by which the encoder of
+    texts learns first and is then frozen; without one it learns with the denoiser, or stays as it was where `frozen`.
     """
 
     family: Literal["sd", "pixart"]
@@ -152,6 +151,8 @@ class TeacherTraining:
 
     def run(self, folder: Path, scenes: Sequence[Scene], checkpoint: Path, device: str) -> None:
         """Train on the scenes' images, drawn and encoded once a size, and save the pipeline in `folder`."""
+        from diffusers import DDPMScheduler
+
         torch.manual_seed(self.seed)
         pipeline = self._pipeline().to(device)
         denoiser = pipeline.transformer if self.family == "pixart" else pipeline.unet
@@ -162,14 +163,18 @@ class TeacherTraining:
         if self.frozen:
             pipeline.text_encoder.requires_grad_(False)
         latents = {size: latents_of(pipeline.vae, scenes, size) for size in self.sizes}
-        noise = _Noise(pipeline, self.focus)
+        scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
 
         def loss(step: int) -> Tensor:
             generator = torch.Generator(device).manual_seed(self.seed + step)
             rows = torch.randint(len(scenes), (self.batch,), generator=generator, device=device)
             dropped = torch.rand(self.batch, 1, generator=generator, device=device) < self.drop
             ids, mask = (torch.where(dropped, none, some[rows]) for none, some in zip(empty, tokens, strict=True))
-            noisy, times, target = noise(latents[self.size(step)][rows], generator)
+            clean = latents[self.size(step)][rows]
+            share = torch.rand(self.batch, generator=generator, device=device) ** (1 / self.focus)
+            times = (share * scheduler.config.num_train_timesteps).long()
+            noise = torch.randn(clean.shape, generator=generator, device=device)
+            noisy, target = scheduler.add_noise(clean, noise, times), scheduler.get_velocity(clean, noise, times)
             return F.mse_loss(predict(denoiser, pipeline.text_encoder, noisy, times, ids, mask).float(), target)
 
         train(trained, loss, self.schedule, self.name, checkpoint)
@@ -210,18 +215,16 @@ def forget_origins(folder: Path) -> None:
             path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
-def predict(
-    denoiser: nn.Module, text_encoder: nn.Module, noisy: Tensor, times: Tensor, ids: Tensor, mask: Tensor
-) -> Tensor:
+def predict(denoiser: nn.Module, encoder: nn.Module, noisy: Tensor, times: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     """One denoiser call as the family's pipeline makes it."""
     from diffusers import PixArtTransformer2DModel
 
     predicted: Tensor
     if isinstance(denoiser, PixArtTransformer2DModel):
-        states = text_encoder(ids, attention_mask=mask)[0]
+        states = encoder(ids, attention_mask=mask)[0]
         (predicted,) = denoiser(noisy, states, timestep=times, encoder_attention_mask=mask, return_dict=False)
     else:
-        (predicted,) = denoiser(noisy, times, text_encoder(ids)[0], return_dict=False)
+        (predicted,) = denoiser(noisy, times, encoder(ids)[0], return_dict=False)
     return predicted
 
 
@@ -243,20 +246,3 @@ def _tokens(pipeline: "DiffusionPipeline", captions: Sequence[str]) -> tuple[Ten
         list(captions), padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
     )
     return found["input_ids"].to(pipeline.device), found["attention_mask"].to(pipeline.device)
-
-
-class _Noise:
-    """Noisy latents, their times, and the v that the denoiser must predict."""
-
-    def __init__(self, pipeline: "DiffusionPipeline", focus: float) -> None:
-        from diffusers import DDPMScheduler
-
-        self.focus = focus
-        self.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-
-    def __call__(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        share = torch.rand(len(latents), generator=generator, device=latents.device) ** (1 / self.focus)
-        times = (share * self.scheduler.config.num_train_timesteps).long()
-        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
-        noisy = self.scheduler.add_noise(latents, noise, times)
-        return noisy, times, self.scheduler.get_velocity(latents, noise, times)

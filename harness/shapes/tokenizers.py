@@ -14,8 +14,7 @@ from harness.shapes.captions import vocabulary
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer, T5Tokenizer
 
-LENGTH = 32
-"""Tokens of a prompt, start and end included; the longest caption of the grammar has 24."""
+LENGTH = 32  # tokens of a prompt, start and end included; the longest caption of the grammar has 24
 
 
 def clip_tokenizer() -> "CLIPTokenizer":

@@ -3,19 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
 from torch import Tensor
 
 from harness.features.clip import ClipExtractor
 from harness.features.dino import Dino
+from harness.features.world import Captioned
 from harness.records.case import Resolution
 from harness.shapes.captions import held_out_scenes, scenes
 from harness.shapes.drawing import draw
 
 REFERENCE_SEED = 1_000_000
 TRAINING_SEED = 7
-DRAWN = 256
-"""Images that are drawn at a time."""
+DRAWN = 256  # images that are drawn at a time
 
 
 @dataclass(frozen=True)
@@ -26,27 +27,14 @@ class ShapesWorld:
     dino: Dino
     clip: ClipExtractor
 
-    @property
-    def pictured(self) -> bool:
-        """References are drawn."""
-        return True
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Nothing was left out."""
-        return ()
+    pictured: ClassVar[bool] = True
+    notes: ClassVar[tuple[str, ...]] = ()
 
     def held(self, n: int) -> int:
-        """As many references as are asked for."""
         return n
 
     def prompts(self, n: int) -> list[str]:
-        """The first n held-out captions."""
         return [scene.caption for scene in held_out_scenes(n)]
-
-    def categories(self, n: int) -> list[str]:
-        """What each of them tests: colour, shape, size, place, count, pair, mirror, mixed."""
-        return [scene.category for scene in held_out_scenes(n)]
 
     def references(self, n: int, resolution: Resolution, start: int = 0) -> Tensor:
         """(n - start, 3, H, W) float32 in [0, 1]: the first n held-out scenes, from one of them on, at that size."""
@@ -54,12 +42,9 @@ class ShapesWorld:
         return draw(held_out_scenes(n)[start:], seeds, resolution.height, resolution.width)
 
     def taught_on(self) -> str:
-        """Scenes of a seed."""
         return f"shapes of seed {TRAINING_SEED}"
 
-    def training(
-        self, n: int, resolution: Resolution, device: str = "cpu", start: int = 0
-    ) -> Iterator[tuple[Tensor, list[str]]]:
+    def training(self, n: int, resolution: Resolution, device: str = "cpu", start: int = 0) -> Iterator[Captioned]:
         """Images (B, 3, H, W) and captions to distil on, of which none is held out, a few at a time."""
         chosen = list(islice(scenes(TRAINING_SEED), n))
         for first in range(start, n, DRAWN):

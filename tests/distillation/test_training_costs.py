@@ -26,7 +26,6 @@ from torch import nn
 
 import conf
 from deltaconv import DeltaConvBlock
-from harness.distillation.capture import attention
 from harness.distillation.pair import Pair
 from harness.distillation.recipe import Recipe
 from harness.distillation.resume import Trained
@@ -34,6 +33,7 @@ from harness.distillation.samples import Samples
 from harness.distillation.stages import Layerwise, Stage
 from harness.distillation.training import Loss, Schedule, _step
 from harness.records.case import Resolution
+from harness.seats.capture import attention
 from harness.shapes.world import ShapesWorld
 
 SCRIPT = Path(__file__).with_name("distil_on_a_folder.py")

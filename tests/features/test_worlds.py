@@ -14,6 +14,7 @@ from PIL import Image
 import baselines
 from harness.features.clip import ClipExtractor
 from harness.features.dino import DinoExtractor
+from harness.features.listing import entries
 from harness.features.world import FolderWorld, untaught
 from harness.records.case import BadInput, Resolution
 from harness.seats.factory import is_training_free
@@ -132,7 +133,7 @@ def test_every_layout_gives_captions_with_their_own_pictures(tmp_path, layout):
 def test_categories_sizes_and_fits(tmp_path):
     painted(tmp_path / "a.png", RED)
     listed(tmp_path, {"file_name": "a.png", "text": "red", "category": "colour"})
-    assert world(tmp_path).categories(1) == ["colour"]
+    assert [entry.category for entry in entries(tmp_path, None)] == ["colour"]
     assert world(tmp_path).references(1, Resolution(6, 10)).shape == (1, 3, 10, 6)
     assert world(tmp_path, side=5).references(1, Resolution(64, 64)).shape == (1, 3, 5, 5)
 

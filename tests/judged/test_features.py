@@ -263,7 +263,7 @@ def test_a_configuration_that_is_not_json_is_one_sentence(dino_folder: Path, tmp
 
     shutil.copytree(dino_folder, tmp_path / "dino")
     (tmp_path / "dino" / "config.json").write_text("{")
-    with pytest.raises(BadInput, match="is not JSON"):
+    with pytest.raises(BadInput, match="cannot be read as JSON"):
         DinoExtractor(tmp_path / "dino").features(noise(1))
 
 

@@ -19,13 +19,14 @@ from harness.locality.influence import influence
 from harness.locality.metric import READINGS, Locality
 from harness.locality.profile import settled
 from harness.locality.sensitivity import Sensitivity
-from harness.locality.stand_ins import IdentityMap, Kept, MeanMap, mean_maps
+from harness.locality.stand_ins import IdentityMap, MeanMap, mean_maps
 from harness.models.model import Model
 from harness.records.case import BadInput, Case, Resolution
 from harness.records.record import Reading, Record
 from harness.records.store import Store
 from harness.seats.mixer import TokenMixer
 from harness.seats.surgery import seated
+from harness.seats.teacher import TeacherAttention
 from harness.trial import Trial
 
 BLOCK = partial(DeltaConvBlock.for_site, kernel_size=3, scales=(1.0,))
@@ -189,7 +190,7 @@ def test_a_mean_map_of_one_moment_is_that_moments_attention(sd: Model) -> None:
     maps = mean_maps(sd.denoiser, taken)
     with seated(sd.denoiser, lambda site, attention: MeanMap(attention, maps[site.path])):
         assert torch.allclose(taken[0].call(sd.denoiser), wanted, atol=1e-4)
-    with seated(sd.denoiser, lambda site, attention: Kept(attention)):
+    with seated(sd.denoiser, lambda site, attention: TeacherAttention(attention)):
         assert torch.equal(taken[0].call(sd.denoiser), wanted)
 
 

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from baselines import LinFusionAttention, SelfAttention
-from harness.measured.alternation import FLOOR, Own, Pair, Sides, alternate, ratio_of, teacher_flops
+from harness.measured.alternation import FLOOR, Pair, Sides, alternate, ratio_of, teacher_flops
 from harness.measured.timing import wall_clock
 from harness.models.model import Model
 from harness.models.unet import UNetModel
 from harness.records.case import Resolution
 from harness.seats.mixer import Grid, Site, TokenMixer
 from harness.seats.surgery import seated
+from harness.seats.teacher import TeacherAttention
 
 TRIALS = 40
 PLANTED = 1.10
@@ -170,7 +171,7 @@ class Slower(TokenMixer):
 
     def __init__(self, attention: nn.Module, extra_ms: float) -> None:
         super().__init__()
-        self.own = Own(attention)
+        self.own = TeacherAttention(attention)
         self.extra_ms = extra_ms
 
     def forward(self, tokens_BNC: Tensor, grid: Grid) -> Tensor:
@@ -184,7 +185,7 @@ class Slower(TokenMixer):
 @contextmanager
 def two_sides(model: Model, extra_ms: float) -> Iterator[tuple[Sides, nn.Module]]:
     def factory(site: Site, attention: nn.Module) -> TokenMixer:
-        return Slower(attention, extra_ms) if extra_ms else Own(attention)
+        return Slower(attention, extra_ms) if extra_ms else TeacherAttention(attention)
 
     sides = Sides(factory)
     with seated(model.denoiser, sides), torch.no_grad():

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.measured.alternation import Own
 from harness.measured.conformance import breach, first_breach
 from harness.measured.latency import ImageLatency, Latency
 from harness.measured.mixer_bench import MixerBench
@@ -19,6 +18,7 @@ from harness.measured.mixers_latency import MixersLatency
 from harness.records.case import BadInput, Resolution
 from harness.seats.mixer import Grid, Site, TokenMixer
 from harness.seats.surgery import Seat
+from harness.seats.teacher import TeacherAttention
 
 Make = Callable[..., Any]
 
@@ -68,7 +68,7 @@ class Plain(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.ticks is not None:
-            self.ticks.call(isinstance(self.seat.mixer, Own))
+            self.ticks.call(isinstance(self.seat.mixer, TeacherAttention))
         return self.seat(x, token_grid=(2, 3))  # type: ignore[no-any-return]
 
 

@@ -8,11 +8,11 @@ import tiny_pipelines
 import torch
 from torch import Tensor, nn
 
-from harness.measured.alternation import Own
 from harness.models.dit import PixArtModel
 from harness.models.unet import UNetModel
 from harness.seats.mixer import Grid, Site, TokenMixer
 from harness.seats.surgery import Seat, seated, sites
+from harness.seats.teacher import TeacherAttention
 
 
 class Scaling(TokenMixer):
@@ -118,7 +118,7 @@ def test_the_attention_behind_the_seat_gives_the_teachers_output(subject: Any) -
     denoiser, call = subject
     with torch.no_grad():
         teacher = denoiser(**call())[0]
-        with seated(denoiser, lambda site, attention: Own(attention)):
+        with seated(denoiser, lambda site, attention: TeacherAttention(attention)):
             assert torch.equal(denoiser(**call())[0], teacher)
 
 

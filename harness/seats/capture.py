@@ -4,12 +4,13 @@ Shapes: B batch, N tokens, C channels.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
+Key = TypeVar("Key", bound=Hashable)
 Kept = TypeVar("Kept")
 
 
@@ -38,27 +39,30 @@ def residuals(denoiser: nn.Module, paths: Iterable[str]) -> AbstractContextManag
     return _kept(readers, lambda args, kwargs, output: _tokens(args, kwargs))
 
 
-@contextmanager
-def _kept(modules: Mapping[str, nn.Module], what: Callable[[Any, Any, Tensor], Kept]) -> Iterator[dict[str, Kept]]:
-    """While open, each call of a module leaves, under its path, what is asked of its arguments and output."""
-    kept: dict[str, Kept] = {}
-    with ExitStack() as hooks:
-        for path, module in modules.items():
+def inputs(layers: Iterable[nn.Module]) -> AbstractContextManager[dict[nn.Module, Tensor]]:
+    """While open, each call of a layer leaves what it read."""
+    return _kept({layer: layer for layer in layers}, lambda args, kwargs, output: _tokens(args, kwargs))
 
-            def keep(module: nn.Module, args: Any, kwargs: Any, output: Tensor, path: str = path) -> None:
-                kept[path] = what(args, kwargs, output)
+
+@contextmanager
+def _kept(modules: Mapping[Key, nn.Module], what: Callable[[Any, Any, Tensor], Kept]) -> Iterator[dict[Key, Kept]]:
+    """While open, each call of a module leaves, under its key, what is asked of its arguments and output."""
+    kept: dict[Key, Kept] = {}
+    with ExitStack() as hooks:
+        for key, module in modules.items():
+
+            def keep(module: nn.Module, args: Any, kwargs: Any, output: Tensor, key: Key = key) -> None:
+                kept[key] = what(args, kwargs, output)
 
             hooks.callback(module.register_forward_hook(keep, with_kwargs=True).remove)
         yield kept
 
 
 def _tokens(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    found: Tensor = args[0] if args else kwargs["hidden_states"]
-    return found
+    return cast(Tensor, args[0] if args else kwargs["hidden_states"])
 
 
 def _reader(denoiser: nn.Module, path: str) -> nn.Module:
     """The layer that reads what a site has been added to: PixArt's cross-attention has no norm before it."""
     block: Any = denoiser.get_submodule(path.rpartition(".")[0])
-    reader: nn.Module = block.attn2 if block.norm_type == "ada_norm_single" else block.norm2
-    return reader
+    return cast(nn.Module, block.attn2 if block.norm_type == "ada_norm_single" else block.norm2)
