@@ -52,6 +52,8 @@ class Curve:
             "minutes": before["minutes"] + progress.elapsed_s / 60,
             "share": before["share"] + self.part * done,
         }
+        if self.telling is not None:
+            self.telling.step(self.now)
         if not progress.curve:
             return is_first()
         whole_s = 60 * self.now["minutes"] / max(self.now["share"], 1e-9)
@@ -65,11 +67,8 @@ class Curve:
         errors = {"features": float(features_B.mean()), "prediction": float(prediction_B.mean())}
         progress.curve.append(self.now | errors)
         self.look_s = time.monotonic() - begun
-        self._tell(progress.curve[-1])
-
-    def _tell(self, point: Mapping[str, float]) -> None:
         if self.telling is not None:
-            self.telling.look(point, self.pair.terms.values(), self.look_s)
+            self.telling.look(progress.curve[-1], self.look_s)
 
     @torch.no_grad()
     def errors(self) -> tuple[Tensor, Tensor]:
@@ -94,7 +93,8 @@ class Curve:
         end = {"features": features_B.tolist(), "prediction": prediction_B.tolist()}
         sizes = [str(size) for size in self.samples.sizes]
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._tell(points[-1] | {"share": 1.0})
+        if self.telling is not None:
+            self.telling.look(points[-1] | {"share": 1.0}, self.look_s)
         write_whole(path, json.dumps({**told, "sizes": sizes, "points": points, "end": end}, indent=1) + "\n")
         return {
             "steps": f"{self.now['steps']:.0f}",

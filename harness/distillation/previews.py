@@ -20,7 +20,7 @@ GUIDANCE = 3.0
 MOMENTS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Shares of a training."""
 COST = 0.05
-"""Moments are left out where all pictures would take more than this share of the time of training."""
+"""Moments are left out where all pictures, with the last, would take more than this share of the time of training."""
 LOOKS = 10.0
 """How many looks of the learning curve the first picture takes at most: 160 rows of calls, where a look has 16."""
 
@@ -30,7 +30,6 @@ class Previews:
 
     def __init__(self, pair: Pair, world: World) -> None:
         self.pair, self.world = pair, world
-        self.size = min(pair.samples.sizes, key=lambda size: size.width * size.height)
         self.teachers: Tensor | None = None
         self.share, self.spent_s, self.one_s = 0.0, 0.0, 0.0
 
@@ -40,7 +39,7 @@ class Previews:
         self.share = share
         if not any(before < moment <= share for moment in MOMENTS):
             return False
-        expected_s = self.one_s or LOOKS * look_s
+        expected_s = (self.one_s or LOOKS * look_s) * (2 if share < 1 else 1)
         return self.spent_s + expected_s <= COST * 60 * point["minutes"] / share
 
     def picture(self) -> Tensor:
@@ -60,8 +59,9 @@ class Previews:
     def _drawn(self, denoiser: nn.Module, prompts: list[str]) -> Tensor:
         model = self.pair.model
         steps, seeds = max(model.least_steps, STEPS), list(range(len(prompts)))
+        size = min(self.pair.samples.sizes, key=lambda size: size.width * size.height)
         with drawing(model, denoiser):
-            return model.generate(prompts, seeds, self.size, steps, GUIDANCE)
+            return model.generate(prompts, seeds, size, steps, GUIDANCE)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ class Recipe:
         samples = Samples(model, world, self.resolutions(model), self.samples, self.batch, self.drop, self.seed)
         torch.manual_seed(self.seed)
         pair = Pair(model, factory, samples)
-        telling = Telling(hearer, Previews(pair, world)) if hearer is not None else None
+        telling = Telling(hearer, Previews(pair, world), pair.terms) if hearer is not None else None
         progress = Progress(elapsed_s=self._started(pair))
         work = cache_folder() / "unfinished" / student.key
         curve, facts, schedules = Curve(pair, telling) if pair.learners else None, {}, self.schedules()

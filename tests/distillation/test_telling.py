@@ -17,8 +17,10 @@ from worlds import Noise
 
 from baselines import LinFusionAttention
 from harness.distillation.losses import Terms
+from harness.distillation.previews import Previews
 from harness.distillation.recipe import Recipe
 from harness.distillation.student import Student, ingredients
+from harness.distillation.telling import Telling
 
 pytestmark = pytest.mark.usefixtures("cache")
 FACTORY = partial(LinFusionAttention.for_site)
@@ -101,6 +103,31 @@ def holds_errors_terms_and_speed(listener: Listener) -> None:
     assert last["loss"] == pytest.approx(last["loss.output"] + last["loss.feature"])
     named = {name for values in listener.points.values() for name in values}
     assert {"loss.layers", "loss.task", "images_per_second"} <= named
+
+
+def test_the_loss_is_told_every_few_seconds_and_less_often_in_a_long_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s, listener, terms = [0.0], Listener(), Terms()
+    monkeypatch.setattr("harness.distillation.telling.time.monotonic", lambda: now_s[0])
+    telling = Telling(listener, None, terms)  # type: ignore[arg-type]
+    terms.note(task=torch.tensor(2.0))
+    for step in range(10_000):
+        now_s[0] = float(step)
+        telling.step({"steps": step, "minutes": step / 60, "images": 4 * step})
+    told = sorted(listener.points)
+    assert told[:3] == [10, 20, 30]
+    assert told[-1] - told[-2] > 40
+    assert listener.points[20] == {"minutes": 20 / 60, "loss.task": 2.0, "loss": 2.0, "images_per_second": 4.0}
+
+
+def test_the_last_picture_has_its_share_of_the_time() -> None:
+    previews = Previews(None, None)  # type: ignore[arg-type]
+
+    def due(share: float) -> bool:
+        return previews.due({"share": share, "minutes": 10 * share}, look_s=1.5)
+
+    assert [due(share) for share in (0.01, 0.07, 0.1, 0.3)] == [False, True, False, True]
+    previews.spent_s = previews.one_s = 15.0
+    assert [due(share) for share in (0.6, 1.0)] == [False, True]
 
 
 def test_a_short_training_is_not_kept_waiting_by_pictures(model: Any) -> None:
