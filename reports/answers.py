@@ -46,7 +46,6 @@ class Line:
 class Answer:
     """A model in one sentence, and its variants in one each. size: the one that decides, where images were judged."""
 
-    model: str
     sentence: str
     lines: tuple[Line, ...]
     size: Resolution | None
@@ -61,7 +60,7 @@ def answer(model: str, own: Sequence[Group], briefs: Sequence[Brief], laws: Laws
     names = {s.at_any_weights for group in own for s in group.series if s.variant != REFERENCE}
     lines = tuple(_line(series, own, deciding, laws, ratios) for series in sorted(names, key=series_order))
     sentence = _sentence(model, lines, deciding) if own else f"{model}: no cost and no score was taken."
-    return Answer(model, sentence, lines, deciding.resolution if deciding else None)
+    return Answer(sentence, lines, deciding.resolution if deciding else None)
 
 
 def _line(series: Series, own: Sequence[Group], deciding: Brief | None, laws: Laws, ratios: Ratios) -> Line:

@@ -33,7 +33,6 @@ class Trouble:
     what: str
     reason: str
     cases: tuple[str, ...]
-    count: int
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def remarks(records: Sequence[Record]) -> list[Trouble]:
 def _troubles(found: Iterable[tuple[str, str, Record]]) -> list[Trouble]:
     """One for each pair of what and reason, in order of first appearance."""
     same = grouped(found, lambda one: one[:2])
-    return [Trouble(*named, _cases([one[2] for one in mine]), len(mine)) for named, mine in same.items()]
+    return [Trouble(*named, _cases([one[2] for one in mine])) for named, mine in same.items()]
 
 
 def _cases(records: Sequence[Record]) -> tuple[str, ...]:

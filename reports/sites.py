@@ -19,10 +19,6 @@ class SiteRow:
     seated: tuple[SiteAccount | None, ...]
     reference: int | None
 
-    @property
-    def tokens(self) -> int:
-        return self.grid[0] * self.grid[1]
-
 
 @dataclass(frozen=True)
 class SiteTable:

@@ -33,10 +33,8 @@ class Column:
 
     title: str
     name: str
-    unit: str
     better: str
     protocol: str
-    is_cost: bool
     note: str
 
 
@@ -91,9 +89,7 @@ def _blocks(
     blocks = []
     for layer in range(max((len(same) for same in by_name.values()), default=1)):
         chosen = [same[layer] for same in by_name.values() if len(same) > layer]
-        columns = tuple(
-            Column(spoken(g.name), g.name, g.unit, g.better, g.protocol, g.is_cost, distinction(g, own)) for g in chosen
-        )
+        columns = tuple(Column(spoken(g.name), g.name, g.better, g.protocol, distinction(g, own)) for g in chosen)
         rows = tuple(
             (series, tuple(_cell(g, series, size, here[series.at_any_weights], rivals[g.name], ratios) for g in chosen))
             for series in _series(chosen, here, size)

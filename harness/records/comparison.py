@@ -80,20 +80,18 @@ def told_apart(estimates: Sequence[Estimate]) -> list[bool]:
 
 @dataclass(frozen=True)
 class NonInferiority:
-    """Is a score worse by a margin or more? `gain`: by how much it is better (higher is better), with its error.
+    """Is a score worse by a margin or more?
 
     needed: how many images would decide, should the gain stay as it is; None where it is decided or none would.
     """
 
-    gain: Estimate
-    margin: float
     outcome: Outcome
     needed: int | None = None
 
 
 def non_inferiority(gains: Sequence[tuple[Estimate, float, int]]) -> list[NonInferiority]:
-    """A verdict for each (gain, margin, n) of one family: by Holm's correction one family in forty holds a false pass,
-    and one a false failure.
+    """A verdict for each (gain, margin, n images) of one family, gains above 0 being better. By Holm's correction one
+    family in forty holds a false pass, and one a false failure.
     """
     passed = holm([gain.above(-margin) for gain, margin, _ in gains], LEVEL)
     failed = holm([(-gain).above(margin) for gain, margin, _ in gains], LEVEL)
@@ -101,7 +99,7 @@ def non_inferiority(gains: Sequence[tuple[Estimate, float, int]]) -> list[NonInf
     for (gain, margin, n), well, badly in zip(gains, passed, failed, strict=True):
         outcome: Outcome = "pass" if well else "fail" if badly else "inconclusive"
         needed = None if well or badly else _needed(gain, margin, n, len(gains))
-        verdicts.append(NonInferiority(gain, margin, outcome, needed))
+        verdicts.append(NonInferiority(outcome, needed))
     return verdicts
 
 
