@@ -109,7 +109,7 @@ class Works:
 class Pace:
     """What the cases of a run take, corrected by those that are done."""
 
-    def __init__(self, jobs: Sequence[Job] = (), workers: int = 1) -> None:
+    def __init__(self, jobs: Sequence[Job], workers: int = 1) -> None:
         """workers: how many cases run side by side; one that times something runs alone."""
         self._jobs = {job.case.key: job for job in jobs}
         self._side_by_side = {key: 1 if timed(job) else workers for key, job in self._jobs.items()}

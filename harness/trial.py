@@ -134,9 +134,9 @@ class Trial:
         """What a reader says of each image, (n, ...): each is made once, read by all readers, and forgotten."""
         return self.images.rows(reader)
 
-    def reference_rows(self, reader: Reader, n: int | None = None) -> Tensor:
-        """What a reader says of real images of the world, n of them or as many as there are images."""
-        return self.real.rows(reader, n or self.case.n)
+    def reference_rows(self, reader: Reader, n: int) -> Tensor:
+        """What a reader says of the first n real images of the world, (n, ...)."""
+        return self.real.rows(reader, n)
 
     def references(self, n: int) -> Tensor:
         """(n, 3, H, W): the first few real images. What looks at all of them is a reader."""

@@ -93,13 +93,13 @@ def error_bars(found: Sequence[Reading | CostRatio], colour: str = "") -> dict[s
     return {"visible": any(up) or any(down)} | bars | ({"color": colour} if colour else {})
 
 
-def hover(point: Point, name: str = "") -> str:
+def hover(point: Point, name: str) -> str:
     """`<b>deltaconv</b> 1.23 GFLOPs (1.20 to 1.26)`."""
     reading = point.reading
     disturbed = disturbance(reading)
     warning = f"<br>disturbed: {plain(textwrap.shorten(disturbed, 60))}" if disturbed else ""
     number = in_full(reading.value, reading.low, reading.high, reading.unit)
-    return f"<b>{plain(name or point.case.variant)}</b>  {number}{warning}"
+    return f"<b>{plain(name)}</b>  {number}{warning}"
 
 
 def trace_of(kind: str, series: Series, x: Sequence[float], y: Sequence[float | int | None]) -> dict[str, Any]:
