@@ -7,7 +7,6 @@ the model hub (`owner/name`), whose files land in the hub's own cache.
 import hashlib
 from pathlib import Path
 
-from harness.models.quiet import quiet
 from harness.records.case import BadInput
 from harness.seats.sources import PACKAGED, PICKLED, json_of, path_of, reaching_hub, sha256
 
@@ -62,10 +61,16 @@ def fetch(source: str, name: str) -> Path:
     if folder is not None:
         return folder
     from diffusers import DiffusionPipeline
+    from diffusers.utils import logging
 
+    verbosity = logging.get_verbosity()
     remedy = f"set catalog.models.{name}.source= to a local diffusers folder, or to random for costs without quality"
-    with quiet(), reaching_hub(f"{name} could not be fetched from the model hub as {source}", remedy):
-        return Path(DiffusionPipeline.download(source, use_safetensors=True, safety_checker=None))
+    try:
+        logging.set_verbosity_error()  # and not `quiet`, which would also hide how far a long download is
+        with reaching_hub(f"{name} could not be fetched from the model hub as {source}", remedy):
+            return Path(DiffusionPipeline.download(source, use_safetensors=True, safety_checker=None))
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def components(folder: Path) -> dict[str, tuple[str | None, str | None]]:
