@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -178,16 +179,22 @@ def checked(config: DictConfig) -> Any:
 
 
 def give_way(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Drop the presets of models that the command line sets itself, for a variant or for one choice of a hybrid."""
+    """Drop the presets of models that the command line sets itself, for a variant or for one choice of a hybrid.
+
+    `deltaconv-k7`, which has the presets of `deltaconv`, then has a copy of them less what was set.
+    """
     for override in overrides:
         named = re.match(r"\+*catalog\.variants\.([^.=]+(?:\.choices\.[^.=]+)?)\.([^.=]+)", override)
         if named is None:
             continue
         variant, setting = named.groups()
+        name = variant.partition(".")[0]
         for model in config.catalog.models.values():
-            if preset := OmegaConf.select(model, f"presets.{variant}"):
-                with open_dict(preset):
-                    preset.pop(setting, None)
+            presets = OmegaConf.select(model, "presets") or OmegaConf.create()
+            with open_dict(presets):
+                if name not in presets and (base := presets.get(name.partition("-")[0])):
+                    presets[name] = deepcopy(base)
+                (OmegaConf.select(presets, variant) or {}).pop(setting, None)
 
 
 def verb_of(arguments: list[str]) -> Callable[[DictConfig], int]:

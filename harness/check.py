@@ -88,13 +88,12 @@ def _filled(job: Job) -> Factory:
 def _preset(job: Job) -> str:
     """Whose settings these are, where the model presets some of them, and what changes them."""
     variant, model = job.case.variant, job.case.model
-    preset = job.model.presets.get(variant)
+    name, preset = job.model.presets_of(variant)
     if not preset:
         return ""
-    names = ", ".join(preset)
     return (
-        f" ({model} presets {names} of {variant}: catalog.variants.{variant}.{next(iter(preset))}=... changes it on "
-        f"every model, catalog.models.{model}.presets.{variant}={{}} drops them)"
+        f" ({model} presets {', '.join(preset)} of {name}: catalog.variants.{variant}.{next(iter(preset))}=... changes "
+        f"it on every model, catalog.models.{model}.presets.{name}={{}} drops them)"
     )
 
 

@@ -19,8 +19,8 @@ from harness.records.case import Case, Resolution
 from harness.records.machine import threads, version
 from harness.records.spelled import digest, spelled
 
-REFERENCES = 64
-"""Real images that are read at a time."""
+REFERENCES, ROOM = 64, 2**23
+"""Real images that are read at once, and how many pixels they may have in all."""
 PACKAGES = ("torch", "diffusers", "transformers", "timm", "open_clip_torch")
 """What can move the last bits of an image or of a feature."""
 
@@ -96,7 +96,8 @@ class References:
         """What a reader says of the first n, (n, ...)."""
         kind = type(self._world).__name__
         world = spelled(self._world, [f"{kind}.dino", f"{kind}.clip"])
-        batches = [Batch(rows, self._address(world, rows)) for rows in parts(n, REFERENCES)]
+        at_once = max(1, min(REFERENCES, ROOM // self._resolution.pixels))
+        batches = [Batch(rows, self._address(world, rows)) for rows in parts(n, at_once)]
         return _rows_or_error(read_all(batches, [reader], self._make, self.kept)[reader.key])
 
     def one(self, row: int) -> Tensor:

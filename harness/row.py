@@ -44,10 +44,8 @@ class Row:
 
     @cached_property
     def _laid(self) -> partial[TokenMixer]:
-        """The catalogue's factory under the model's presets; `hybrid-50` has those of `hybrid`, if none of its own."""
-        presets = self.model.presets
-        own = presets.get(self.variant, presets.get(self.variant.partition("-")[0], {}))
-        laid = preset(self.chosen, own)
+        """The catalogue's factory under the model's presets."""
+        laid = preset(self.chosen, self.model.presets_of(self.variant)[1])
         return partial(laid.func, *laid.args, **settled(laid.keywords, self.model.profile, self.model.name))
 
     @cached_property

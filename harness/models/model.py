@@ -69,6 +69,11 @@ class Model(Inert, ABC):
         self._twins: dict[str, Model] = {}
         self._text = TextCache(self._encode)
 
+    def presets_of(self, variant: str) -> tuple[str, dict[str, Any]]:
+        """Presets of a variant, and under which name: `hybrid-50` has those of `hybrid`, if none of its own."""
+        name = variant if variant in self.presets else variant.partition("-")[0]
+        return name, self.presets.get(name, {})
+
     @property
     def patch(self) -> int:
         """How many latents of a side the denoiser cannot divide: 1 for a UNet, which crops on the way back."""

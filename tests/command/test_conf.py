@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 import conf
-from harness.__main__ import GROUPS, catalog, give_way, names
+from harness.__main__ import GROUPS, catalog, give_way, names, settle
 from harness.experiment import Experiment
 from harness.job import NEEDS, runs
 
@@ -102,10 +102,11 @@ def test_every_file_begins_by_saying_what_it_is_for(path):
     assert first.startswith("# ")
 
 
-def settings_by_row(experiment):
-    """What makes the mixers of every model and variant, presets laid over."""
+def settings_by_row(experiment, profiled=False):
+    """What makes the mixers of every variant and model, or those that have a profile, presets laid over."""
     models, variants = experiment.catalog.models, experiment.catalog.variants
-    everything = replace(experiment, models=list(models), variants=list(variants), metrics=["flops"], resolutions=[512])
+    asked = {"variants": list(variants), "recipes": [], "metrics": ["flops"], "resolutions": [512]}
+    everything = replace(experiment, models=experiment.models if profiled else list(models), **asked)
     return {(job.case.model, job.case.variant): job.factory.keywords for job in everything.jobs()}
 
 
@@ -118,6 +119,15 @@ def test_a_setting_of_a_variant_on_the_command_line_beats_the_presets_of_models(
     assert made["sd15", "deltaconv"]["kernel_size"] == 3
     assert made["tiny_sd", "neighborhood"]["kernel_size"] == 5  # another variant's preset stays
     assert made["sd15", "deltaconv"]["gate"] == "scaled"
+
+
+def test_a_sweeps_own_variant_beats_the_presets_that_it_has_from_the_one_it_is_named_after(composed):
+    config = composed("+sweep=kernels")
+    settle(config, [], "kernels")
+    made = settings_by_row(instantiate(config, _convert_="all"), profiled=True)
+    assert [made["tiny_sd", f"deltaconv-k{size}"]["kernel_size"] for size in (7, 13)] == [7, 13]
+    assert made["tiny_sd", "deltaconv"]["kernel_size"] == 5
+    assert len(set(made["tiny_pixart", "deltaconv-erf"]["kernel_size"].values())) > 1
 
 
 def test_a_hybrid_is_made_of_the_rows_that_it_stands_beside_on_every_model(composed):

@@ -4,14 +4,16 @@ import gc
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
 from test_run import Brightness, made, streams  # noqa: F401, `made` is a fixture
 
 from harness.features.kept import Reader
-from harness.records.case import BadInput
+from harness.image_stream import References
+from harness.kept_images import Keeping
+from harness.records.case import BadInput, Resolution
 from harness.records.record import Reading
 from harness.records.store import Store
 from harness.run import run
@@ -149,3 +151,23 @@ def _images_alive() -> int:
     gc.collect()
     tensors = [each for each in gc.get_objects() if type(each) is torch.Tensor]
     return sum(len(each) for each in tensors if each.ndim == 4 and each.shape[1:] == (3, 32, 32))
+
+
+@dataclass
+class _Drawn:
+    """A world that notes how many real images it makes at once."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def references(self, count: int, resolution: Resolution, start: int) -> torch.Tensor:
+        self.asked.append(count - start)
+        return torch.zeros(count - start, 3, 1, 1).expand(-1, -1, resolution.height, resolution.width)
+
+
+def test_of_large_real_images_fewer_are_read_at_once(tmp_path):
+    mean = Reader("mean/v1", lambda images: images.mean(dim=(1, 2, 3)))
+    for size, most in ((64, 64), (1024, 8), (8192, 1)):
+        world = _Drawn()
+        found = References(world, Resolution(size, size), Keeping(tmp_path / str(size), 0)).rows(mean, 20)  # type: ignore[arg-type]
+        assert len(found) == 20
+        assert max(world.asked) == min(most, 20)
