@@ -96,4 +96,4 @@ def _split(readme: Path) -> tuple[str, str, str]:
 def _shown(name: str, value: float) -> str:
     if name == "attributes":
         return f"{100 * value:.1f} %"
-    return f"{value:.{2 if name == 'ds' else 1}f}"
+    return f"{value:.{1 if name == 'clip_score' else 2}f}"

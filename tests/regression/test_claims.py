@@ -98,8 +98,8 @@ def test_a_table_is_written_from_records_and_stands_between_the_marks(tmp_path, 
     assert json.loads(path.read_text())["taken"] == {"n": 512}
     text = readme_table.table(rows, {"self_attention": "teacher"})
     assert text.splitlines()[2:] == [
-        "| `tiny_sd` | 64 | teacher | 90.0 % | 90.0 | 2.5 | 8.00 |",
-        "| `tiny_pixart` | 64 | teacher | 90.0 % | 90.0 | 3.0 | 8.00 |",
+        "| `tiny_sd` | 64 | teacher | 90.0 % | 90.0 | 2.50 | 8.00 |",
+        "| `tiny_pixart` | 64 | teacher | 90.0 % | 90.0 | 3.00 | 8.00 |",
     ]
     readme.write_text(f"before\n{readme_table.BEGIN}\nold\n{readme_table.END}\nafter\n")
     readme_table.write(readme, text)
