@@ -4,8 +4,9 @@ OpenAI's weights need QuickGELU and score lower without it: the flag is taken fr
 protocol. Shapes: N images or texts, D features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -57,9 +58,19 @@ class ClipExtractor(Inert):
         )
 
     def texts(self, prompts: list[str]) -> Tensor:
-        """(N, D) float32 text embeddings of length 1, on the CPU; longer texts are cut at the model's context."""
-        ids = self._tokenizer([self.prefix + prompt for prompt in prompts])
-        return in_batches(ids, lambda part: self._network("encode_text", part), self.batch, self.device)
+        """(N, D) float32 text embeddings of length 1, on the CPU; longer texts are cut at the model's context.
+
+        The last few lists of prompts are remembered: every case of a run asks for the same.
+        """
+        return self._texts(tuple(prompts))
+
+    @cached_property
+    def _texts(self) -> Callable[[tuple[str, ...]], Tensor]:
+        def encoded(prompts: tuple[str, ...]) -> Tensor:
+            ids = self._tokenizer([self.prefix + prompt for prompt in prompts])
+            return in_batches(ids, lambda part: self._network("encode_text", part), self.batch, self.device)
+
+        return lru_cache(maxsize=4)(encoded)
 
     def _network(self, part: str, batch: Tensor) -> Tensor:
         return cast(Tensor, getattr(self._model, part)(batch, normalize=True))

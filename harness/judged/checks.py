@@ -12,6 +12,8 @@ from harness.trial import Trial
 
 FEW, FEWEST, ROOM = 64, 8, 2**23
 """Real images that are enough: the changes are seen on each. No more than so many pixels of them in all."""
+AT_ONCE = 2**20
+"""Pixels that are blurred at a time: a convolution takes ten times the memory of its images."""
 BLURS = (0.0, 0.02, 0.08)  # standard deviation of a Gaussian blur as a share of the image's shorter side
 NOISES = (0.0, 0.1, 0.4)  # standard deviation of noise on pixels in [0, 1]
 
@@ -29,9 +31,10 @@ def blurred(images_N3HW: Tensor, share: float) -> Tensor:
     if sigma == 0:
         return images_N3HW
     reach = min(2 * round(3 * sigma) + 1, 2 * (min(images_N3HW.shape[-2:]) // 2) - 1)
+    parts = list(torch.split(images_N3HW, max(1, AT_ONCE // images_N3HW[0, 0].numel())))
     for kernel in ([reach, 1], [1, reach]):  # along one side and then the other: the same, for reach times less
-        images_N3HW = gaussian_blur(images_N3HW, kernel, [sigma, sigma])
-    return images_N3HW
+        parts = [gaussian_blur(part, kernel, [sigma, sigma]) for part in parts]
+    return torch.cat(parts)
 
 
 def noisy(images_N3HW: Tensor, sigma: float) -> Tensor:

@@ -9,7 +9,7 @@ import random
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple")
@@ -79,7 +79,7 @@ def held_out_scenes(n: int) -> list[Scene]:
     return list(_held_out(1 << max(0, n - 1).bit_length())[:n])
 
 
-@lru_cache(maxsize=4)
+@cache
 def _held_out(n: int) -> tuple[Scene, ...]:
     found: dict[str, Scene] = {}
     for scene in scenes(seed=2504_21292, held_out=True):
