@@ -156,7 +156,7 @@ def beside_the_teacher(deciding: Brief, found: Finding) -> str:
 
 
 def _sentence(model: str, lines: Sequence[Line], deciding: Brief | None) -> str:
-    """The variant that saves most of those that lose nothing, or else of all."""
+    """The variant that saves most of those whose images stand in for the teacher's, or else of all."""
     fast = [line for line in lines if line.ratio is not None and line.ratio.apart and line.ratio.value < 1]
     whole = [line for line in fast if line.finding and line.finding.stands_in and deciding]
     if not lines:
