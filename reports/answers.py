@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.records.case import Resolution
-from harness.records.units import ratio, spoken
+from harness.records.units import ratio
 from reports.compare import REFERENCE, Group, GroupKey, Series, series_order
 from reports.crossings import compared
 from reports.findings import Brief, Finding
@@ -26,7 +26,7 @@ COUNTED = ("flops", "flops_image", "layer_flops")
 
 @dataclass(frozen=True)
 class Line:
-    """What is said of one variant: `saves` and `loses`, phrases without a subject."""
+    """What is said of one variant: `saves` and `loses`, phrases without a subject; `doubt`: a time left open."""
 
     series: Series
     saves: str
@@ -34,21 +34,35 @@ class Line:
     crossing: str
     ratio: CostRatio | None
     finding: Finding | None
+    doubt: str
+
+    @property
+    def told(self) -> str:
+        """All of it, without a subject."""
+        return "; ".join(part for part in (self.saves, self.crossing, self.loses) if part)
 
     @property
     def text(self) -> str:
         """All of it, in one sentence."""
-        told = "; ".join(part for part in (self.saves, self.crossing, self.loses) if part)
-        return f"{self.series.label}: {told}." if told else f"{self.series.label}: nothing was taken of it."
+        return f"{self.series.label}: {self.told or 'nothing was taken of it'}."
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A model in one sentence, and its variants in one each. size: the one that decides, where images were judged."""
+    """A model in one sentence, and its other variants in one each.
+
+    doubts: which times are left open, and why; size: the one that decides, where images were judged.
+    """
 
     sentence: str
     lines: tuple[Line, ...]
+    doubts: tuple[str, ...]
     size: Resolution | None
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """All that follows the sentence."""
+        return (*(line.text for line in self.lines), *self.doubts)
 
 
 def answer(model: str, own: Sequence[Group], briefs: Sequence[Brief], laws: Laws) -> Answer:
@@ -59,28 +73,29 @@ def answer(model: str, own: Sequence[Group], briefs: Sequence[Brief], laws: Laws
     ratios = Ratios(own)
     names = {s.at_any_weights for group in own for s in group.series if s.variant != REFERENCE}
     lines = tuple(_line(series, own, deciding, laws, ratios) for series in sorted(names, key=series_order))
-    sentence = _sentence(model, lines, deciding) if own else f"{model}: no cost and no score was taken."
-    return Answer(sentence, lines, deciding.resolution if deciding else None)
+    sentence, chosen = _sentence(model, lines, deciding) if own else (f"{model}: no cost and no score was taken.", None)
+    others = tuple(line for line in lines if line is not chosen)
+    doubts = tuple(dict.fromkeys(line.doubt for line in lines if line.doubt))
+    return Answer(sentence, others, doubts, deciding.resolution if deciding else None)
 
 
 def _line(series: Series, own: Sequence[Group], deciding: Brief | None, laws: Laws, ratios: Ratios) -> Line:
     found = next((row for row in deciding.rows if row.series.at_any_weights == series), None) if deciding else None
-    saves, used = _saves(series, own, ratios)
+    saves, used, doubt = _saves(series, own, ratios)
     loses = beside_the_teacher(deciding, found) if deciding and found and found.differences else ""
-    return Line(series, saves, loses, _crossing(series, own, laws), used, found)
+    return Line(series, saves, loses, _crossing(series, own, laws), used, found, doubt)
 
 
-def _saves(series: Series, own: Sequence[Group], ratios: Ratios) -> tuple[str, CostRatio | None]:
-    """What a call costs at the largest size at which that is known: in time, or else in FLOPs."""
-    doubtful = ""
+def _saves(series: Series, own: Sequence[Group], ratios: Ratios) -> tuple[str, CostRatio | None, str]:
+    """What a call costs at the largest size at which that is known, in time or else in FLOPs; and what is left open."""
+    doubt = ""
     for tell, names in ((_faster, SPEED), (_fewer, COUNTED)):
         for group, size, one in _ranked(series, own, ratios, names):
             if one.firm:
-                told = tell(one, THINGS.get(group.name, "a call"), str(size))
-                return f"{told}{doubtful}", one
-            why = "a timing bears ⚠ in the tables" if one.disturbed else "it was timed apart from the teacher"
-            doubtful = doubtful or f" (how much time it takes at {size} px is open: {why})"
-    return doubtful.strip(" ()"), None
+                return tell(one, THINGS.get(group.name, "a call"), str(size)), one, doubt
+            why = "a timing bears ⚠ in the tables" if one.disturbed else "timed apart from the teacher"
+            doubt = doubt or f"Time at {size} px is left open: {why}."
+    return "", None, doubt
 
 
 def _ranked(
@@ -95,7 +110,7 @@ def _ranked(
 
 
 def _faster(one: CostRatio, thing: str, size: str) -> str:
-    ends = f" ({ratio(one.low)} to {ratio(one.high)} of the teacher's time)" if one.low and one.high else ""
+    ends = f" ({ratio(one.low)} to {ratio(one.high)})" if one.low and one.high else ""
     if not one.apart:
         return f"at {size} px {thing} takes as long as the teacher's{ends}"
     if 0.5 < one.value < 2:
@@ -137,35 +152,34 @@ def _crossing(series: Series, own: Sequence[Group], laws: Laws) -> str:
 def beside_the_teacher(deciding: Brief, found: Finding) -> str:
     """What becomes of its images, in words."""
     size = f"at {deciding.resolution} px"
-    n = f"n = {deciding.n:,}"
     if deciding.refused:
         return f"{size} its images have no verdict, {deciding.refused}"
-    worse, undecided = found.judged("fail"), found.judged("inconclusive")
-    told = ", ".join(one.text for one in found.differences if one.real or spoken(one.name) in undecided)
-    if worse:
-        how = f"are inferior to the teacher's in {', '.join(worse)}"
-    elif undecided:
-        how = f"may be inferior to the teacher's in {', '.join(undecided)}"
+    doubted = [one for one in found.differences if one.verdict and one.verdict.outcome != "pass"]
+    told = ", ".join(one.text for one in found.differences if one.real or one in doubted)
+    if found.judged("fail"):
+        how = "are inferior to the teacher's"
+    elif doubted:
+        how = "may be inferior to the teacher's"
     elif not told:
         how = "are not told apart from the teacher's" + ", nor inferior" * found.not_inferior
     elif found.not_inferior:
         how = "are not inferior to the teacher's"
     else:
         how = f"{'lose' if found.lost else 'gain'} against the teacher's"
-    return f"{size} its images {how}{f': {told}' if told else ''}, {n}"
+    return f"{size} (n = {deciding.n:,}) its images {how}{f': {told}' if told else ''}"
 
 
-def _sentence(model: str, lines: Sequence[Line], deciding: Brief | None) -> str:
-    """The variant that saves most of those whose images stand in for the teacher's, or else of all."""
+def _sentence(model: str, lines: Sequence[Line], deciding: Brief | None) -> tuple[str, Line | None]:
+    """The variant that saves most of those whose images stand in for the teacher's, or else of all; and its line."""
     fast = [line for line in lines if line.ratio is not None and line.ratio.apart and line.ratio.value < 1]
     whole = [line for line in fast if line.finding and line.finding.stands_in and deciding]
     if not lines:
-        return f"{model}: only {REFERENCE} was taken, so there is nothing to compare."
+        return f"{model}: only {REFERENCE} was taken, so there is nothing to compare.", None
     if not any(line.ratio or line.saves for line in lines):
-        return f"{model}: what its variants cost was not taken here (metrics=[flops,latency] takes it)."
+        return f"{model}: what its variants cost was not taken here (metrics=[flops,latency] takes it).", None
     if not fast:
-        return f"{model}: no variant is shown to cost less than {REFERENCE}."
+        return f"{model}: no variant is shown to cost less than {REFERENCE}.", None
     chosen = min(whole or fast, key=lambda line: line.ratio.value if line.ratio else math.inf)
-    which = "of those whose images stand in for the teacher's, it saves most" if whole else "nothing saves more"
-    told = "; ".join(part for part in (chosen.saves, chosen.crossing, chosen.loses) if part)
-    return f"{model} with {chosen.series.label}: {told}{f' ({which})' if len(fast) > 1 else ''}."
+    among = " of those whose images stand in for the teacher's" if whole else ""
+    most = f"saves most{among}" if len(fast) > 1 else "is cheaper"
+    return f"{model}: {chosen.series.label} {most}. {chosen.told[:1].upper()}{chosen.told[1:]}.", chosen

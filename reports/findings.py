@@ -59,14 +59,14 @@ class Difference:
 
     @property
     def judged(self) -> str:
-        """`within the margin of 1.8`, `beyond` it, or how many images would tell."""
+        """`within its margin of 1.8`, `beyond` it, or how many images would tell."""
         if self.verdict is None or self.margin is None:
             return ""
-        margin = f"the margin of {signed(self.margin, self.unit).removeprefix('+')}"
+        margin = f"its margin of {signed(self.margin, self.unit).removeprefix('+')}"
         if self.verdict.outcome != "inconclusive":
             return f"{'within' if self.verdict.outcome == 'pass' else 'beyond'} {margin}"
         needed = self.verdict.needed
-        return f"open against {margin}" + (f", n = {needed:,} would tell" if needed else "")
+        return f"open against {margin}" + (f", about {needed:,} images would tell" if needed else "")
 
 
 @dataclass(frozen=True)

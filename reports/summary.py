@@ -17,7 +17,7 @@ def summary_text(sections: Sequence[ModelSection], head: Mapping[str, Any], aske
     lines += [asked, ""] if asked else []
     for section in sections:
         lines += [_plain(section.answer.sentence), ""]
-        lines += [*(f"- {_plain(line.text)}" for line in section.answer.lines), ""]
+        lines += [*(f"- {_plain(line)}" for line in section.answer.told), ""]
     counts = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in head["counts"])
     lines += [f"{head['total']} records: {counts}. Machine: {_plain('; '.join(head['machines']))}.", ""]
     for section in sections:

@@ -103,12 +103,20 @@ def non_inferiority(gains: Sequence[tuple[Estimate, float, int]]) -> list[NonInf
     return verdicts
 
 
+def enough(n: int, reach: float, clear: float) -> int:
+    """Of n images an interval reaches that far: of how many, in two digits, it would end clear of a bound."""
+    needed = n * (reach / clear) ** 2
+    digits: int = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    return math.ceil(needed / digits) * digits
+
+
 def _needed(gain: Estimate, margin: float, n: int, cells: int) -> int | None:
     """Images at which the gain, as it is, would lie clear of the margin in the hardest place of Holm's order."""
-    clear = abs(gain.value + margin)
+    clear = gain.value + margin
     if clear == 0:
         return None
-    return math.ceil(n * (t_quantile(gain.freedom, 1 - LEVEL / cells) * gain.error / clear) ** 2)
+    towards = gain if clear > 0 else -gain
+    return enough(n, towards.below(t_quantile(gain.freedom, 1 - LEVEL / cells)), abs(clear))
 
 
 def _numbers(score: Reading, name: str) -> Floats:

@@ -51,13 +51,16 @@ class Estimate:
     @property
     def low(self) -> float:
         """Lower end of the 95 % interval."""
-        t = t_quantile(self.freedom)
-        return self.value - self.error * max(t, min(self._skewed(t), MOST * t))
+        return self.value - self.below(t_quantile(self.freedom))
 
     @property
     def high(self) -> float:
         """Upper end of the 95 % interval."""
         return -(-self).low
+
+    def below(self, t: float) -> float:
+        """How far an interval reaches below the value at a quantile of t: the farther of Student's and Hall's."""
+        return self.error * max(t, min(self._skewed(t), MOST * t))
 
     def above(self, bound: float) -> float:
         """p of the hypothesis that the true number is not above a bound: the larger of Student's and Hall's."""

@@ -8,7 +8,7 @@ a score has no reason to rise.
 import math
 from collections.abc import Mapping
 
-from harness.records.comparison import paired_half_width
+from harness.records.comparison import enough, paired_half_width
 from harness.records.record import Reading
 from harness.regression.verdict import RENEW, Verdict, several
 
@@ -36,8 +36,8 @@ def score(case: str, now: Reading, then: Reading, share: float, changed: Mapping
         return verdict("inconclusive", f"; it is better by surprise, and {causes(changed)}", RENEW)
     if (loss if paired is None else loss + half) <= margin:
         return verdict("pass")
-    enough = f"about n = {math.ceil(now.n * (half / (margin - loss)) ** 2)} images would tell" if loss < margin else ""
-    return verdict("inconclusive", f"; {enough}" if enough else "", enough or "more images: n=")
+    more = f"about {enough(now.n, half, margin - loss):,} images would tell" if loss < margin else ""
+    return verdict("inconclusive", f"; {more}" if more else "", more or "more images: n=")
 
 
 def ingredients(case: str, now: Reading, then: Reading) -> list[Verdict]:

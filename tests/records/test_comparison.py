@@ -33,6 +33,17 @@ def test_the_number_that_would_decide_does():
     assert non_inferiority([(narrower, 1.0, verdict.needed)])[0].outcome == "pass"
 
 
+@pytest.mark.parametrize("skew", [-0.4, -0.1, 0.0, 0.1, 0.4])
+@pytest.mark.parametrize("gain", [-1.6, -1.3, -0.8, -0.65])
+def test_more_images_than_there_are_would_tell_also_of_skewed_scores(gain, skew):
+    """A few bad images of fifty leave open what the normal distribution would have decided."""
+    (verdict,) = non_inferiority([(Estimate(gain, 0.16, 49, skew), 1.0, 50)])
+    assert verdict.needed is None or verdict.needed > 50
+    assert (verdict.needed is None) == (verdict.outcome != "inconclusive")
+    if gain == -0.65:
+        assert verdict.outcome == ("inconclusive" if skew < -0.2 else "pass")
+
+
 def reading(value, **more):
     return Reading("x", "x", value, "1", "higher", "x/v1", n=40, **more)
 

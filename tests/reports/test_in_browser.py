@@ -201,7 +201,7 @@ def test_narrow_and_dark_the_first_screen_is_whole(store, width, dark):
         )
         assert found["wide"] <= 0
         assert (found["paper"] == "rgb(16, 19, 24)") == dark
-        assert found["words"].startswith("tiny_sd with ")
+        assert found["words"].startswith("tiny_sd: ")
         assert found["images"] == 3
         assert errors(window) == []
 

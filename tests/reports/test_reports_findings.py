@@ -114,9 +114,9 @@ def with_margin(reading: Reading, margin: float, **details: object) -> Reading:
 @pytest.mark.parametrize(
     ("shift", "noise", "outcome", "said"),
     [
-        (-0.1, 0.5, "pass", "within the margin of 1"),
-        (-3.0, 0.5, "fail", "beyond the margin of 1"),
-        (-0.8, 3.0, "inconclusive", "open against the margin of 1.0, n = "),
+        (-0.1, 0.5, "pass", "within its margin of 1"),
+        (-3.0, 0.5, "fail", "beyond its margin of 1"),
+        (-0.8, 3.0, "inconclusive", "open against its margin of 1.0, about "),
     ],
 )
 def test_a_score_is_within_its_margin_beyond_it_or_open(brief, shift, noise, outcome, said):
@@ -137,15 +137,15 @@ def test_a_score_is_within_its_margin_beyond_it_or_open(brief, shift, noise, out
             "",
             "its images are not inferior to the teacher's: CLIP",
         ),
-        (0.0, 0.5, "not inferior; not told apart", "", "are not told apart from the teacher's, nor inferior, n = 64"),
+        (0.0, 0.5, "not inferior; not told apart", "", "are not told apart from the teacher's, nor inferior"),
         (
             -3.0,
             0.5,
             "inferior in CLIP score; loses CLIP score",
             "worse",
-            "are inferior to the teacher's in CLIP ",
+            "are inferior to the teacher's: CLIP ",
         ),
-        (-0.2, 5.0, "open in CLIP score; not told apart", "", "may be inferior to the teacher's in CLIP score: CLIP "),
+        (-0.2, 5.0, "open in CLIP score; not told apart", "", "may be inferior to the teacher's: CLIP "),
     ],
 )
 def test_a_loss_within_its_margin_is_said_and_makes_nothing_inferior(brief, shift, noise, verdict, tone, said):
@@ -160,10 +160,10 @@ def test_a_loss_within_its_margin_is_said_and_makes_nothing_inferior(brief, shif
 def test_beside_a_verdict_stands_what_its_margin_is_made_of(brief):
     teacher = with_margin(score(0.0, 0.0), 1.0, margin_is="1 % of the teacher's")
     (found,) = brief(flops(150), score(-0.1), clip=teacher)
-    assert found.rows[0].scores[0].endswith("), within the margin of 1.0 (1 % of the teacher's)")
+    assert found.rows[0].scores[0].endswith("), within its margin of 1.0 (1 % of the teacher's)")
     share, point = replace(score(0.0, 0.1), unit="share"), replace(with_margin(score(0.0, 0.0), 0.01), unit="share")
     (found,) = brief(flops(150), share, clip=point)
-    assert "the margin of 1 point" in found.rows[0].scores[0]
+    assert "its margin of 1 point" in found.rows[0].scores[0]
     assert "points" not in found.rows[0].scores[0].rpartition("margin")[2]
 
 

@@ -91,6 +91,20 @@ def test_a_latency_ratio_is_the_alternations_in_verdicts_tables_charts_laws_and_
     assert "0.88" not in re.sub(r"88\.0.ms", "", text)
 
 
+def test_the_chosen_variant_is_told_once_and_so_is_what_is_left_open(kept, tmp_path):
+    cheap = {variant: (timing(50), alternated(0.5)) for variant in ("linfusion", "deltaconv")}
+    busy = {variant: (timing(50, noisy="busy"), alternated(0.5, "busy")) for variant in cheap}
+    small = {(variant, 64): (*taken, flops(100)) for variant, taken in cheap.items()}
+    large = {(variant, 128): (*taken, flops(100)) for variant, taken in busy.items()}
+    teacher = {("self_attention", side): (timing(100), alternated(1.0), flops(200)) for side in (64, 128)}
+    kept(teacher | small | large)
+    render(tmp_path)
+    said = (tmp_path / "summary.md").read_text().partition("## ")[0]
+    assert said.count("linfusion") == said.count("deltaconv") == 1
+    assert said.count("At 64 px") + said.count("at 64 px") == 2
+    assert said.count("Time at 128 px is left open: a timing bears ⚠ in the tables.") == 1
+
+
 def test_where_no_cost_was_taken_the_first_sentence_says_that_and_no_more(kept, tmp_path):
     kept({("self_attention", 64): (clip(90),), ("linfusion", 64): (clip(90),)})
     render(tmp_path)
@@ -200,10 +214,9 @@ def test_laws_of_timings_cross_where_their_alternated_ratios_do(kept):
         readings["linfusion", side] = (timing(0.5 * teacher), alternated(mine / teacher))
     found = compare.groups(kept(readings))
     section = model_section("tiny_sd", load_records(found), found, PALETTE, Path(), Room())
-    (line,) = section.answer.lines
-    assert "from 126 px on it is faster" in line.text
-    assert line.ratio is not None
-    assert line.ratio.basis == "alternation"
+    assert section.answer.sentence.startswith("tiny_sd: linfusion is cheaper. At 512 px a call takes ")
+    assert "from 126 px on it is faster" in section.answer.sentence
+    assert section.answer.told == ()
 
 
 def load_records(found):
