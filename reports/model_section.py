@@ -86,12 +86,18 @@ def shown_first(tradeoffs: Sequence[charts.Chart], said: Answer) -> charts.Chart
 
 
 def _images(sheets: Sequence[pictures.Sheet], said: Answer) -> tuple[pictures.Sheet, int] | None:
-    """The first prompt for which every variant has its image, at the size that decides."""
+    """At the size that decides, of the prompts for which every variant has its image: the one whose images are neither
+    unusually near the teacher's nor far from it.
+    """
     here = [sheet for sheet in sheets if said.size is None or sheet.resolution == said.size] or list(sheets)
     for sheet in here[::-1]:
-        for index, (_, cells) in enumerate(sheet.rows):
-            if all(cell.src for cell in cells):
-                return sheet, index
+        apart = {
+            index: sum(cell.apart or 0 for cell in cells)
+            for index, (_, cells) in enumerate(sheet.rows)
+            if all(cell.src for cell in cells)
+        }
+        if apart:
+            return sheet, sorted(apart, key=apart.__getitem__)[len(apart) // 2]
     return None
 
 

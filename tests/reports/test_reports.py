@@ -2,8 +2,10 @@
 
 import base64
 import gc
+import html
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,6 +181,16 @@ def test_images_know_their_scores_and_how_far_they_are_from_the_teachers(tmp_pat
     assert "apart" not in teacher
     assert variant["apart"] == pytest.approx(51 / 255)
     assert variant["scores"] == {"CLIP score": 20.0}
+
+
+def test_the_first_screen_shows_the_prompt_whose_images_differ_as_they_usually_do(tmp_path: Path) -> None:
+    for variant, shades in (("self_attention", (100, 100, 100)), ("deltaconv", (180, 99, 120))):
+        one = with_images(tmp_path, record(case("tiny_sd", variant, "64")))
+        for index, shade in enumerate(shades):
+            (tmp_path / one.artifacts[f"image/{index}"]).write_bytes(png(64, 64, (shade, shade, shade)))
+        put(tmp_path, one)
+    (shown,) = re.findall(r'<p class="prompt">“(.*?)”', render(tmp_path).read_text())
+    assert html.unescape(shown) == PROMPTS[2]
 
 
 @pytest.mark.parametrize("name", ["images/none.png", "broken.png", "long" * 99])
