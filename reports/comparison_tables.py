@@ -106,17 +106,15 @@ def _change(place: Place, one: tuple[Record, Reading], other: tuple[Record, Read
     change = Change(*place[:4], _shown(before), _shown(after), "", "open", "", keys)
     value, earlier = float(after.value or 0), float(before.value or 0)
     times = ratio(value / earlier) if earlier else ""
+    if _alike(before, after):
+        return replace(change, said="the same", verdict="same")
     if is_counted(before):
-        if before.value == after.value:
-            return replace(change, said="the same", verdict="same")
         good = (value < earlier) == (before.better == "lower")
         verdict = "changed" if before.better == "neither" else "better" if good else "worse"
         return replace(change, said=times, verdict=verdict)
     if disturbed := disturbance(before) or disturbance(after):
         return replace(change, said=times, note=f"disturbed: {disturbed}")
     if before.unit in ("ms", "byte") and is_cost(before.unit, before.better):
-        if before.unit == "byte" and value == earlier:
-            return replace(change, said="the same", verdict="same")
         note = "separate runs: their quotient concludes nothing" if before.unit == "ms" else "without intervals"
         return replace(change, said=times, note=note)
     if before.unit == "x":  # the pairs are within a run, not between two
@@ -127,6 +125,11 @@ def _change(place: Place, one: tuple[Record, Reading], other: tuple[Record, Read
     ends = f"{signed(estimate.low, before.unit)} to {signed(estimate.high, before.unit)}"
     gain = {"higher": estimate, "lower": -estimate}.get(before.better)
     return replace(change, said=f"{signed(estimate.value, before.unit)} ({ends})", gain=gain)
+
+
+def _alike(before: Reading, after: Reading) -> bool:
+    """Whether all that was measured is the same to the last bit."""
+    return all(getattr(before, name) == getattr(after, name) for name in ("value", "low", "high", "samples"))
 
 
 def _shown(reading: Reading) -> str:

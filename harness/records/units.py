@@ -41,8 +41,8 @@ def scale(value: float, unit: str) -> Scale:
         return _pick(size, tuple((by, {"G": "B"}.get(name, name)) for by, name in _SI if by <= 1e12))
     if unit == "share":
         return Scale(0.01, "%")
-    if unit == "1":
-        return Scale(1.0, "")
+    if unit in ("1", "x"):
+        return Scale(1.0, "×" if unit == "x" else "")
     step = _pick(size, _SI) if size >= 1e5 else Scale(1.0, "")
     return Scale(step.divisor, f"{step.symbol} {unit}".strip())
 
@@ -126,5 +126,5 @@ def _fixed(number: float, decimals: int) -> str:
 
 
 def _join(number: str, symbol: str) -> str:
-    glue = "" if symbol == "%" else "\u00a0"
+    glue = "" if symbol in ("%", "×") else "\u00a0"
     return f"{number}{glue}{symbol}" if symbol else number

@@ -55,6 +55,11 @@ def test_counts_are_equal_to_the_last_digit_or_changed(stores):
     assert changes(stores((flops(100),), (flops(100),)))["flops"] == "same"
 
 
+def test_a_store_beside_its_copy_has_nothing_open(stores):
+    taken = (flops(100), clip(0.0), time(2.0), time(1.0, "latency_ratio", "x"))
+    assert set(changes(stores(taken, taken)).values()) == {"same"}
+
+
 def test_a_planted_loss_of_weights_is_found_in_pairs_and_the_weights_are_named(stores):
     folders = stores((clip(0.0),), (clip(-1.0, seed=1),), weights="other")
     (change,) = compared(*map(load, folders)).changes
