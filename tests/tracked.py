@@ -5,12 +5,14 @@ from typing import Any
 
 
 def runs_of(folder: Path) -> list[Any]:
-    """Every run beside that store, parents first."""
+    """Every run beside that store, parents first; none where nothing was tracked yet."""
     from mlflow import MlflowClient
 
+    if not (folder.parent / "mlflow.db").exists():
+        return []
     client = MlflowClient(tracking_uri=f"sqlite:///{folder.parent / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("deltabench")
-    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    found = client.search_runs([experiment.experiment_id] if experiment else [], max_results=1000)
     return sorted(found, key=lambda run: "mlflow.parentRunId" in run.data.tags)
 
 

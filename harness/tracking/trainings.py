@@ -4,6 +4,7 @@ What is told is sent by a thread of its own, and the training does not wait for 
 fails or hangs costs a sentence, and seconds when the training is over.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -132,15 +133,23 @@ class Sender:
         client.set_terminated(parent, "FINISHED" if before == "RUNNING" else before)
 
     def _run(self, runs: Mirror, parent: str) -> str:
-        """The run of a training that was stopped and now goes on, or a new one."""
+        """The run of a training that was stopped or killed and now goes on from its checkpoint, or a new one.
+
+        What was begun from another folder moves to this parent. Nobody else trains the student in this cache meanwhile:
+        a run of it that is RUNNING was abandoned, and so was the parent that it is taken from.
+        """
         client, student = runs.client, self._student
-        query = f"tags.`{PARENT_TAG}` = '{parent}' and tags.student = '{student.key}' and status != 'FINISHED'"
-        known = client.search_runs([runs.experiment], query, max_results=1)
-        if known:
-            client.update_run(known[0].info.run_id, "RUNNING")
-            return str(known[0].info.run_id)
+        cached = hashlib.sha256(str(student.cached.resolve()).encode()).hexdigest()[:16]
+        query = f"tags.cached = '{cached}' and status != 'FINISHED'"
+        for known in client.search_runs([runs.experiment], query, max_results=1):
+            run, former = known.info.run_id, known.data.tags[PARENT_TAG]
+            client.update_run(run, "RUNNING")
+            client.set_tag(run, PARENT_TAG, parent)
+            if former != parent and client.get_run(former).info.status == "RUNNING":
+                client.set_terminated(former, "KILLED")
+            return str(run)
         named = {PARENT_TAG: parent, "mlflow.runName": f"training {student.variant} of {student.model}", NOTE: ABOUT}
-        named |= {"kind": "training", "student": student.key} | source(describe())
+        named |= {"kind": "training", "student": student.key, "cached": cached} | source(describe())
         run = str(client.create_run(runs.experiment, tags=named).info.run_id)
         made_of = self._params()
         for start in range(0, len(made_of), MOST_PARAMS):

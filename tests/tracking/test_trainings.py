@@ -97,6 +97,34 @@ def test_a_training_that_was_stopped_goes_on_in_its_run_and_a_new_one_has_its_ow
         assert len(runs_of(store_folder)) == count
 
 
+@pytest.mark.parametrize("other", [".", "../another"])
+def test_a_training_that_was_killed_goes_on_in_its_run_also_from_another_folder(store_folder, student, other):
+    abandoned = trainings.Sender(MlflowTracker().trainings(store_folder), student, TOLD)
+    abandoned.point(0, {"features": 1.0})
+    waited_for(lambda: (run := training_of(store_folder)) and run.data.metrics)
+    folder = (store_folder / other).resolve()
+    with MlflowTracker().trainings(folder).training(student, TOLD) as hearer:
+        hearer.point(5, {"features": 0.5})
+    *parents, run = runs_of(store_folder)
+    assert run.info.status == "FINISHED"
+    assert {parent.info.status for parent in parents} <= {"FINISHED", "KILLED"}
+    parent = next(each for each in parents if each.info.run_id == run.data.tags["mlflow.parentRunId"])
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["sweep"] == folder.name
+    history = client_of(store_folder).get_metric_history(run.info.run_id, "learning/features")
+    assert [point.step for point in history] == [0, 5]
+
+
+def test_a_training_that_another_cache_holds_is_left_alone(store_folder, student, tmp_path, monkeypatch):
+    audience = MlflowTracker().trainings(store_folder)
+    with audience.training(student, TOLD):
+        waited_for(lambda: training_of(store_folder))
+        monkeypatch.setenv("DELTABENCH_CACHE", str(tmp_path / "elsewhere"))
+        with audience.training(student, TOLD):
+            pass
+    assert [run.info.status for run in runs_of(store_folder)] == ["FINISHED"] * 3
+
+
 @pytest.fixture(params=["refusing", "silent", "dripping"])
 def broken_server(request):
     """A port where nobody listens, or somebody who never answers, or a byte every half second."""
