@@ -34,6 +34,8 @@ from harness.trial import Trial
 NEEDS = ("shapes", "device", "weights")
 """What a metric needs of a model, each including the one before: its shapes, a device to run on, trained weights."""
 ON_SHAPES, ON_DEVICE, ON_WEIGHTS = NEEDS
+TRAINING, REST = "training", "rest"
+"""What a case takes time for beside its metrics, among a record's seconds."""
 Ended = tuple[Status, str]
 """How a case ended, and why."""
 
@@ -147,22 +149,21 @@ def run_case(job: Job) -> Record:
     What is counted comes first, so that a device too small for the rest loses none of it. A metric that fails does not
     keep the others from being taken, unless memory or a needed package is missing.
     """
-    begun = time.monotonic()
     trial, taken = job.trial(), _Taken(_origin(job))
     for name in job.counted:
-        taken.take(job.metrics[name], trial)
+        taken.take(name, job.metrics[name], trial)
     taken.attempt(lambda: taken.sites.extend(_accounts(trial, taken.readings)))
     if job.ended is None:
         if job.trains:
-            taken.attempt(lambda: _train(job))
+            taken.attempt(lambda: _train(job), TRAINING)
         for name in (name for name in job.case.metrics if name not in job.counted):
-            taken.take(job.metrics[name], trial)
+            taken.take(name, job.metrics[name], trial)
         taken.attempt(lambda: taken.artifacts.update(trial.kept_images()))
         taken.attempt(lambda: taken.note_again(trial))
         taken.attempt(trial.dismiss_judges)
     elif taken.status == "ok":
         taken.status, taken.reason = job.ended
-    return _record(job, taken, trial.notes(), time.monotonic() - begun)
+    return _record(job, taken, trial.notes())
 
 
 def lost(job: Job) -> Record:
@@ -170,7 +171,7 @@ def lost(job: Job) -> Record:
     assert job.ended is not None
     taken = _Taken(_origin(job))
     taken.status, taken.reason = job.ended
-    return _record(job, taken, (), 0.0)
+    return _record(job, taken, ())
 
 
 def _origin(job: Job) -> dict[str, Any]:
@@ -178,7 +179,8 @@ def _origin(job: Job) -> dict[str, Any]:
     return {"started": datetime.now(UTC).isoformat(timespec="seconds")} | describe(job.case.device)
 
 
-def _record(job: Job, taken: "_Taken", notes: tuple[str, ...], elapsed_s: float) -> Record:
+def _record(job: Job, taken: "_Taken", notes: tuple[str, ...]) -> Record:
+    seconds = dict.fromkeys(job.case.metrics, 0.0) | {name: round(spent, 3) for name, spent in taken.seconds.items()}
     return Record(
         case=job.case,
         status=taken.status,
@@ -189,7 +191,8 @@ def _record(job: Job, taken: "_Taken", notes: tuple[str, ...], elapsed_s: float)
         artifacts=taken.artifacts | _keep_traceback(taken.tracebacks, job),
         machine={name: value for name, value in taken.origin.items() if name != "started"},
         started=str(taken.origin["started"]),
-        elapsed_s=round(elapsed_s, 3),
+        elapsed_s=round(sum(seconds.values()), 3),
+        seconds=seconds,
         identities={name: job.identities[name] for name in job.case.metrics},
     )
 
@@ -214,11 +217,12 @@ class _Taken:
         self.status: Status = "ok"
         self.reason = ""
         self.tracebacks: list[str] = []
+        self.seconds: dict[str, float] = {}
         self._ended = False
 
-    def take(self, metric: Metric, trial: Trial) -> None:
+    def take(self, name: str, metric: Metric, trial: Trial) -> None:
         """A metric's readings, all or none."""
-        self.attempt(lambda: self.readings.extend([self._stamped(reading, trial) for reading in metric(trial)]))
+        self.attempt(lambda: self.readings.extend([self._stamped(reading, trial) for reading in metric(trial)]), name)
 
     def _stamped(self, reading: Reading, trial: Trial) -> Reading:
         """With its origin; a dash may heal where a student that is missing now can be trained another time."""
@@ -230,11 +234,14 @@ class _Taken:
         seats = trial.seats() if self.sites else {}
         self.sites = [replace(site, note=seats[site.path].mixer.note(site.grid)) for site in self.sites]
 
-    def attempt(self, action: Callable[[], object]) -> None:
-        """Do it, unless a failure has ended the case before; note its own."""
+    def attempt(self, action: Callable[[], object], name: str = REST) -> None:
+        """Do it, unless a failure has ended the case before; note its own, and under that name the seconds."""
         if self._ended:
             return
-        if (error := raised_by(action)) is None:
+        begun = time.monotonic()
+        error = raised_by(action)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun
+        if error is None:
             return
         if (full := no_memory(error)) is not None:
             self._fail("out_of_memory", full, ends=True)

@@ -92,7 +92,8 @@ class SiteAccount:
 class Record:
     """Everything that is known of one case. `artifacts` are paths relative to the store's folder.
 
-    identities: of each metric that was asked for, a digest of all that can change its readings.
+    identities: of each metric that was asked for, a digest of all that can change its readings. seconds: what each
+    metric's last taking took, the training of the student, and the rest of the last run; elapsed_s: all of these.
     """
 
     case: Case
@@ -105,6 +106,7 @@ class Record:
     machine: dict[str, Any] = field(default_factory=dict)
     started: str = ""
     elapsed_s: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
     identities: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -133,8 +135,12 @@ class Record:
         return [one for place, one in enumerate(found) if one not in found[:place]] or [self.machine]
 
     def merged(self, later: "Record") -> "Record":
-        """This record with what a later run of the same case added or took again; each reading keeps its origin."""
+        """This record with what a later run of the same case added or took again; each reading keeps its origin.
+
+        The seconds of what was taken again are those of the later run alone.
+        """
         fresh = set(later.case.metrics)
+        again_s = sum(self.seconds.get(name, 0.0) for name in later.seconds)
         kept = tuple(r for r in self.readings if r.metric not in fresh)
         metrics = tuple(dict.fromkeys(self.case.metrics + later.case.metrics))
         still = {name: path for name, path in self.artifacts.items() if name != TRACEBACK}
@@ -145,7 +151,8 @@ class Record:
             sites=later.sites or self.sites,
             notes=tuple(dict.fromkeys(self.notes + later.notes)),
             artifacts=still | later.artifacts,
-            elapsed_s=self.elapsed_s + later.elapsed_s,
+            elapsed_s=round(self.elapsed_s - again_s + later.elapsed_s, 3),
+            seconds=self.seconds | later.seconds,
             identities=self.identities | later.identities,
         )
 

@@ -42,7 +42,7 @@ with open(sys.argv[2], "wb") as file:
 def facts(record: Record) -> Record:
     """A record without when it was taken, and what other processes did meanwhile."""
     readings = tuple(replace(reading, origin={}) for reading in record.readings)
-    return replace(record, readings=readings, machine={}, started="", elapsed_s=0.0)
+    return replace(record, readings=readings, machine={}, started="", elapsed_s=0.0, seconds={})
 
 
 def test_a_job_in_a_fresh_interpreter_gives_the_same_record(tmp_path: Path) -> None:
@@ -124,6 +124,10 @@ def test_a_student_that_was_not_trained_is_trained_when_that_is_allowed(made: An
     run(made({"brightness": Brightness()}, **chosen, train=recipe), streams()[0])
     (number,) = Store(tmp_path / "out").records()
     assert number.readings[0].value is not None
+    assert number.seconds.keys() == {"brightness", "training", "rest"}
+    assert min(number.seconds["brightness"], number.seconds["training"]) > 0
+    assert number.elapsed_s == pytest.approx(sum(number.seconds.values()))
+    assert number.seconds == number.merged(number).seconds
 
 
 def test_kept_numbers_of_another_commit_or_machine_are_said(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,12 +119,16 @@ def test_a_later_run_replaces_the_metrics_that_it_took_and_keeps_the_others(make
         make_record(metrics=("flops", "latency"), readings=(flops, latency)),
         artifacts={"a": "1", "b": "1"},
         notes=("published weights, all of them",),
+        elapsed_s=35.5,
+        seconds={"flops": 1.0, "latency": 4.0, "training": 30.0, "rest": 0.5},
         identities={"flops": "1", "latency": "1"},
     )
     faster, clip = (replace(reading, origin={"cpu": "the second"}) for reading in (replace(latency, value=9.0), clip))
     later = replace(
         make_record(metrics=("latency", "clip_score"), readings=(faster, clip)),
         artifacts={"b": "2"},
+        elapsed_s=7.25,
+        seconds={"latency": 2.0, "clip_score": 5.0, "rest": 0.25},
         identities={"latency": "2", "clip_score": "2"},
     )
     joined = earlier.merged(later)
@@ -136,4 +140,20 @@ def test_a_later_run_replaces_the_metrics_that_it_took_and_keeps_the_others(make
     assert joined.case.metrics == ("flops", "latency", "clip_score")
     assert joined.case.key == earlier.case.key
     assert joined.artifacts == {"a": "1", "b": "2"}
-    assert joined.elapsed_s == earlier.elapsed_s + later.elapsed_s
+    assert joined.seconds == {"flops": 1.0, "latency": 2.0, "training": 30.0, "rest": 0.25, "clip_score": 5.0}
+    assert joined.elapsed_s == sum(joined.seconds.values())
+
+
+def test_a_case_that_many_runs_took_at_once_took_the_seconds_of_one(make_record):
+    one = replace(make_record(), elapsed_s=8.1, seconds={"flops": 0.1, "latency": 3.3, "clip_score": 4.5, "rest": 0.2})
+    joined = one
+    for _ in range(200):
+        joined = joined.merged(one)
+    assert joined == one
+    lost = replace(one, readings=(), elapsed_s=0.0, seconds=dict.fromkeys(one.seconds, 0.0))
+    assert joined.merged(lost).elapsed_s == 0.0
+
+
+def test_a_record_that_does_not_say_what_its_seconds_went_into_keeps_them_all(make_record):
+    later = replace(make_record(), elapsed_s=2.0, seconds={"latency": 2.0})
+    assert make_record().merged(later).elapsed_s == 1.5 + 2.0
