@@ -1,13 +1,12 @@
 """What a run would take, case by case, before any of it is run: predicted, and where from.
 
-Time is that of denoiser calls, in proportion to their images. A call takes what the store's latencies say, of the batch
-nearest to the case's: the one of that size, or the law through three others; else the case's FLOPs over a rate, the
-median of those in the store from this machine, or half of what a matrix product reaches now. A metric bounded by time
-takes its budget. Memory is that of the largest denoiser call. FLOPs and memory come from the store, or are counted at
-the largest sizes and follow their law at the others. Left out: loading, decoding, judging, training missing students.
+Time is that of the case's `work`. A denoiser call takes what the store's latencies say, in proportion to its images, of
+the batch nearest to the case's: the one of that size, or the law through three others; else the case's FLOPs over a
+rate, the median of those in the store from this machine, or half of what a matrix product reaches now. Memory is that
+of the largest denoiser call. FLOPs and memory come from the store, or are counted at the largest sizes and follow their
+law at the others. Left out: downloads.
 """
 
-import math
 import re
 import statistics
 from collections.abc import Callable, Sequence
@@ -15,8 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.experiment import NOT_FETCHED, Experiment
-from harness.job import ON_DEVICE, ON_WEIGHTS, Job, Metric
-from harness.measured.latency import ImageLatency
+from harness.job import ON_DEVICE, Job
 from harness.models.model import DTYPES
 from harness.models.sampler import branches
 from harness.records.by_key import grouped
@@ -25,17 +23,12 @@ from harness.records.machine import describe
 from harness.records.record import Record
 from harness.records.store import Archive, missing, to_stderr
 from harness.records.units import human
+from harness.work import Works, rows
 from reports import laws
 from reports.compare import Point, Series, groups, machine_name
-from reports.read import BadStore, load
 
-COUNTING_S = 1.0
-"""Assumed for a metric that is counted on shapes."""
 SHARE = 0.5
 """Assumed share of a matrix product's rate that a denoiser reaches."""
-BUDGETS = 2.0
-"""A metric may spend its budget twice: warming up and sampling, then beside the teacher."""
-
 COUNTED = {"flops": 3, "projected_memory": 2}
 """Sizes that are counted, the others follow by their law: quadratic, and linear, since attention is fused."""
 
@@ -54,10 +47,10 @@ class Forecast:
 
 def forecasts(experiment: Experiment, jobs: Sequence[Job], say: Callable[[str], None] = to_stderr) -> list[Forecast]:
     """One for every job, in the order of the run; `say` receives sentences about records that cannot be read."""
-    known, archive = _Known(experiment, jobs), Archive(experiment.out, say)
-    anew = experiment.anew
+    kept = {record.case.key: record for record in Archive(experiment.out, say).records()}
+    known, anew = _Known(experiment, jobs, sorted(kept.values(), key=lambda record: record.started)), experiment.anew
     return [
-        known.forecast(job if anew else job.taking(missing(job.case, archive.get(job.case), job.identities)))
+        known.forecast(job if anew else job.taking(missing(job.case, kept.get(job.case.key), job.identities)))
         for job in jobs
     ]
 
@@ -65,9 +58,10 @@ def forecasts(experiment: Experiment, jobs: Sequence[Job], say: Callable[[str], 
 class _Known:
     """What the store holds, and what was counted for the forecast."""
 
-    def __init__(self, experiment: Experiment, jobs: Sequence[Job]) -> None:
+    def __init__(self, experiment: Experiment, jobs: Sequence[Job], records: Sequence[Record]) -> None:
         self._metrics = experiment.catalog.metrics
-        self._groups = [g for g in groups(_kept(experiment)) if g.name in ("latency", "flops", "projected_memory")]
+        self._works = Works(lambda job: self._call(job)[0])
+        self._groups = [g for g in groups(records) if g.name in ("latency", "flops", "projected_memory")]
         self._machine = f"machine {machine_name(describe(experiment.device))}"
         self._alike = grouped((job.case for job in jobs), lambda case: (case.model, case.variant, case.dtype))
         self._counts: dict[Any, tuple[float, float]] = {}
@@ -76,26 +70,13 @@ class _Known:
         case = job.case
         if not case.metrics:
             return Forecast(case, 0.0, None, "kept")
-        running = [job.metrics[name] for name in case.metrics if name not in job.counted]
-        counting_s = COUNTING_S * len(job.counted)
-        if not running:
-            return Forecast(case, counting_s, None, "counted on shapes")
+        counted = len(job.counted) == len(case.metrics)
         try:
-            return self._of_running(job, running, counting_s)
+            seconds = sum(self._works.work(job))
+            basis = "counted on shapes" if counted else self._call(job)[1] + _training(job)
+            return Forecast(case, seconds, self._memory(job), basis)
         except RuntimeError as error:
             return Forecast(case, None, None, f"unknown: {' '.join(str(error).split())}")
-
-    def _of_running(self, job: Job, running: Sequence[Metric], counting_s: float) -> Forecast:
-        """Where something runs: its calls, budgets and images. Raises what counting a call raises."""
-        case = job.case
-        call_s, basis = self._call(job)
-        budgets_s = sum(_spent(metric, job, call_s) for metric in running if metric.needs != ON_WEIGHTS)
-        images_s = case.n * job.model.calls(case.steps, case.guidance) * call_s if job.judged else 0.0
-        rows = [_rows(metric, job) for metric in running if metric.needs == ON_DEVICE]
-        rows += [case.batch * branches(job.model.layout, job.model.part, case.guidance)] if job.judged else []
-        basis += _training(job)
-        memory = self._memory(job, max(rows)) if rows else None
-        return Forecast(case, counting_s + budgets_s + images_s, memory, basis)
 
     def _call(self, job: Job) -> tuple[float, str]:
         """Seconds of one denoiser call on one image, and what says so."""
@@ -133,10 +114,15 @@ class _Known:
 
         return SHARE * matrix_rate(case.device, DTYPES[case.dtype]), "assumed: half the rate of a matrix product now"
 
-    def _memory(self, job: Job, rows: int) -> int:
-        """Bytes of one denoiser call on so many images."""
+    def _memory(self, job: Job) -> int | None:
+        """Bytes of the largest denoiser call; None where there is none."""
+        case = job.case
+        calls = [rows(metric, job) for name in case.metrics if (metric := job.metrics[name]).needs == ON_DEVICE]
+        calls += [case.batch * branches(job.model.layout, job.model.part, case.guidance)] if job.judged else []
+        if not calls:
+            return None
         peak, weights = self._counted("projected_memory", job)
-        return round(weights + rows * (peak - weights))
+        return round(weights + max(calls) * (peak - weights))
 
     def _counted(self, name: str, job: Job) -> tuple[float, float]:
         """FLOPs or projected bytes of one call, and the weights' part: from the store, counted, or by its law."""
@@ -145,7 +131,7 @@ class _Known:
         found = {p.case.pixels: (float(p.reading.value or 0), p.reading.detail("weights") or 0.0) for p in points}
         pixels = case.pixels
         if pixels not in found and len(found) < COUNTED[name]:
-            sizes = {other.resolution for other in self._alike[case.model, case.variant, case.dtype]}
+            sizes = {case.resolution, *(one.resolution for one in self._alike[case.model, case.variant, case.dtype])}
             for size in sorted(sizes)[-COUNTED[name] :]:
                 found[size.pixels] = self._count(name, replace(job, case=replace(case, resolution=size)))
         if pixels in found:
@@ -175,32 +161,7 @@ class _Known:
 def _training(job: Job) -> str:
     if job.judged and job.case.weights == NOT_FETCHED:
         return "; its weights are downloaded first"
-    return "; its student is distilled first, which takes longer than this" if job.trains else ""
-
-
-def _kept(experiment: Experiment) -> tuple[Record, ...]:
-    """The records in the experiment's store; none where there is no store yet."""
-    try:
-        return load(experiment.out).records
-    except BadStore:
-        return ()
-
-
-def _spent(metric: Metric, job: Job, call_s: float) -> float:
-    """Seconds of a metric that is bounded by time, or by its patience where a call would take longer."""
-    case = job.case
-    whole = isinstance(metric, ImageLatency)
-    calls = job.model.calls(case.steps, case.guidance) if whole else _rows(metric, job)
-    longest_s = min(calls * call_s, float(getattr(metric, "patience", math.inf)))
-    return BUDGETS * max(longest_s, float(getattr(metric, "seconds", 0.0)))
-
-
-def _rows(metric: Metric, job: Job) -> int:
-    """Images of the largest call that a metric makes: its own batch, or the case's where that is None."""
-    if isinstance(metric, ImageLatency):
-        return branches(job.model.layout, job.model.part, job.case.guidance)
-    own = getattr(metric, "batch", 1)
-    return job.case.batch if own is None else int(own)
+    return "; its student is distilled first" if job.trains else ""
 
 
 def _place(point: Point) -> tuple[Any, ...]:

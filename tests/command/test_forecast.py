@@ -12,7 +12,7 @@ from baselines import LinFusionAttention, SelfAttention
 from harness import forecast
 from harness.console import Console
 from harness.experiment import Catalog, Experiment
-from harness.forecast import BUDGETS, COUNTING_S, SHARE, Forecast, forecasts
+from harness.forecast import SHARE, Forecast, forecasts
 from harness.job import Job
 from harness.models.unet import UNetModel
 from harness.records.case import Case
@@ -20,6 +20,7 @@ from harness.records.machine import describe
 from harness.records.record import Reading, Record
 from harness.records.store import Store
 from harness.run import run
+from harness.work import CALL_S, COUNTING_S, IMAGE_S, MODEL_S, SIZE_S, TIMED_CALLS
 
 SIZES = [64, 128, 192, 256]
 RATE = 1e9
@@ -32,6 +33,16 @@ def predicted(experiment: Experiment) -> list[Forecast]:
 
 def cases(experiment: Experiment) -> list[Case]:
     return [job.case for job in experiment.jobs()]
+
+
+def counting_s(place: int) -> float:
+    """Of one metric, in the case at that place: the first has to look at the model, the first four each at a size."""
+    return COUNTING_S + (MODEL_S if place == 0 else 0.0) + (SIZE_S if place < len(SIZES) else 0.0)
+
+
+def timed_s(calls_s: float) -> float:
+    """Of a metric with a budget of three seconds."""
+    return 3.0 + TIMED_CALLS * calls_s
 
 
 def flops_of(case: Case) -> int:
@@ -110,9 +121,8 @@ def experiment(tmp_path, monkeypatch):
 def test_without_records_time_is_flops_over_a_rate_that_is_called_assumed(experiment):
     found = predicted(experiment)
     assert [str(one.case) for one in found] == [str(case) for case in cases(experiment)]
-    for one in found:
-        call_s = flops_of(one.case) / RATE
-        assert one.seconds == pytest.approx(COUNTING_S + BUDGETS * max(3.0, call_s))
+    for place, one in enumerate(found):
+        assert one.seconds == pytest.approx(counting_s(place) + timed_s(flops_of(one.case) / RATE))
         assert one.memory == pytest.approx(bytes_of(one.case), abs=1)
         assert "assumed" in one.basis
 
@@ -128,22 +138,24 @@ def test_three_sizes_are_counted_and_the_others_follow_by_their_law(experiment):
 def test_images_cost_steps_and_guidance_and_their_batch_fills_memory(experiment):
     plain, judged = (predicted(replace(experiment, metrics=names))[3] for names in (["latency"], ["latency", "fdd"]))
     call_s = flops_of(judged.case) / RATE
-    assert judged.seconds - plain.seconds == pytest.approx(5 * 7 * 2 * call_s)
+    images_s = 5 * 7 * 2 * call_s + 5 * IMAGE_S + 5 / 2 * 7 * 2 * CALL_S
+    assert judged.seconds - plain.seconds == pytest.approx(images_s)
     assert judged.memory - WEIGHTS == pytest.approx(2 * 2 * (plain.memory - WEIGHTS), abs=4)
 
 
 def test_what_is_counted_on_shapes_runs_nowhere_and_needs_no_weights(experiment):
-    for one in predicted(replace(experiment, metrics=["flops"])):
-        assert (one.seconds, one.memory, one.basis) == (COUNTING_S, None, "counted on shapes")
+    for place, one in enumerate(predicted(replace(experiment, metrics=["flops"]))):
+        assert one.seconds == pytest.approx(counting_s(place))
+        assert (one.memory, one.basis) == (None, "counted on shapes")
 
 
 def test_mixers_that_run_alone_take_their_budget_or_their_patience_and_no_denoiser_call(experiment):
     found = predicted(replace(experiment, metrics=["flops", "mixers"]))
-    for one in found:
-        call_s = flops_of(one.case) / RATE
-        assert one.seconds == pytest.approx(COUNTING_S + BUDGETS * min(20.0, max(3.0, call_s)))
+    for place, one in enumerate(found):
+        calls_s = TIMED_CALLS * flops_of(one.case) / RATE
+        assert one.seconds == pytest.approx(counting_s(place) + 3.0 + min(20.0, calls_s))
         assert one.memory is None
-    assert found[0].seconds < found[3].seconds == COUNTING_S + BUDGETS * 20.0
+    assert TIMED_CALLS * flops_of(found[0].case) / RATE < 20.0 < TIMED_CALLS * flops_of(found[3].case) / RATE
 
 
 def kept(store: Store, case: Case, ms: float, batch: int = 1, asked: Sequence[Job] = ()) -> None:
@@ -164,7 +176,7 @@ def test_records_of_three_sizes_make_a_law_and_their_own_cases_are_kept(experime
     found = predicted(experiment)
     assert [(one.basis, one.seconds, one.case.metrics) for one in found[:3]] == [("kept", 0.0, ())] * 3
     call_s = 10 + 2e-3 * 256**2
-    assert found[3].seconds == pytest.approx(COUNTING_S + BUDGETS * call_s)
+    assert found[3].seconds == pytest.approx(counting_s(0) + timed_s(call_s))
     assert found[3].basis == "law of 3 latencies in the store"
 
 
@@ -174,7 +186,7 @@ def test_the_rate_of_other_variants_in_the_store_is_better_than_an_assumption(ex
         kept(store, case, 500.0)
     last = predicted(experiment)[-1]
     assert "median of 2 in the store" in last.basis
-    assert last.seconds == pytest.approx(COUNTING_S + BUDGETS * max(3.0, flops_of(last.case) / 2e6))
+    assert last.seconds == pytest.approx(counting_s(7) + timed_s(flops_of(last.case) / 2e6))
 
 
 def test_a_latency_of_many_images_is_taken_as_one_of_each(experiment, tmp_path):
@@ -185,18 +197,16 @@ def test_a_latency_of_many_images_is_taken_as_one_of_each(experiment, tmp_path):
         kept(store, replace(case, batch=64), 64 * (1e6 + 9.0 * pixels), 64)
     found = predicted(experiment)
     call_s = 10 + 2e-3 * 64**2
-    assert (found[0].seconds, found[0].basis) == (
-        pytest.approx(COUNTING_S + BUDGETS * call_s),
-        "its latency in the store",
-    )
-    assert found[3].seconds == pytest.approx(COUNTING_S + BUDGETS * (10 + 2e-3 * 256**2))
+    assert found[0].seconds == pytest.approx(counting_s(0) + timed_s(call_s))
+    assert found[0].basis == "its latency in the store"
+    assert found[3].seconds == pytest.approx(counting_s(3) + timed_s(10 + 2e-3 * 256**2))
     asked = predicted(replace(experiment, batch=32, catalog=with_batch_of_the_case(experiment)))
-    assert asked[0].seconds == pytest.approx(COUNTING_S + BUDGETS * 32 * call_s)
+    assert asked[0].seconds == pytest.approx(counting_s(0) + timed_s(32 * call_s))
     rates = sorted(
         10**6 / ms * 1e3 for pixels in (64**2, 128**2, 192**2) for ms in (1e4 + 2 * pixels, 1e6 + 9 * pixels)
     )
     rate = (rates[2] + rates[3]) / 2
-    assert found[-1].seconds == pytest.approx(COUNTING_S + BUDGETS * flops_of(found[-1].case) / rate)
+    assert found[-1].seconds == pytest.approx(counting_s(7) + timed_s(flops_of(found[-1].case) / rate))
 
 
 def with_batch_of_the_case(experiment: Experiment) -> Catalog:
@@ -271,5 +281,8 @@ def test_what_is_unknown_is_a_dash_and_no_part_of_the_total(experiment):
     *rows, last = out.getvalue().splitlines()
     assert [row.split()[3:5] for row in rows[-4:]] == [["–", "–"]] * 4
     summary = json.loads(last)
-    assert (summary["unknown"], summary["predicted_s"]) == (4, 4 * (COUNTING_S + BUDGETS * 3.0))
-    assert "8 of 8 cases to take, about 28 s and what 4 of them take, which is unknown" in err.getvalue()
+    assert (summary["unknown"], summary["predicted_s"]) == (
+        4,
+        round(sum(map(counting_s, range(4))) + 4 * timed_s(10**6 / RATE), 1),
+    )
+    assert "8 of 8 cases to take, about 15 s and what 4 of them take, which is unknown" in err.getvalue()

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from test_identity import experiment
 
-from harness.time_left import Pace, Works
+from harness.time_left import CountedCalls, Pace
+from harness.work import Works
 
 SPEEDS = [(1.0, 1.0, 1.0, 1.0, 1.0), (5.0, 1.2, 3.0, 4.0, 1.0), (0.3, 1.0, 0.2, 0.1, 1.0), (2.0, 0.8, 8.0, 0.5, 1.0)]
 """How many times as long as predicted each kind of work takes."""
@@ -40,7 +41,7 @@ def furthest(jobs: Sequence[Any], took: Sequence[float], until: float) -> float:
 def test_the_time_left_is_within_a_factor_of_one_and_a_half_from_a_tenth_on(jobs: Any, speed: Any) -> None:
     # A case that runs something takes a second more than its work, and one in three a quarter longer than the others.
     took = []
-    for place, (job, work) in enumerate(zip(jobs, map(Works().work, jobs), strict=True)):
+    for place, (job, work) in enumerate(zip(jobs, map(Works(CountedCalls()).work, jobs), strict=True)):
         seconds = sum(s * w for s, w in zip(speed, work, strict=True)) * (1.25 if place % 3 == 0 else 1)
         took.append(seconds + (job.counted != job.case.metrics))
     assert furthest(jobs, took, until=0.95) < 1.5
@@ -52,14 +53,14 @@ def test_it_is_so_for_a_main_job_that_was_run_and_disturbed(jobs: Any) -> None:
 
 def test_it_is_so_where_images_are_made_and_nothing_is_timed() -> None:
     quality = experiment("+sweep=quality", "tracker=none", "dry_run=true").jobs()
-    predicted = Works()
+    predicted = Works(CountedCalls())
     took = [sum(s * w for s, w in zip((1.0, 1.0, 0.4, 2.0, 1.0), predicted.work(job), strict=True)) for job in quality]
     assert furthest(quality, took, until=0.95) < 1.5
 
 
 def test_a_student_is_trained_by_the_first_case_that_wants_it() -> None:
     wanting = experiment("variants=[pooling]", "resolutions=[64,128]", "metrics=[clip_score]", "tracker=none").jobs()
-    predicted = Works()
+    predicted = Works(CountedCalls())
     first, second = (predicted.work(job)[-1] for job in wanting)
     assert first > 60
     assert second == 0
@@ -81,7 +82,7 @@ def test_cases_that_run_side_by_side_take_their_share(jobs: Any) -> None:
 
 
 def test_a_case_that_is_done_is_no_part_of_the_rest(jobs: Any) -> None:
-    pace, predicted = Pace(jobs[:2]), Works()
+    pace, predicted = Pace(jobs[:2]), Works(CountedCalls())
     first, second = (sum(predicted.work(job)) for job in jobs[:2])
     assert pace.left_s() == pytest.approx(first + second)
     pace.took(jobs[0].case.key, first)
