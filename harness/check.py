@@ -1,4 +1,4 @@
-"""What can be known to be wrong before the first case is measured: a variant's settings, weights, images of a world."""
+"""Faults that are found before the first case is measured: in a variant's settings, in weights, in a world's images."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -16,9 +16,9 @@ Look = Callable[[], object]
 
 
 def check(jobs: Iterable[Job], tell: Callable[[str], None]) -> None:
-    """Raise BadInput for what no case can end well with; each model, variant and world is looked at once.
+    """Raise BadInput for a fault that no case can do without mending; each model, variant and world is looked at once.
 
-    tell: hears of a world that teaches no student; metrics that need none are taken all the same.
+    tell: hears of a world that can teach no student; what needs no training is measured all the same.
     """
     looked: set[object] = set()
     for job in jobs:
@@ -33,7 +33,7 @@ def check(jobs: Iterable[Job], tell: Callable[[str], None]) -> None:
 
 
 def _unless_memory_is_short(look: Look) -> None:
-    """Each case says in its record that memory is full."""
+    """Look, and let it pass where memory is full: each case will say so in its record."""
     try:
         look()
     except Exception as error:
@@ -42,6 +42,7 @@ def _unless_memory_is_short(look: Look) -> None:
 
 
 def _looks(job: Job) -> Iterator[tuple[object, Look]]:
+    """What is to be looked at for a job, by what it is of."""
     case = job.case
     if any(job.metrics[name].needs != ON_SHAPES for name in case.metrics):
         yield (case.model, "files"), lambda: _check_files(job)

@@ -160,7 +160,7 @@ class Console:
         return tuple(name for name, end in zip(metrics, ends, strict=True) if end <= room)
 
     def _print_above_bar(self, line: Text) -> None:
-        """The bar and the table may share a terminal through two streams: the bar steps aside for the line."""
+        """Take the bar away while the line is printed: the two streams may share a terminal."""
         if self._progress:
             self._progress.stop()
         self._out.print(line)

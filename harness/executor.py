@@ -17,8 +17,8 @@ Part = TypeVar("Part")
 class Executor(Protocol):
     """Runs each job and gives the records back as they come.
 
-    begin: called with each job in its turn, returns what is to be run: earlier cases may have shown that it fits in no
-    memory.
+    begin: called with each job when its turn comes, returns the job to run: with fewer metrics, where an earlier case
+    has shown that memory is too small for all.
     """
 
     def map(self, jobs: Sequence[Job], begin: Callable[[Job], Job]) -> Iterator[Record]: ...

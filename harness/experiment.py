@@ -49,7 +49,7 @@ class Catalog:
 
 
 class Judge(Protocol):
-    """Says what is wrong with a run before it, and gives verdicts after it."""
+    """Refuses a run that cannot be judged before it begins, and gives verdicts when it is over."""
 
     def check(self, cases: Sequence[Case]) -> None: ...
 
@@ -169,7 +169,7 @@ class Experiment:
 
     @cached_property
     def _models(self) -> dict[str, Model]:
-        """The models that were chosen, with the sampler that was."""
+        """The chosen models, with the chosen sampler."""
         found = {name: self.catalog.models[name] for name in self.models}
         if self.sampler is None:
             return found
@@ -241,7 +241,7 @@ class Experiment:
         )
 
     def _weights(self, row: Row, needs: str) -> str:
-        """A name for the weights in force, by what they were made of, so that it is known before they are trained."""
+        """A name for the case's weights, by what they are made of, so that it is known before they are trained."""
         if needs == ON_SHAPES:
             return SHAPES
         if self.dry_run and not row.at_hand:

@@ -1,4 +1,4 @@
-"""Images as a stream: made or read a batch at a time, seen by all readers in one pass, and forgotten.
+"""Images as a stream: made or read a batch at a time, seen by all readers in one pass, then let go.
 
 What readers return is kept by batch, under all that the images are made of: a run that was killed goes on at the batch
 where it stopped, to the same bits.
@@ -86,7 +86,7 @@ class Images:
 
 
 class References:
-    """The real images of a world at one size. Who compares with them does so in many cases: they are read once."""
+    """The real images of a world at one size. Many cases compare with them, and each is read once for all."""
 
     def __init__(self, world: World, resolution: Resolution, keeping: Keeping) -> None:
         self.kept = keeping.references()
@@ -112,7 +112,7 @@ class References:
         return self._world.references(rows.stop, self._resolution, rows.start)
 
     def _address(self, world: object, rows: range) -> str:
-        """A digest of the world's settings and files, and of the first image, lest what draws or reads it change."""
+        """A digest of the world's settings and files, and of the first image: the code that makes it may change."""
         return digest([world, str(self._resolution), rows.start, rows.stop, content(self._make(rows[:1])), versions()])
 
 

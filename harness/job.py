@@ -1,7 +1,7 @@
-"""A job: one case with all that it takes to measure it, as a value that plain pickle sends anywhere, and its running.
+"""A job: one case with all that measuring it takes, as a value that pickle can send to another process; `run_case`.
 
-Everything in a job is inert until it is run: a model or a world is loaded by the first case that needs it, and stays
-loaded for the next ones.
+A job loads nothing until it is run: a model or a world is loaded by the first case that needs it, and stays loaded for
+the next ones.
 """
 
 import time
@@ -41,7 +41,7 @@ Ended = tuple[Status, str]
 
 
 class Metric(Protocol):
-    """Takes readings of a trial. One that needs no more than shapes, and runs all the same, says `runs = True`.
+    """Takes readings of a trial. One that needs only shapes, but runs something on the device, says `runs = True`.
 
     One that cannot be taken of every model at every size has a `check(model, resolution)` that raises BadInput.
     """
@@ -53,7 +53,7 @@ class Metric(Protocol):
 
 @runtime_checkable
 class ReadsImages(Protocol):
-    """A metric that looks at images, and says with what: images are made once, and forgotten when all have read."""
+    """A metric that looks at images. It names its readers: each image is made once and seen by those of all metrics."""
 
     def readers(self, trial: Trial) -> list[Reader]: ...
 
@@ -85,8 +85,8 @@ class Job:
 
     factory: makes the variant's mixers on this model, presets laid over. identities: of each metric, a digest of all
     that can change its readings. folder: of the store. recipe: how a missing student is trained; None where it is not.
-    audience: hears of that. untrained: take quality of an untrained student all the same. ended: how all but its
-    counted metrics are known to end, which are then taken alone.
+    audience: hears of that. untrained: take quality of an untrained student all the same. ended: known before it runs
+    that the case fails (its worker died, a smaller case filled memory): only its counted metrics are taken.
     """
 
     case: Case
@@ -104,7 +104,7 @@ class Job:
     ended: Ended | None = None
 
     def taking(self, metrics: tuple[str, ...]) -> "Job":
-        """The same for some of its metrics."""
+        """The same job for some of its metrics alone."""
         return replace(self, case=replace(self.case, metrics=metrics))
 
     def trial(self) -> Trial:
@@ -113,7 +113,7 @@ class Job:
         return Trial(*parts, self.untrained, self.keeping, self.readers)
 
     def readers(self, trial: Trial) -> list[Reader]:
-        """What its metrics read of images; one that cannot say it breaks when its turn comes."""
+        """The readers of all its metrics; a metric that cannot name its own fails when it is taken."""
         found: list[Reader] = []
         for metric in (self.metrics[name] for name in self.case.metrics):
             with suppress(Exception):
@@ -198,7 +198,7 @@ def _record(job: Job, taken: "_Taken", notes: tuple[str, ...]) -> Record:
 
 
 def raised_by(action: Callable[[], object]) -> Exception | None:
-    """The error of an action, if any: a sweep goes on, whatever a user's own parts raise."""
+    """What an action raises, or None: a sweep goes on, whatever a user's own parts raise."""
     try:
         action()
     except Exception as error:  # noqa: BLE001, the one place where it is contained
@@ -235,7 +235,7 @@ class _Taken:
         self.sites = [replace(site, note=seats[site.path].mixer.note(site.grid)) for site in self.sites]
 
     def attempt(self, action: Callable[[], object], name: str = REST) -> None:
-        """Do it, unless a failure has ended the case before; note its own, and under that name the seconds."""
+        """Do it, unless an earlier failure has ended the case; note a failure, and under `name` the seconds it took."""
         if self._ended:
             return
         begun = time.monotonic()
@@ -266,14 +266,14 @@ def _train(job: Job) -> None:
 
 
 def _keep_traceback(tracebacks: list[str], job: Job) -> dict[str, str]:
-    """Where a case broke, in a file beside its record; one of an earlier try goes."""
+    """Write tracebacks to a file beside the record; without any, delete that of an earlier try."""
     path = job.folder / "records" / f"{job.case.key}.txt"
     try:
         if not tracebacks:
             path.unlink(missing_ok=True)
             return {}
         write_whole(path, "\n".join(tracebacks))
-    except OSError:  # a full disk, which the record says if it was why; the record itself may still find room
+    except OSError:  # the disk is full; the record, which is shorter, may still find room
         return {}
     return {TRACEBACK: path.relative_to(job.folder).as_posix()}
 

@@ -71,7 +71,7 @@ class KeptPictures:
         return self.error is None and any(not fresh(self._path(row), self.since) for row in self._mine(rows))
 
     def keep(self, rows: range, images: Tensor) -> None:
-        """Write those that are to be kept; a first fault ends the keeping, and no measurement."""
+        """Write those that are to be kept; the first fault ends the keeping, but no measurement."""
         if self.error is not None:
             return
         try:
@@ -84,14 +84,14 @@ class KeptPictures:
             self.error = error
 
     def named(self) -> dict[str, str]:
-        """What the record names, relative to its store; raises what kept images from being written."""
+        """Paths for the record, relative to its store; raises the fault that kept images from being written."""
         if self.error is not None:
             raise self.error
         paths = [self._path(row) for row in range(min(len(self.prompts), SHOWN))]
         return {f"image/{path.stem}": path.relative_to(self.store).as_posix() for path in paths if path.exists()}
 
     def real(self, read: Callable[[int], Tensor]) -> dict[str, str]:
-        """Write the real images of the prompts beside them; what the record names. read: that of the n-th prompt."""
+        """Write the real images of the prompts beside them; paths for the record. read: that of the n-th prompt."""
         found, place = {}, {prompt: row for row, prompt in enumerate(dict.fromkeys(self.prompts))}
         for index, prompt in enumerate(self.prompts[:SHOWN]):
             path = self.folder / f"real_{index}.png"

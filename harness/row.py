@@ -19,9 +19,9 @@ from harness.seats.mixer import TokenMixer
 
 @dataclass(frozen=True)
 class Row:
-    """A variant on a model, made out once for all its cases.
+    """A variant on a model, worked out once for all its cases.
 
-    taught: by which of several recipes that are compared, `paper` or `paper-6`.
+    chosen: the catalogue's factory. taught: the recipe's name where several are compared, such as `paper-6`.
     """
 
     model: Model
@@ -44,7 +44,7 @@ class Row:
 
     @cached_property
     def _laid(self) -> partial[TokenMixer]:
-        """The catalogue's factory under the model's presets."""
+        """The catalogue's factory with the model's presets laid over its settings."""
         laid = preset(self.chosen, self.model.presets_of(self.variant)[1])
         return partial(laid.func, *laid.args, **settled(laid.keywords, self.model.profile, self.model.name))
 

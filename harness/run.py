@@ -64,7 +64,7 @@ def run(experiment: Experiment, console: Console) -> int:
 
 
 def quick_first(jobs: Sequence[Job]) -> list[Job]:
-    """Models of which all is counted come first: in seconds there is something to read. Else the order stays."""
+    """Models whose metrics are all counted come first, to show something within seconds; else the order stays."""
     slow = {job.case.model for job in jobs if len(job.counted) < len(job.case.metrics)}
     return sorted(jobs, key=lambda job: job.case.model in slow)
 
@@ -83,7 +83,7 @@ def _teach(experiment: Experiment, console: Console) -> int:
 
 
 def _take(experiment: Experiment, todo: Sequence[Job], store: Store, console: Console, pace: Pace) -> list[Record]:
-    """Measure, and keep each record before the next case begins; what this run took, without what was kept before."""
+    """Measure, storing each record before the next case begins. Returns what this run took, without earlier numbers."""
     full: dict[tuple[str, str], Case] = {}
     taken = []
     for record in experiment.executor.map(todo, partial(_begun, full, console, pace)):
@@ -96,7 +96,7 @@ def _take(experiment: Experiment, todo: Sequence[Job], store: Store, console: Co
 
 
 def _begun(full: dict[tuple[str, str], Case], console: Console, pace: Pace, job: Job) -> Job:
-    """The job when its turn comes; of one that asks for no less than a case that filled memory, what is counted."""
+    """The job whose turn has come; only its counted metrics, where a case that asks for no more has filled memory."""
     console.working(str(job.case))
     if job.trains:
         said = f"{job.case.variant} of {job.case.model} is distilled first, about {duration(pace.training_s(job))}"
@@ -108,7 +108,7 @@ def _begun(full: dict[tuple[str, str], Case], console: Console, pace: Pace, job:
 
 
 def _is_larger(case: Case, other: Case) -> bool:
-    """Whether it asks for no less of anything, and so needs no less memory."""
+    """Whether a case needs at least as much memory as the other: no side, batch or list of metrics is smaller."""
     sides = case.resolution.width >= other.resolution.width and case.resolution.height >= other.resolution.height
     return sides and case.batch >= other.batch and case.dtype == other.dtype and set(case.metrics) >= set(other.metrics)
 
@@ -124,7 +124,7 @@ def _elsewhere(kept: list[Record], device: str) -> str:
 
 
 def _close(experiment: Experiment, kept: list[Record], taken: list[Record], store: Store, console: Console) -> int:
-    """Gate, report, tracker, and the last line."""
+    """Judge, report and track what was taken, and print the last line; the exit status."""
     if said := _elsewhere(kept, experiment.device):
         console.notice(said)
     records = kept + taken

@@ -112,7 +112,7 @@ def _takes_parts(hint: Any, node: Mapping[str, Any], path: str) -> bool:
 
 
 def _culprit(path: str, value: Any, hint: Any) -> tuple[str, Any, Any]:
-    """Of a map the entry that does not fit, with its path and type; anything else is what does not fit itself."""
+    """Path, value and type of what does not fit: of a map its first wrong entry, else the value itself."""
     maps = [one for one in (hint, *get_args(hint)) if _is_map(get_origin(one))]
     if not isinstance(value, Mapping) or not maps:
         return path, value, hint

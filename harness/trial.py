@@ -1,4 +1,4 @@
-"""A trial: a case come alive. Everything is made when it is first asked for, and made once."""
+"""A trial: a case with all that its metrics ask of it. Each thing is made when it is first asked for, and once."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,8 +1,8 @@
 """Workers: processes that run jobs side by side, each on a device of its own and with its model kept loaded.
 
-A worker that dies or takes too long costs its case alone: it is replaced, another one takes what the case counts, and
-the record says what happened. All compute with as many threads as this process, so that their numbers are its numbers;
-what is timed is timed while all other workers stand still.
+A worker that dies or takes too long costs nothing but its case: it is replaced, the next one takes the metrics of the
+case that are counted, and the record says what happened. All compute with as many threads as this process, so that
+their numbers are its numbers; what is timed is timed while all other workers stand still.
 """
 
 import os
@@ -110,6 +110,8 @@ class _Worker:
 
 
 class _Crew:
+    """The workers of one run."""
+
     def __init__(self, devices: Sequence[str | None], timeout_s: float | None) -> None:
         self.timeout_s = timeout_s
         self.workers = [_hired(device) for device in devices]
@@ -170,7 +172,7 @@ class _Crew:
         return [each for each in self.workers if limit is not None and each.job and now - each.begun > limit]
 
     def _replace(self, worker: _Worker, deal: Deal, ended: Ended) -> Iterator[Record]:
-        """Hire another; of the case, what is counted is taken by whoever comes next, unless that was what broke."""
+        """Hire another. The case goes back for its counted metrics; if these were what broke, it is lost."""
         worker.process.join()
         if not worker.ready:
             raise BadInput(f"a worker {ended[1]} before it could begin: run with executor.workers=1 to see why")
@@ -222,7 +224,7 @@ def _serve(pipe: connection.Connection, threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Leave a case unfinished that nobody waits for: who hired this process may have been killed."""
+    """End with the process that hired this one: nobody waits for the case any more."""
     parent = parent_process()
     if parent is not None:
         parent.join()

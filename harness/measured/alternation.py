@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from harness.records.statistics import t_975
+from harness.records.statistics import t_quantile
 from harness.seats.mixer import Site, TokenMixer
 from harness.seats.surgery import Factory, Seat
 from harness.seats.teacher import TeacherAttention, attention_flops
@@ -99,5 +99,5 @@ def ratio_of(pairs: Sequence[Pair]) -> Ratio:
     mean = statistics.fmean(logs)
     if len(pairs) < LEAST:
         return Ratio(math.exp(mean), None, None)
-    half = t_975(count - 1) * statistics.stdev(logs) / math.sqrt(count)
+    half = t_quantile(count - 1) * statistics.stdev(logs) / math.sqrt(count)
     return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half))

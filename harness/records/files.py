@@ -45,7 +45,7 @@ def owner() -> str:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of this host's processes that are gone; other hosts look after their own."""
+    """Delete the temporary files that dead processes of this host left; other hosts look after their own."""
     for leftover in folder.glob(".*.tmp"):
         _, *owned = leftover.name.removesuffix(".tmp").rsplit(".", 3)
         mine = len(owned) == 3 and owned[0] == _host() and owned[1].isdigit()

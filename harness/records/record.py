@@ -12,7 +12,7 @@ from harness.records.units import is_cost
 
 SCHEMA = 1
 TRACEBACK = "traceback"
-"""Among the artifacts of a record: where its case broke. The next try leaves it behind."""
+"""Name of the artifact that says where a case broke; a later run of the case drops it."""
 
 
 class Unreadable(ValueError):

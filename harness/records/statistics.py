@@ -190,11 +190,6 @@ def t_quantile(freedom: float, share: float = 0.975) -> float:
     return float(ndtri(share) if math.isinf(freedom) else stdtrit(freedom, share))
 
 
-def t_975(freedom: float) -> float:
-    """97.5 % quantile of Student's t."""
-    return t_quantile(freedom, 0.975)
-
-
 def numbered(units: Sequence[Hashable]) -> Integers:
     """Each unit's number in order of first appearance."""
     numbers: dict[Hashable, int] = {}

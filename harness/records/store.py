@@ -29,7 +29,10 @@ def to_stderr(text: str) -> None:
 
 
 class Archive:
-    """The records under one folder, for reading alone. say: hears of files that cannot be read."""
+    """The records under one folder by their cases, for what decides whether to measure; nothing is written.
+
+    say: hears of files that cannot be read. (What shows a whole folder reads it by `reports.read`, which needs one.)
+    """
 
     def __init__(self, folder: str | Path, say: Callable[[str], None] = to_stderr) -> None:
         self.folder = Path(folder)
@@ -101,15 +104,15 @@ class Store(Archive):
 
 
 def done(record: Record, identities: Mapping[str, str]) -> set[str]:
-    """Metrics that need not be taken again: under the identity that is asked for there is a number, or, in a record
-    with status ok, a dash that cannot heal.
+    """Metrics that need not be taken again: those with a number under the identity that is asked for, and in a record
+    with status ok also those with a dash that cannot heal.
     """
     again = {r.metric for r in record.readings if r.value is None and (r.heals or record.status != "ok")}
     return {r.metric for r in record.readings} - again - _changed(record, identities)
 
 
 def missing(case: Case, kept: Record | None, identities: Mapping[str, str]) -> tuple[str, ...]:
-    """The metrics of a case that its record lacks; none where trying them again here would end the same."""
+    """The metrics of a case that have to be taken; none of those that would end on this machine as they did before."""
     if kept is None:
         return case.metrics
     final = kept.status in FINAL and set(case.metrics) <= set(kept.case.metrics) and _here(kept)

@@ -1,6 +1,6 @@
-"""JSON that nobody vouches for, read into the dataclasses that it claims to hold: each field by its declared type.
+"""JSON of unknown origin, read into dataclasses and checked field by field against the declared types.
 
-A field is checked by being declared: numbers are finite, text can be written again, nesting ends, and what is not
+Numbers are finite, text can be written again, nesting ends, and what is not
 declared is refused, since a setting that this version does not know may change a number.
 """
 
@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
 LARGEST = 1e300
-"""From here on a number is damage and no measurement; NaN fails the comparison as well."""
+"""A number as large is damage and no measurement; NaN fails the comparison as well."""
 DEEPEST = 40
 """Levels of a JSON document; records have about six."""
 WORDS = {str: "text", int: "an integer", float: "a number", bool: "true or false"}
@@ -64,7 +64,7 @@ def check_sound(value: Any, depth: int = 0) -> None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is what nearly all values are, and sound: a finite number, ASCII text, or nothing."""
+    """Whether it is sound and of the commonest kinds, which are checked fast: a finite number, ASCII text, null."""
     kind = type(value)
     if kind is str:
         return bool(value.isascii())

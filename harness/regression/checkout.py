@@ -1,4 +1,4 @@
-"""A checkout of a commit, and its process in a comparison of speeds, asked slice by slice; what its imports cost."""
+"""A checkout of a commit, and a process of it that is asked slice by slice how fast it is, and what it imports."""
 
 import compileall
 import json
@@ -28,7 +28,7 @@ runpy.run_module("harness", run_name="__main__", alter_sys=True)
 
 
 class Broken(RuntimeError):
-    """A side's process ended; the message is its last word."""
+    """A side's process ended; the message is the last line that it wrote."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Side:
         return found
 
     def hold(self, cores: set[int]) -> None:
-        """Keep its work on these cores."""
+        """Let it compute on these cores alone."""
         with suppress(OSError):  # it has ended, which the next answer tells
             os.sched_setaffinity(self._process.pid, cores)
 

@@ -1,7 +1,6 @@
-"""Claims: sentences that readers are told, each with what is measured again to see whether it still holds.
+"""Claims: sentences of the README, each with what is measured to see whether it still holds.
 
-A claim compares a reading of one case, or its ratio to another case's, with a limit. The README's table is of the same
-kind: it is written from a file, and the file from the records of a run.
+A claim compares a reading of one case, or its ratio to another case's, with a limit.
 """
 
 import math
@@ -53,7 +52,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Claims:
-    """A file of claims. table: the file of the README's numbers. readme: where they stand. slow: verify all."""
+    """A file of claims, and the README's table, which is written from the file `table`, and that from the `store`.
+
+    labels: names of the table's rows by variant, in their order. slow: verify the slow claims as well.
+    """
 
     claims: Sequence[Mapping[str, Any]]
     table: str = "pkg://conf/gate/table.json"
@@ -67,11 +69,11 @@ class Claims:
         list(self._each())
 
     def __call__(self, records: Sequence[Record]) -> list[Verdict]:
-        """Claims take their own measurements: `verify`."""
+        """Refuse: claims take measurements of their own (`verify`)."""
         raise BadInput("claims are verified by `python -m harness gate claims`, and are no gate of a sweep")
 
     def verify(self, experiment: Any) -> Iterator[Verdict]:
-        """A verdict a claim, as it is measured; slow ones are left out unless they are asked for."""
+        """A verdict for each claim, as it is measured; slow ones are left out unless they are asked for."""
         taken: dict[object, Record] = {}
         for claim in list(self._each()):
             if claim.slow and not self.slow:

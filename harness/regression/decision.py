@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.records.statistics import NORMAL_975, bootstrap, t_975
+from harness.records.statistics import NORMAL_975, bootstrap, t_quantile
 from harness.regression.verdict import Outcome
 
 LEAST = 4
@@ -57,7 +57,7 @@ def rise_of(logs: Sequence[float]) -> Rise:
         return Rise(float(np.mean(logs)) if logs else 0.0, -math.inf, math.inf, n)
     mean = float(np.mean(logs))
     low, high = bootstrap(logs, np.mean, DRAWS)
-    wider = t_975(n - 1) / NORMAL_975 * math.sqrt(n / (n - 1))
+    wider = t_quantile(n - 1) / NORMAL_975 * math.sqrt(n / (n - 1))
     return Rise(mean, mean - wider * (mean - low), mean + wider * (high - mean), n)
 
 

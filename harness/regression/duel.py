@@ -30,7 +30,7 @@ Key = tuple[str, str]
 class Unit:
     """What is known of one unit: the logarithm of its ratio in each pair, and the verdict after each.
 
-    then: logarithms of an earlier run to compare with, where the pairs do not hold the base.
+    then: an earlier run's logarithms to compare with, where the base itself is not measured.
     """
 
     case: str
@@ -58,9 +58,10 @@ class Unit:
 
 @dataclass
 class Pairs:
-    """All units, the import times of base and head by module (ms) in each pair, and the time it took.
+    """All units; of each pair the import times of base and head by module (ms); and the seconds that all took.
 
-    starting: seconds until both processes answered. compared: how often a unit was measured in the rest.
+    only: units that only one side has. starting: seconds until both processes answered, of all pairs. compared: how
+    often a unit was measured in the rest of the time.
     """
 
     units: dict[Key, Unit] = field(default_factory=dict)

@@ -66,7 +66,7 @@ class Gate:
     history: str | None = None
 
     def check(self, cases: Sequence[Case]) -> None:
-        """BadInput for whatever is wrong before anything is measured: settings, files, worlds, machines, commits."""
+        """BadInput, before anything is measured, for settings, files, worlds, machines or commits that do not fit."""
         self._check_shares()
         if self.speed:
             self.speed.check()
@@ -208,7 +208,7 @@ class Gate:
 
 
 def _disturbed() -> str:
-    """What else this machine does, watched for a second in which we do nothing; empty if nothing worth the name."""
+    """What else keeps this machine busy, in a second in which we do nothing; empty if hardly anything."""
     load = Load.begin()
     time.sleep(1)
     return disturbance(load.end())

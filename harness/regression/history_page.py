@@ -1,4 +1,4 @@
-"""A history as one page of small drawings, without scripts: points a commit, a line a level, a mark a step."""
+"""A history as one page of small drawings: a point for each commit, a line for each level, a mark for each step."""
 
 from collections.abc import Sequence
 from html import escape

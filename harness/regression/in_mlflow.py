@@ -2,12 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 from harness.records.by_key import grouped
 from harness.regression.history import Result
-from harness.tracking.entries import name_of
+from harness.tracking.entries import ms_of, name_of
 from harness.tracking.mirror import Mirror, brief_and_quiet, failures
 from harness.tracking.server import Server
 
@@ -38,11 +37,9 @@ def _log(results: Sequence[Result], runs: Mirror) -> None:
         if client.search_runs([experiment], f"tags.key = '{key}'", max_results=1):
             continue
         tags = {"key": key, "commit": commit, "machine": machine, "mlflow.runName": commit[:10]}
-        began = _ms(given[0])
+        began = ms_of(given[0].when)
         run = client.create_run(experiment, start_time=began, tags=tags).info.run_id
-        client.log_batch(run, [Metric(name_of(f"{one.case}/{one.name}"), one.value, _ms(one), 0) for one in given])
+        client.log_batch(
+            run, [Metric(name_of(f"{one.case}/{one.name}"), one.value, ms_of(one.when), 0) for one in given]
+        )
         client.set_terminated(run, "FINISHED", began)
-
-
-def _ms(result: Result) -> int:
-    return round(datetime.fromisoformat(result.when).timestamp() * 1000)

@@ -35,7 +35,7 @@ class Tell:
 
 
 def junit(verdicts: Sequence[Verdict]) -> str:
-    """A suite a case; a regression is a failure, and what is inconclusive an error: neither is green."""
+    """A suite for each case; a regression is a failure, and what is inconclusive an error: neither is green."""
     root = ElementTree.Element("testsuites", name="gate")
     for cell in cells(verdicts):
         outcomes = [verdict.outcome for verdict in cell.verdicts]

@@ -21,7 +21,7 @@ from harness.tracking.track import MlflowTracker
 
 
 def slices(experiment: Any) -> int:
-    """Answer the process that compares this checkout with another."""
+    """Time units for the process that compares this checkout with another."""
     out, sys.stdout = sys.stdout, sys.stderr
     asked = json.loads(sys.stdin.readline())
     trials = (job.trial() for job in experiment.jobs())

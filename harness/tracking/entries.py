@@ -121,12 +121,17 @@ def taught(world: str, data: str) -> "list[DatasetInput]":
 
 def began_ms(record: Record) -> int:
     """When its case began; 0 where that is not known."""
-    return round(datetime.fromisoformat(record.started).timestamp() * 1000) if record.started else 0
+    return ms_of(record.started) if record.started else 0
 
 
 def ended_ms(record: Record) -> int:
     """When its case ended."""
     return began_ms(record) + round(record.elapsed_s * 1000)
+
+
+def ms_of(when: str) -> int:
+    """A time in ISO's form, in MLflow's milliseconds."""
+    return round(datetime.fromisoformat(when).timestamp() * 1000)
 
 
 def flat(value: Any, name: str) -> dict[str, str]:

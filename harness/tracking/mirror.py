@@ -28,7 +28,7 @@ PARENT_TAG = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 BATCH = 500
 MOST_BYTES = 2**26
-"""Of a student that is sent to a server; of a larger one the card is, which says what made it."""
+"""Of a student's file: a larger one is not sent to the server, only its card, which says what made it."""
 GRID_IMAGES = 16
 GRID_COLUMNS = 4
 GRID_CELL = 256
@@ -81,10 +81,10 @@ class Mirror:
             return str(existing.experiment_id)
 
     def open(self, parent: str, folder: Path, records: Sequence[Record]) -> str:
-        """Take up that parent run with its children, or the folder's, or begin one; return the id of the parent.
+        """Go on in that parent run if it exists, else in the folder's, else in a new one; returns its id.
 
-        A new one began when the first of the records did, so that its duration is that of the sweep. `contents` then
-        holds what each child was last written from, by key: a child that somebody deleted is not among them.
+        A new one begins when the first of the records did, so that its duration is that of the sweep. `contents` then
+        holds a digest of what each child was last written from, by the case's key.
         """
         place = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
         if not self._lives(parent):

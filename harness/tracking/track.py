@@ -141,7 +141,7 @@ class _Sweep:
         self._page = _digest(report.read_bytes()) if report else self.memory.report
 
     def is_tracked(self) -> bool:
-        """Whether all of it is there, as far as is remembered; a file beside the outputs is asked itself."""
+        """Whether all was tracked, by what is remembered; in a file beside the outputs the runs are counted as well."""
         same = all(self.memory.contents.get(record.case.key) == _content(record) for record in self._records)
         if not same or self._page != self.memory.report or not self.memory.experiment:
             return False
@@ -206,7 +206,7 @@ def _servers(folder: Path) -> dict[str, Any]:
 
 
 def _children(path: Path, parent: str) -> int:
-    """How many cases of that parent a sqlite file holds that nobody has deleted; more than any if it will not say."""
+    """How many cases of that parent a sqlite file holds that nobody has deleted; MANY if it cannot be asked."""
     query = (
         "SELECT count(*) FROM tags JOIN runs ON tags.run_uuid = runs.run_uuid "
         "JOIN tags AS own ON own.run_uuid = runs.run_uuid AND own.key = 'key' "

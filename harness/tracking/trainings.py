@@ -4,7 +4,6 @@ What is told is sent by a thread of its own, and the training does not wait for 
 fails or hangs costs a sentence, and seconds when the training is over.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from harness.distillation.student import Student
 from harness.records.machine import describe
+from harness.records.spelled import digest
 from harness.records.store import to_stderr
 from harness.tracking.address import page
 from harness.tracking.entries import flat, name_of, source, taught
@@ -139,7 +139,7 @@ class Sender:
         a run of it that is RUNNING was abandoned, and so was the parent that it is taken from.
         """
         client, student = runs.client, self._student
-        cached = hashlib.sha256(str(student.cached.resolve()).encode()).hexdigest()[:16]
+        cached = digest(str(student.cached.resolve()))
         query = f"tags.cached = '{cached}' and status != 'FINISHED'"
         for known in client.search_runs([runs.experiment], query, max_results=1):
             run, former = known.info.run_id, known.data.tags[PARENT_TAG]

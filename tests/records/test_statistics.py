@@ -16,7 +16,6 @@ from harness.records.statistics import (
     jackknife,
     mean_of,
     middle,
-    t_975,
     t_quantile,
 )
 
@@ -25,7 +24,7 @@ DRAWN = [random.Random(0).gauss(0, 1) for _ in range(40)]
 
 @pytest.mark.parametrize(("freedom", "known"), [(1, 12.7062), (5, 2.5706), (10, 2.2281), (19, 2.0930), (100, 1.9840)])
 def test_the_quantile_of_students_t_is_that_of_the_tables(freedom: int, known: float) -> None:
-    assert t_975(freedom) == pytest.approx(known, abs=5e-5)
+    assert t_quantile(freedom) == pytest.approx(known, abs=5e-5)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +97,7 @@ def test_pairs_take_back_half_of_what_a_quadratic_number_counts_twice():
 
 def test_an_interval_of_factors_is_students_of_the_logarithm_and_begins_at_zero_for_what_is_as_good_as_zero():
     spread = Jackknife(0.1, (1.0,) * 20)
-    half = t_975(19) * 0.1
+    half = t_quantile(19) * 0.1
     assert spread.times(2.0) == pytest.approx((2 * math.exp(-half / 2), 2 * math.exp(half / 2)))
     assert spread.times(0.01) == pytest.approx((0.0, 0.01 + half))
     assert Jackknife(0.0, (0.0,) * 20).times(0.0) == (0.0, 0.0)
