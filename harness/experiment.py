@@ -21,6 +21,7 @@ from harness.records.case import BadInput, Case, Resolution, is_whole
 from harness.records.machine import processor
 from harness.records.record import Record
 from harness.records.spelled import settings_of, spelled
+from harness.records.store import missing
 from harness.regression.gate import NoGate
 from harness.regression.verdict import Verdict
 from harness.row import Row
@@ -166,6 +167,10 @@ class Experiment:
         """Whether what the store has is measured again: a gate judges the code as it is, and no kept number."""
         judged = not isinstance(self.gate, NoGate)
         return self.again or judged or (self.train is not None and self.train.force)
+
+    def lacking(self, job: Job, kept: Record | None) -> Job:
+        """The job for those of its metrics that have to be taken, beside what the store keeps of its case."""
+        return job if self.anew else job.taking(missing(job.case, kept, job.identities))
 
     @cached_property
     def _models(self) -> dict[str, Model]:

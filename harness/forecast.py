@@ -21,7 +21,7 @@ from harness.records.by_key import grouped
 from harness.records.case import Case
 from harness.records.machine import describe
 from harness.records.record import Record
-from harness.records.store import Archive, missing, to_stderr
+from harness.records.store import Archive, to_stderr
 from harness.records.units import human
 from harness.work import Works, rows
 from reports import laws
@@ -48,11 +48,8 @@ class Forecast:
 def forecasts(experiment: Experiment, jobs: Sequence[Job], say: Callable[[str], None] = to_stderr) -> list[Forecast]:
     """One for every job, in the order of the run; `say` receives sentences about records that cannot be read."""
     kept = {record.case.key: record for record in Archive(experiment.out, say).records()}
-    known, anew = _Known(experiment, jobs, sorted(kept.values(), key=lambda record: record.started)), experiment.anew
-    return [
-        known.forecast(job if anew else job.taking(missing(job.case, kept.get(job.case.key), job.identities)))
-        for job in jobs
-    ]
+    known = _Known(experiment, jobs, sorted(kept.values(), key=lambda record: record.started))
+    return [known.forecast(experiment.lacking(job, kept.get(job.case.key))) for job in jobs]
 
 
 class _Known:

@@ -17,7 +17,7 @@ from harness.job import Job
 from harness.records.case import BadInput, Case
 from harness.records.machine import describe, differences, room
 from harness.records.record import Record
-from harness.records.store import Store, missing
+from harness.records.store import Store
 from harness.records.units import duration, human
 from harness.regression.verdict import exit_status
 from harness.time_left import Pace
@@ -39,9 +39,9 @@ def run(experiment: Experiment, console: Console) -> int:
     todo, kept = [], []
     for job in jobs:
         earlier = store.get(job.case)
-        lacking = job.case.metrics if experiment.anew else missing(job.case, earlier, job.identities)
-        if earlier is None or lacking:
-            todo.append(job.taking(lacking))
+        lacking = experiment.lacking(job, earlier)
+        if earlier is None or lacking.case.metrics:
+            todo.append(lacking)
         else:
             kept.append(earlier)
     experiment.gate.check([job.case for job in jobs])

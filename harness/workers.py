@@ -22,6 +22,7 @@ from harness.executor import InProcess, KeepsLoaded
 from harness.job import Ended, Job, lost, timed
 from harness.job_queue import Deal, Loaded, loaded_by
 from harness.records.case import BadInput, is_whole
+from harness.records.machine import usable_cores
 from harness.records.record import Record
 from harness.records.store import to_stderr
 
@@ -88,8 +89,7 @@ class Workers:
 
 
 def _warnings(workers: int, device: str, have_own: bool) -> Iterator[str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if workers > cores:
+    if workers > (cores := usable_cores()):
         yield f"{workers} workers share {cores} cores: they slow each other down"
     if workers > 1 and device.startswith("cuda") and not have_own:
         yield f"{workers} workers share one GPU and its memory: executor.devices=[cuda:0,...] gives each its own"

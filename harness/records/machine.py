@@ -39,10 +39,17 @@ def describe(device: str = "cpu") -> dict[str, Any]:
     }
 
 
-def threads() -> int | None:
-    """Threads that torch computes with: as it says itself once it is loaded."""
-    torch = sys.modules.get("torch")
-    return int(torch.get_num_threads()) if torch else _usable_threads()
+def threads() -> int:
+    """Threads that torch computes with: as it says once it is loaded, else OMP_NUM_THREADS or one for each core."""
+    torch, asked = sys.modules.get("torch"), os.environ.get("OMP_NUM_THREADS", "")
+    if torch:
+        return int(torch.get_num_threads())
+    return int(asked) if asked.isdigit() and int(asked) else usable_cores()
+
+
+def usable_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor(device: str) -> str:
@@ -81,14 +88,6 @@ def _cpu_name() -> str | None:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, None) or platform.processor() or platform.machine() or None
-
-
-def _usable_threads() -> int | None:
-    """As OMP_NUM_THREADS says, or those that the process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked):
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count()
 
 
 def version(package: str) -> str | None:
