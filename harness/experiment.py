@@ -30,6 +30,8 @@ from harness.tracking.track import NoTracker, Tracker
 
 Value = TypeVar("Value", int, str)
 
+LARGEST_SEED = 10**12
+"""An image's own is made of it and of the number of its prompt, and has to fit into 64 bits."""
 SHAPES = "shapes"
 """The weights of a case that needs none: no file is read and no network asked."""
 NOT_FETCHED = "not fetched"
@@ -101,8 +103,10 @@ class Experiment:
         """Raise BadInput for the first setting that cannot be used."""
         _known("model", self.models, self.catalog.models)
         _known("variant", self.variants, self.catalog.variants)
-        if self.metrics or self.train is None:
+        if self.metrics or self.train is None or not self.train.on_demand:
             _known("metric", self.metrics, self.catalog.metrics)
+        _bearing_their_names("models", self.models, self.catalog.models)
+        _bearing_their_names("metrics", self.metrics, self.catalog.metrics)
         if self.resolutions is not None:
             _listed("resolutions", self.resolutions)
             if not self.resolutions:
@@ -125,6 +129,8 @@ class Experiment:
         _listed("seeds", self.seeds)
         if not self.seeds or not all(is_whole(seed, 0) for seed in self.seeds):
             raise BadInput(f"seeds={list(self.seeds)} is not possible: give whole numbers of at least 0, such as [0,1]")
+        if len(set(self.seeds)) < len(self.seeds) or max(self.seeds) > LARGEST_SEED:
+            raise BadInput(f"seeds={list(self.seeds)} is not possible: give each once, and none above {LARGEST_SEED}")
         for dtype in _each("dtype", self.dtype):
             if dtype not in DTYPES:
                 raise BadInput(f"dtype {dtype!r} is not known: choose from {', '.join(DTYPES)}")
@@ -143,7 +149,10 @@ class Experiment:
             for steps in _each("steps", self.steps)
             for job in self._jobs(row, dtype, size, batch, steps)
         )
-        return list({job.case: job for job in found}.values())
+        jobs = list({job.case: job for job in found}.values())
+        if not jobs:
+            raise BadInput("cpu_limits leave no metric at these sizes on a CPU: give smaller ones, or cpu_limits=null")
+        return jobs
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -265,6 +274,15 @@ def _known(kind: str, given: Sequence[str], known: Mapping[str, object]) -> None
     for name in given:
         if name not in known:
             raise BadInput(f"{kind} {name!r} is not known: choose from {', '.join(sorted(known))}")
+
+
+def _bearing_their_names(group: str, given: Sequence[str], known: Mapping[str, object]) -> None:
+    """Raise BadInput for an entry that is called otherwise than it is chosen: records go by what it is called."""
+    for name in given:
+        if (called := getattr(known[name], "name", name)) != name:
+            raise BadInput(
+                f"catalog.{group}.{name} has name: {called}, and would be taken for that: write name: {name}"
+            )
 
 
 def _listed(setting: str, given: object) -> None:

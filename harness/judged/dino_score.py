@@ -20,6 +20,7 @@ from harness.features.kept import Reader
 from harness.judged.checks import once, some_references, untrusted_score
 from harness.judged.margin import Margin
 from harness.judged.refusal import refusal
+from harness.records.case import at_least
 from harness.records.groups import mixed
 from harness.records.record import Reading
 from harness.records.statistics import mean_of
@@ -56,6 +57,9 @@ class DinoScore:
     least: int = 50
     margin: Margin = field(default=Margin(share=0.05))
     needs: ClassVar[str] = "weights"
+
+    def __post_init__(self) -> None:
+        at_least(self, self.name, splits=2)
 
     def readers(self, trial: Trial) -> list[Reader]:
         return [classes_of(trial.world.dino)]

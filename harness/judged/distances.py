@@ -24,6 +24,7 @@ from harness.judged.manifold import overlap
 from harness.judged.means import mean_score
 from harness.judged.mmd import Kernel, KernelSums
 from harness.judged.refusal import refusal, unpictured
+from harness.records.case import at_least
 from harness.records.groups import dealt
 from harness.records.record import Better, Reading
 from harness.records.statistics import jackknife
@@ -42,6 +43,9 @@ class Distances:
     k: int = 5
     least: int = 50
     needs: ClassVar[str] = "weights"
+
+    def __post_init__(self) -> None:
+        at_least(self, self.name, k=1)
 
     def readers(self, trial: Trial) -> list[Reader]:
         return [features_of(trial.world.dino), seen_by(trial.world.clip)]

@@ -16,6 +16,7 @@ from torch import Tensor
 from harness.features.kept import Reader
 from harness.judged.fdd import reading_of, spare, split_half_floor
 from harness.judged.refusal import refusal, unpictured
+from harness.records.case import at_least
 from harness.records.record import Reading
 from harness.trial import Trial
 
@@ -42,6 +43,9 @@ class PatchFdd:
     each: int = 4
     least: int = 50
     needs: ClassVar[str] = "weights"
+
+    def __post_init__(self) -> None:
+        at_least(self, self.name, each=1)
 
     def readers(self, trial: Trial) -> list[Reader]:
         """The features of patches: (N, P, D)."""

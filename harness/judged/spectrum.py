@@ -15,6 +15,7 @@ from torch import Tensor
 from harness.features.kept import Reader
 from harness.judged.means import mean_score
 from harness.judged.refusal import refusal, unpictured
+from harness.records.case import at_least
 from harness.records.record import Reading
 from harness.trial import Trial
 
@@ -53,6 +54,9 @@ class Spectrum:
     rings: int = 16
     least: int = 8
     needs: ClassVar[str] = "weights"
+
+    def __post_init__(self) -> None:
+        at_least(self, self.name, rings=2)
 
     def readers(self, trial: Trial) -> list[Reader]:
         return [Reader(f"radial spectrum/v1 rings={self.rings}", lambda images: radial_spectrum(images, self.rings))]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from harness.judged.means import mean_error
 from harness.judged.refusal import unlike_teacher
+from harness.records.case import at_least
 from harness.records.record import Reading
 from harness.trial import Trial
 
@@ -57,6 +58,9 @@ class Trajectory:
     name: str = "trajectory"
     images: int = 8
     needs: ClassVar[str] = "weights"
+
+    def __post_init__(self) -> None:
+        at_least(self, self.name, images=1)
 
     def __call__(self, trial: Trial) -> Iterator[Reading]:
         case, name = trial.case, "prediction_error"

@@ -12,12 +12,12 @@ from typing import Any, ClassVar, Literal
 from harness.locality.findings import influence_of, maps_of, pictures
 from harness.locality.high_pass import HighPass
 from harness.locality.influence import influences
-from harness.locality.moments import Seen, check_times, seen_by
+from harness.locality.moments import Seen, check_times_of, seen_by
 from harness.locality.survey import Place, survey
 from harness.locality.tally import Reader
 from harness.models.model import Model
 from harness.models.weights import RANDOM
-from harness.records.case import BadInput, Resolution
+from harness.records.case import BadInput, Resolution, at_least
 from harness.records.record import Reading
 from harness.trial import Trial
 
@@ -51,9 +51,7 @@ class Locality:
                 raise BadInput(
                     f"query {list(query)} lies outside of the image: give [down, right], each from 0 to below 1"
                 )
-        for name, least in (("images", 1), ("window", 1), ("gradients", 1)):
-            if getattr(self, name) < least:
-                raise BadInput(f"{self.name}.{name}={getattr(self, name)} is not possible: give at least {least}")
+        at_least(self, self.name, images=1, window=1, gradients=1)
         if not 0 < self.share <= 1:
             raise BadInput(f"{self.name}.share={self.share} is not possible: give more than 0 and at most 1")
         _ = self.reader
@@ -64,8 +62,7 @@ class Locality:
 
     def check(self, model: Model, resolution: Resolution) -> None:
         """BadInput for a time or a window that this model does not have at this size; nothing is loaded."""
-        said = f"{self.name}.times={list(self.times)} is not possible with {model.name}"
-        check_times(self.times, int(model.layout.component("scheduler").get("num_train_timesteps", 1000)), said)
+        check_times_of(model, self.times, self.name)
         side = max(resolution.width, resolution.height) // (model.shrink * model.patch)
         if self.window > side:
             raise BadInput(

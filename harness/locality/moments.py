@@ -64,6 +64,12 @@ def check_times(wanted: Sequence[int], count: int, of: str) -> None:
         )
 
 
+def check_times_of(model: Model, wanted: Sequence[int], of: str) -> None:
+    """The same for a model that is not loaded."""
+    count = int(model.layout.component("scheduler").get("num_train_timesteps", 1000))
+    check_times(wanted, count, f"{of}.times={list(wanted)} is not possible with {model.name}")
+
+
 def moments(model: Model, sampling: Sampling, prompts: Sequence[str], seeds: Sequence[int]) -> Seen:
     """The moments of each image, noise first, and the images (3, H, W); the model has to be loaded."""
     said = f"times={list(sampling.times)} is not possible with {model.name}"

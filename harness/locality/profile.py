@@ -7,7 +7,6 @@ A report writes it (`profiles/<model>.json` beside it) after the sweeps `localit
     flops: 0.3          of a hybrid: replace the sites whose errors add up to the least, down to this share of FLOPs
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 
 from harness.locality.schedule import Price, schedule
 from harness.records.case import BadInput
+from harness.records.typed import parsed, reader
 from harness.seats.sources import path_of
 
 ERF = "erf"
@@ -34,11 +34,11 @@ class Profile:
     def read(cls, source: str, model: str) -> "Profile":
         """The profile in a file on this disk or in a package; BadInput where it is none."""
         try:
-            data = json.loads(path_of(source).read_text(encoding="utf-8"))
+            data, price = parsed(path_of(source).read_text(encoding="utf-8")), reader(Price)
             if data["format"] != FORMAT:
                 raise ValueError(f"format {data['format']!r}")
             prices = {
-                variant: {site: Price(**price) for site, price in sites.items()}
+                variant: {site: price(each, site) for site, each in sites.items()}
                 for variant, sites in data["prices"].items()
             }
             return cls(model, {site: int(field) for site, field in data["receptive_fields"].items()}, prices)

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.judged.clip_score import clip_score
-from harness.locality.moments import Moment, Seen, seen_by
+from harness.locality.moments import Moment, Seen, check_times_of, seen_by
 from harness.locality.stand_ins import IdentityMap, MeanMap, mean_maps
+from harness.models.model import Model
 from harness.models.weights import RANDOM
-from harness.records.case import BadInput
+from harness.records.case import BadInput, Resolution
 from harness.records.record import Reading
 from harness.records.statistics import mean_of
 from harness.seats.mixer import Grid, Site, TokenMixer
@@ -48,6 +49,10 @@ class Sensitivity:
             raise BadInput(f"{self.name}.images={self.images} is not possible: give at least 2, half for mean maps")
         if self.judged < 0 or self.judged == 1:
             raise BadInput(f"{self.name}.judged={self.judged} is not possible: give 0 for none, or at least 2")
+
+    def check(self, model: Model, resolution: Resolution) -> None:
+        """BadInput for a time that this model does not have; nothing is loaded."""
+        check_times_of(model, self.times, self.name)
 
     def __call__(self, trial: Trial) -> Iterator[Reading]:
         why = _refusal(trial)

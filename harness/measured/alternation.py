@@ -64,7 +64,7 @@ def alternate(variant: Callable[[], float], teacher: Callable[[], float], second
     """Pairs for about `seconds`; up to twice as long where they are fewer than the blocks. Both give milliseconds."""
     pairs: list[Pair] = []
     spent_ms = 0.0
-    while spent_ms < 1e3 * seconds or (len(pairs) < BLOCKS and spent_ms < 2e3 * seconds):
+    while not pairs or spent_ms < 1e3 * seconds or (len(pairs) < BLOCKS and spent_ms < 2e3 * seconds):
         if len(pairs) % 2 == 0:
             variant_ms, teacher_ms = variant(), teacher()
         else:

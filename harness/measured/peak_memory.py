@@ -24,7 +24,7 @@ from torch import nn
 
 from harness.counted.live_bytes import storages
 from harness.measured.malloc import every_block_returned
-from harness.records.case import Resolution
+from harness.records.case import Resolution, at_least
 from harness.records.record import Reading
 from harness.seats.mixer import Unavailable
 from harness.trial import Trial
@@ -56,6 +56,9 @@ class PeakMemory:
     seconds: float = 3.0
     most: int = 3
     needs: ClassVar[str] = "device"
+
+    def __post_init__(self) -> None:
+        at_least(self, self.name, most=1)
 
     def __call__(self, trial: Trial) -> Iterator[Reading]:
         """One reading; details: weights, activations and, on CUDA, reserved. A dash where the system keeps no mark."""

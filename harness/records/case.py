@@ -20,6 +20,13 @@ def is_whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def at_least(part: object, called: str, **bounds: float) -> None:
+    """Raise BadInput for the first setting of a part that is below its bound."""
+    for setting, least in bounds.items():
+        if (value := getattr(part, setting)) < least:
+            raise BadInput(f"{called}.{setting}={value} is not possible: give at least {least}")
+
+
 @dataclass(frozen=True)
 class Resolution:
     """Size of an image in pixels, written `1024` where square and `4096x2160` (width x height) otherwise.
@@ -35,7 +42,7 @@ class Resolution:
         """Read `512`, `"512"` or `"1024x1536"`; raise BadInput for anything else."""
         if isinstance(value, Resolution):
             return value
-        match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value).strip())
+        match = re.fullmatch(r"([0-9]{1,7})(?:x([0-9]{1,7}))?", str(value).strip())
         if match is None or isinstance(value, bool):
             raise BadInput(
                 f"resolution {value!r} is not a size: give a side such as 512, or WIDTHxHEIGHT such as 1024x1536"

@@ -107,6 +107,10 @@ def test_one_wild_call_does_not_move_a_block():
     assert ratio_of(pairs).value == 1.0
 
 
+def test_without_a_budget_there_is_a_pair():
+    assert len(alternate(lambda: 1.0, lambda: 1.0, seconds=0.0)) == 1
+
+
 def test_five_pairs_have_no_interval_and_tell_nothing_apart():
     ratio = ratio_of([(20.0, 10.0)] * 5)
     assert (ratio.value, ratio.low, ratio.high, ratio.told_apart) == (pytest.approx(2.0), None, None, False)
