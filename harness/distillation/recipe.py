@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +30,8 @@ from harness.distillation.telling import Telling
 from harness.distillation.training import Schedule, train
 from harness.features.world import World
 from harness.models.model import Model
-from harness.records.case import BadInput, Resolution
+from harness.records.case import BadInput, Resolution, at_least
+from harness.records.files import writable
 from harness.seats.surgery import Factory
 
 UNLIMITED = 10**9  # steps of a stage that minutes alone end
@@ -67,9 +69,11 @@ class Recipe:
                 raise BadInput(
                     f"train.{name}={value} trains nothing: give a number above 0, or null for no such budget"
                 )
-        for name in ("samples", "batch"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"train.{name}={getattr(self, name)} is not possible: give a whole number of at least 1")
+        at_least(self, "train", samples=1, batch=1, seed=0, drop=0)
+        if self.drop > 1:
+            raise BadInput(f"train.drop={self.drop} is not possible: give a share of the captions, from 0 to 1")
+        if self.stages and not any(stage.schedule.steps for stage in self.stages):
+            raise BadInput("train.stages take no step: give one of them schedule.steps above 0")
 
     def wants(self, student: Student) -> bool:
         """Whether the student is to be trained: it is missing, or this run is told to train it anew and has not yet."""
@@ -136,9 +140,10 @@ class Recipe:
             facts[f"loss_{index}"] = f"{last:.5f}"
             progress = Progress(curve=progress.curve)
         if is_first():
-            if curve is not None:
-                facts |= curve.keep(progress, student.curve, {"key": student.key, "seed": self.seed})
-            student.save(pair.mixers, student.cached, facts)
+            with writable(f"the student {student.cached}", "free space there, and the same command ends what is left"):
+                if curve is not None:
+                    facts |= curve.keep(progress, student.curve, {"key": student.key, "seed": self.seed})
+                student.save(pair.mixers, student.cached, facts)
             shutil.rmtree(work, ignore_errors=True)
 
     def _started(self, pair: Pair) -> float:
@@ -167,13 +172,14 @@ class Recipe:
         longest = min(self.steps or UNLIMITED, max(1, (self.images or UNLIMITED * self.batch) // self.batch))
         if longest == UNLIMITED and self.minutes is None:
             return own
+        ends = [0, *(round(longest * done / total) for done in accumulate(schedule.steps for schedule in own))]
         return [
             replace(
                 schedule,
-                steps=round(longest * schedule.steps / total),
+                steps=end - begin,
                 minutes=None if self.minutes is None else self.minutes * schedule.steps / total,
             )
-            for schedule in own
+            for schedule, (begin, end) in zip(own, pairwise(ends), strict=True)
         ]
 
 

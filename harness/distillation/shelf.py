@@ -67,6 +67,9 @@ def students(words: Sequence[str]) -> int:
 
 
 def _remove(path: Path) -> None:
-    for each in (path, *(path.with_suffix(suffix) for suffix in (".md", ".json", ".lock"))):
-        each.unlink(missing_ok=True)
+    try:
+        for each in (path, *(path.with_suffix(suffix) for suffix in (".md", ".json", ".lock"))):
+            each.unlink(missing_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be removed ({error.strerror}): make {path.parent} writable") from error
     print(f"removed {path}")

@@ -19,6 +19,7 @@ from harness.distillation.muon import Muon, matrices
 from harness.distillation.precision import Precision, computing
 from harness.distillation.processes import agreed, averaged, is_first
 from harness.distillation.resume import Progress, Trained
+from harness.records.case import at_least
 
 Loss = Callable[[int], Tensor | Iterable[Tensor]]
 """The loss of one step, drawn from the step's number alone; parts of it, where their graphs have nothing in common."""
@@ -52,6 +53,10 @@ class Schedule:
     minutes: float | None = None
     accumulate: int = 1
     save_every: int = field(default=200, repr=False)
+
+    def __post_init__(self) -> None:
+        """BadInput for numbers that are none of a training."""
+        at_least(self, "schedule", steps=0, learning_rate=0, warmup=0, weight_decay=0, accumulate=1, save_every=1)
 
     @property
     def last(self) -> int:

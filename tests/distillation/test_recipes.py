@@ -150,11 +150,26 @@ def test_a_prediction_without_a_loss_is_refused() -> None:
         ({"images": 0}, r"train.images=0 trains nothing"),
         ({"batch": 0}, r"train.batch=0 is not possible"),
         ({"samples": 0}, r"train.samples=0 is not possible"),
+        ({"drop": 1.5}, r"train.drop=1.5 is not possible"),
+        ({"seed": -1}, r"train.seed=-1 is not possible"),
     ],
 )
 def test_a_budget_that_trains_nothing_is_refused(budget: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         recipe_of("ours", **budget)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_a_small_budget_is_spent_to_its_last_step(steps: int) -> None:
+    for name in ("ours", "paper", "released", "linfusion", "grafting", "lit"):
+        assert sum(schedule.steps for schedule in recipe_of(name, steps=steps).schedules()) == steps
+        assert sum(schedule.steps for schedule in recipe_of(name, steps=None, images=1).schedules()) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"steps": -1}, {"learning_rate": -1e-3}, {"accumulate": 0}, {"save_every": 0}])
+def test_a_schedule_of_no_training_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=r"schedule\.\w+=\S+ is not possible: give at least"):
+        Schedule(**({"steps": 1, "learning_rate": 1e-3} | wrong))
 
 
 def test_budgets_stretch_all_stages_alike() -> None:
