@@ -92,6 +92,9 @@ def reader(kind: Any) -> Read:
         return _any_of(kind)
     if origin is tuple:
         return _items(inside)
+    if origin is list:
+        items = _items((*inside, Ellipsis))
+        return lambda value, name: list(items(value, name))
     if origin is dict:
         return _mapping(inside[1])
     if hasattr(kind, "parse"):

@@ -13,12 +13,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from harness.records.case import BadInput, Case
 from harness.records.files import writable, write_whole
 from harness.records.machine import IDENTITY
 from harness.records.record import Reading, Record
+from harness.records.typed import parsed, reader
 from harness.seats.sources import path_of
 
 SCHEMA = 2
@@ -78,14 +79,17 @@ class Baseline:
         return cls({name: machine.get(name) for name in WHERE}, cases, taken)
 
     @classmethod
-    def load(cls, path: Path) -> "Baseline":
+    def load(cls, path: Path) -> Self:
         """Read a file; BadInput for one that is absent, and for another text."""
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            if data["schema"] != SCHEMA:
-                raise ValueError(f"schema {data['schema']!r}")
-            cases = {name: _entry(fields) for name, fields in data["cases"].items()}
-            return cls(data["machine"], cases, data["taken"], data["speed"])
+            data = parsed(path.read_text(encoding="utf-8"))
+            if (schema := data.pop("schema")) != SCHEMA:
+                raise ValueError(f"schema {schema!r}")
+            for entry in data["cases"].values():
+                entry["readings"] = {name: fields | {"name": name} for name, fields in entry["readings"].items()}
+            made: Any = cls
+            baseline: Self = reader(made)(data, "")
+            return baseline
         except FileNotFoundError as error:
             raise BadInput(
                 f"there is no baseline at {str(path)!r}: write one with gate.update=true, or give another with "
@@ -123,14 +127,6 @@ class Baseline:
 def locate(baseline: str) -> Path:
     """The file of `some/file.json`, or of `pkg://package/some/file.json` inside an installed package."""
     return path_of(baseline)
-
-
-def _entry(fields: dict[str, Any]) -> Entry:
-    return Entry(fields["settings"], fields["status"], {n: _reading(n, f) for n, f in fields["readings"].items()})
-
-
-def _reading(name: str, fields: dict[str, Any]) -> Reading:
-    return Reading(name=name, **(fields | {"samples": tuple(fields.get("samples", ()))}))
 
 
 def _kept(reading: Reading) -> dict[str, Any]:

@@ -5,12 +5,13 @@ A claim compares a reading of one case, or its ratio to another case's, with a l
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from harness.job import run_case
+from harness.job import Job, run_case
 from harness.records.case import BadInput, Case
 from harness.records.record import Reading, Record
+from harness.records.typed import reader
 from harness.regression.verdict import Outcome, Verdict
 
 
@@ -30,7 +31,12 @@ class Claim:
     at_most: float = math.inf
     at_least: float = -math.inf
     slow: bool = False
-    settings: Mapping[str, Any] | None = None
+    settings: dict[str, Any] | None = None
+
+    @property
+    def cases(self) -> list[str]:
+        """The case, and what it is laid over."""
+        return [self.of, self.over] if self.over else [self.of]
 
     def judge(self, of: Reading, over: Reading | None) -> Verdict:
         """Whether it holds; inconclusive where the interval holds the limit."""
@@ -74,16 +80,15 @@ class Claims:
 
     def verify(self, experiment: Any) -> Iterator[Verdict]:
         """A verdict for each claim, as it is measured; slow ones are left out unless they are asked for."""
+        chosen = [claim for claim in self._each() if self.slow or not claim.slow]
+        asked = [[_job(experiment, claim, case) for case in claim.cases] for claim in chosen]
         taken: dict[object, Record] = {}
-        for claim in list(self._each()):
-            if claim.slow and not self.slow:
-                continue
+        for claim, jobs in zip(chosen, asked, strict=True):
             found = []
-            for case in filter(None, (claim.of, claim.over)):
-                key = (case, claim.metric, str(claim.settings))
-                if key not in taken:
-                    taken[key] = _measured(experiment, claim, case)
-                found.append(_reading(taken[key], claim))
+            for job in jobs:
+                if (job.case, claim.metric) not in taken:
+                    taken[job.case, claim.metric] = run_case(job)
+                found.append(_reading(taken[job.case, claim.metric], claim))
             yield claim.judge(found[0], found[1] if claim.over else None)
 
     def left_out(self) -> int:
@@ -93,26 +98,32 @@ class Claims:
     def _each(self) -> Iterator[Claim]:
         if not self.claims:
             raise BadInput("the file of claims is empty, so nothing would be verified: add a claim to it")
-        for number, fields in enumerate(self.claims, 1):
+        for number, given in enumerate(self.claims, 1):
+            kind: Any = Claim
             try:
-                claim = Claim(**fields)
-            except TypeError as error:
+                claim: Claim = reader(kind)(given, "")
+            except ValueError as error:
                 needs = "it has say, metric, of, and at_most or at_least"
                 raise BadInput(f"claim {number} is none ({error}): {needs}") from error
             if math.isfinite(claim.at_most) == math.isfinite(claim.at_least):
                 raise BadInput(f"claim {claim.say!r} needs one of at_most and at_least, as a number")
-            for case in filter(None, (claim.of, claim.over)):
+            for case in claim.cases:
                 if len(case.split()) != 3:
                     raise BadInput(f"claim {claim.say!r} names the case {case!r}: write MODEL VARIANT SIZE")
             yield claim
 
 
-def _measured(experiment: Any, claim: Claim, case: str) -> Record:
-    """A record of that case with that metric alone."""
+def _job(experiment: Any, claim: Claim, case: str) -> Job:
+    """What takes that metric alone of that case; BadInput where the claim's settings make of it none, or several."""
     model, variant, size = case.split()
     wanted = {"models": [model], "variants": [variant], "resolutions": [size], "metrics": [claim.metric]}
-    (job,) = replace(experiment, **wanted, cpu_limits=None, **(claim.settings or {})).jobs()
-    return run_case(job)
+    settings = (claim.settings or {}) | wanted | {"cpu_limits": None}
+    unknown = sorted(settings.keys() - {each.name for each in fields(experiment)})
+    jobs: list[Job] = [] if unknown else replace(experiment, **settings).jobs()
+    if len(jobs) != 1:
+        why = f"sets {unknown[0]}, which no run has" if unknown else f"makes {len(jobs)} cases of {case!r}"
+        raise BadInput(f"claim {claim.say!r} {why}: give settings that leave one case, such as {{n: 500}}")
+    return jobs[0]
 
 
 def _reading(record: Record, claim: Claim) -> Reading:

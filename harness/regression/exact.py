@@ -74,7 +74,7 @@ class Exact:
                 case = words
             elif depth == 2 and case:
                 site = words
-            elif depth == 4 and site and "  " in words:
+            elif depth == 4 and case and site and "  " in words:
                 what, _, much = words.partition("  ")
                 costs[case].setdefault(site, {})[what] = much.strip()
             else:

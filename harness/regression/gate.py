@@ -51,7 +51,8 @@ class Gate:
     exact: the text of counted costs; None leaves that tier out. speed: how speeds are compared; None leaves it out.
     tolerance: share by which a time, or a ratio of measured values, may not rise. margin: share of a score that may be
     lost. reference: the variant that measured values are divided by. force: write a baseline though the machine was
-    disturbed. tell: who else hears of it. history: a file to which the numbers of a committed tree are added.
+    disturbed or a case failed. tell: who else hears of it. history: a file to which the numbers of a committed tree are
+    added.
     """
 
     baseline: str
@@ -77,7 +78,7 @@ class Gate:
             exact.Exact.load(locate(self.exact))
         for case in cases:
             then = baseline.cases.get(name_of(case))
-            if then and then.settings["world"] != case.world:
+            if then and then.settings.get("world", case.world) != case.world:
                 raise BadInput(
                     f"the baseline was taken in the world {then.settings['world']!r} and this run is in "
                     f"{case.world!r}: give world=, another gate.baseline=FILE, or write it anew with gate.update=true"
@@ -120,7 +121,13 @@ class Gate:
         return [Verdict("speed", "speed", "pass", None, None, why, "speed")]
 
     def _write(self, records: Sequence[Record]) -> list[Verdict]:
-        """Write the run down, unless the machine was disturbed while it was measured."""
+        """Write the run down, unless a case of it failed or the machine was disturbed while it was measured."""
+        failed = [record for record in records if record.status == "failed"]
+        if failed and not self.force:
+            raise BadInput(
+                f"{name_of(failed[0].case)} failed ({failed[0].reason}), and what fails like a baseline would pass: "
+                "mend it, or give gate.force=true"
+            )
         noisy = [r.details["noisy"] for record in records for r in record.readings if r.details.get("noisy")]
         if noisy and not self.force:
             raise BadInput(

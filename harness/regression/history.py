@@ -88,7 +88,7 @@ def append(path: Path, results: Iterable[Result]) -> None:
 def read(path: Path) -> list[Result]:
     """Every result of a file; BadInput names the first line that is none."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(
             f"there is no history at {str(path)!r}: a run of the gate on a committed tree writes it, or give another "
@@ -97,6 +97,8 @@ def read(path: Path) -> list[Result]:
     found: list[Result] = []
     kind: Any = Result
     for number, line in enumerate(lines, 1):
+        if not line:
+            continue
         try:
             found.append(reader(kind)(parsed(line), ""))
             datetime.fromisoformat(found[-1].when)

@@ -13,8 +13,8 @@ from harness.records.record import Reading
 from harness.regression.verdict import RENEW, Verdict, several
 
 
-def score(case: str, now: Reading, then: Reading, share: float, changed: Mapping[str, str]) -> Verdict:
-    """Non-inferiority of one score, paired where the raw values allow it. changed: ingredients, and how."""
+def score(case: str, now: Reading, then: Reading, share: float, changed: Mapping[str, str] | None) -> Verdict:
+    """Non-inferiority of one score, paired where the raw values allow it. changed: ingredients, and how, if known."""
     given, expected = value_of(now), value_of(then)
     sign = 1 if now.better == "lower" else -1
     loss, margin = sign * (given - expected) + 0.0, share * abs(expected)
@@ -48,13 +48,13 @@ def ingredients(case: str, now: Reading, then: Reading) -> list[Verdict]:
     return [Verdict(now.name, case, "inconclusive", None, None, causes(changed), "quality", RENEW)]
 
 
-def changes(now: Reading | None, then: Reading | None) -> dict[str, str]:
-    """How each ingredient differs; none where one side does not say what it was made of.
+def changes(now: Reading | None, then: Reading | None) -> dict[str, str] | None:
+    """How each ingredient differs; None where one side does not say what it was made of.
 
     Of ingredients told site by site, the differing sites are counted, and the first one's difference is told.
     """
     if now is None or then is None:
-        return {}
+        return None
     changed = {}
     for name in _differing(then.details, now.details):
         old, new, where = then.details.get(name), now.details.get(name), ""
@@ -70,8 +70,10 @@ def _differing(old: Mapping[str, object], new: Mapping[str, object]) -> list[str
     return [name for name in {**old, **new} if old.get(name) != new.get(name)]
 
 
-def causes(changed: Mapping[str, str]) -> str:
+def causes(changed: Mapping[str, str] | None) -> str:
     """What changed, in words."""
+    if changed is None:
+        return "the metric ingredients, which one side lacks, would say whether weights, sampler or extractors changed"
     if not changed:
         return "of weights, sampler and extractors nothing changed, so it is the code"
     return "; ".join(f"{name} changed ({how})" for name, how in changed.items())

@@ -1,13 +1,14 @@
 """The README's table of how good teachers and students are: written from a file of numbers, and that from records."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.records.case import BadInput, Resolution
-from harness.records.files import write_whole
+from harness.records.files import writable, write_whole
 from harness.records.record import Record
+from harness.regression.baseline import SETTINGS
 
 BEGIN, END = "<!-- written by `python -m harness gate table` -->", "<!-- end of what is written -->"
 COLUMNS = {"attributes": "attributes right", "clip_score": "CLIP score", "fdd": "FDD", "ds": "DS"}
@@ -15,20 +16,25 @@ COLUMNS = {"attributes": "attributes right", "clip_score": "CLIP score", "fdd": 
 Rows = list[dict[str, Any]]
 
 
-def rows_of(records: Sequence[Record]) -> Rows:
-    """Model, variant, resolution and values of every record that has all columns."""
-    found: Rows = []
-    for record in records:
-        values = {name: reading.value for name in COLUMNS if (reading := record.number(name))}
-        if len(values) == len(COLUMNS):
-            case = record.case
-            found.append({"model": case.model, "resolution": str(case.resolution), "variant": case.variant, **values})
+def told_by(records: Sequence[Record]) -> list[Record]:
+    """Those that have all columns, as the latest of them was made: a table is of one n, of the same steps and world."""
+    found = sorted((r for r in records if all(map(r.number, COLUMNS))), key=lambda record: record.started)
     if not found:
         raise BadInput(
             f"no record there has {', '.join(COLUMNS)}: run `python -m harness +sweep=quality` first, or give its "
             "folder with gate.store=FOLDER"
         )
-    return found
+    made = found[-1].case.identity()
+    return [record for record in found if all(record.case.identity()[name] == made[name] for name in SETTINGS)]
+
+
+def rows_of(records: Iterable[Record]) -> Rows:
+    """Model, variant, resolution and values of each record, the latest of a case."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for record in records:
+        named = {"model": record.case.model, "resolution": str(record.case.resolution), "variant": record.case.variant}
+        found[tuple(named.values())] = named | {name: getattr(record.number(name), "value", None) for name in COLUMNS}
+    return list(found.values())
 
 
 def table(rows: Rows, labels: Mapping[str, str]) -> str:
@@ -66,7 +72,8 @@ def load(path: Path) -> Rows:
 def save(path: Path, rows: Rows, taken: Mapping[str, Any]) -> None:
     """A row a line."""
     lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
-    write_whole(path, f'{{\n "taken": {json.dumps(dict(taken))},\n "rows": [\n{lines}\n ]\n}}\n')
+    with writable(f"the table {str(path)!r}", "give another with gate.table=FILE"):
+        write_whole(path, f'{{\n "taken": {json.dumps(dict(taken))},\n "rows": [\n{lines}\n ]\n}}\n')
 
 
 def standing(readme: Path) -> str:
@@ -78,7 +85,8 @@ def standing(readme: Path) -> str:
 def write(readme: Path, text: str) -> None:
     """Put it between the marks."""
     before, _, after = _split(readme)
-    write_whole(readme, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    with writable(f"the table in {str(readme)!r}", "give another with gate.readme=FILE, or null"):
+        write_whole(readme, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 
 
 def _split(readme: Path) -> tuple[str, str, str]:

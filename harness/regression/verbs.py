@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.records.case import BadInput
+from harness.records.files import writable, write_whole
 from harness.records.store import Archive
 from harness.records.units import duration
 from harness.regression import history as past
@@ -49,12 +50,15 @@ def history(experiment: Any) -> int:
     if not gate.history:
         raise BadInput("gate.history=null names no file: give gate.history=FILE")
     path = Path(gate.history)
+    if path.suffix == ".html":
+        raise BadInput(f"gate.history={path} is where its drawing goes: give a file that ends otherwise, as in .jsonl")
     results = past.read(path)
     found = past.series_of(results)
     told = [sentence for series in found for sentence in series.told()]
     print("\n".join(told or ["no steps"]))
     drawn = path.with_suffix(".html")
-    drawn.write_text(page(found), encoding="utf-8")
+    with writable(f"the drawing {str(drawn)!r}", "give another history with gate.history=FILE"):
+        write_whole(drawn, page(found))
     if isinstance(experiment.tracker, MlflowTracker):
         from harness.regression.in_mlflow import show
 
@@ -84,9 +88,8 @@ def claims(experiment: Any) -> int:
 def table(experiment: Any) -> int:
     """Write the README's table anew, from the records of a run."""
     told = experiment.gate
-    records = Archive(told.store).records()
-    rows = readme_table.rows_of(records)
-    newest = max(records, key=lambda record: record.started)
+    records = readme_table.told_by(Archive(told.store).records())
+    rows, newest = readme_table.rows_of(records), records[-1]
     settings = {name: newest.case.settings.get(name) for name in ("n", "steps", "guidance")}
     taken = {"when": newest.started, "commit": newest.machine.get("commit"), **settings}
     readme_table.save(locate(told.table), rows, taken)

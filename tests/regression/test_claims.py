@@ -2,10 +2,12 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from test_identity import experiment
 
 from harness.records.case import BadInput
 from harness.records.record import Reading
@@ -60,8 +62,10 @@ def test_at_least_is_the_other_side():
     ("claims", "sentence"),
     [
         ([], "file of claims is empty"),
-        ([{}], r"claim 1 is none .*missing"),
+        ([{}], r"claim 1 is none .*no field 'say'"),
         ([GOOD | {"colour": "red"}], r"claim 1 is none .*colour"),
+        ([GOOD | {"at_most": "half"}], r"claim 1 is none \(field 'at_most' is 'half', not a number"),
+        ([GOOD | {"of": 5}], r"claim 1 is none \(field 'of' is 5, not text"),
         ([GOOD | {"at_most": math.inf}], "needs one of at_most and at_least"),
         ([GOOD | {"at_least": 0.1}], "needs one of at_most and at_least"),
         ([GOOD | {"of": "sd15"}], "names the case 'sd15': write MODEL VARIANT SIZE"),
@@ -70,6 +74,17 @@ def test_at_least_is_the_other_side():
 def test_a_file_without_claims_or_with_something_else_is_refused(claims, sentence):
     with pytest.raises(BadInput, match=sentence):
         Claims(claims).check([])
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [({"colour": "red"}, "sets colour, which no run has"), ({"steps": [1, 2]}, "makes 2 cases of 'tiny_sd linfusion")],
+)
+def test_a_claim_of_no_single_case_is_refused_before_any_is_measured(monkeypatch, settings, sentence):
+    monkeypatch.setattr("harness.regression.claims.run_case", lambda job: pytest.fail("measured"))
+    good = {"say": "first", "metric": "flops", "of": "tiny_sd linfusion 64", "at_most": 1.0}
+    with pytest.raises(BadInput, match=sentence):
+        list(Claims([good, good | {"say": "second", "settings": settings}]).verify(experiment("tracker=none")))
 
 
 def test_the_shipped_claims_are_claims_and_those_of_times_wait_to_be_asked_for():
@@ -91,7 +106,10 @@ def scored(make_record, model="tiny_sd", **values):
 
 
 def test_a_table_is_written_from_records_and_stands_between_the_marks(tmp_path, make_record):
-    rows = readme_table.rows_of([scored(make_record), make_record(), scored(make_record, "tiny_pixart", fdd=3.0)])
+    few = scored(make_record)
+    few = replace(few, case=replace(few.case, n=few.case.n - 1), started="2020-01-01T00:00:00+00:00")
+    records = [few, scored(make_record), make_record(), scored(make_record, "tiny_pixart", fdd=3.0)]
+    rows = readme_table.rows_of(readme_table.told_by(records))
     path, readme = tmp_path / "table.json", tmp_path / "README.md"
     readme_table.save(path, rows, {"n": 512})
     assert readme_table.load(path) == rows
@@ -111,7 +129,7 @@ def test_a_table_is_written_from_records_and_stands_between_the_marks(tmp_path, 
 
 def test_what_holds_no_table_is_refused(tmp_path, make_record):
     with pytest.raises(BadInput, match=r"no record there has .*\+sweep=quality"):
-        readme_table.rows_of([make_record()])
+        readme_table.told_by([make_record()])
     (tmp_path / "x").write_text('{"rows": [{}]}')
     for path in (tmp_path / "x", tmp_path / "absent"):
         with pytest.raises(BadInput, match="holds no table"):

@@ -104,7 +104,8 @@ def test_what_is_no_such_text_is_refused_with_its_first_bad_line(tmp_path, count
     path = tmp_path / "exact.txt"
     with pytest.raises(BadInput, match=r"there is no text of exact costs .*gate.update=true"):
         Exact.load(path)
-    for text in ("", "other\n", counted().text() + "   three blanks\n", counted().text() + "    one word\n"):
+    homeless = counted().text() + "\n    of  no case\n"
+    for text in ("", "other\n", homeless, counted().text() + "   three blanks\n", counted().text() + "    one word\n"):
         path.write_text(text)
         with pytest.raises(BadInput, match="is no text of exact costs"):
             Exact.load(path)

@@ -271,7 +271,19 @@ def test_updating_writes_the_same_bytes_in_any_order_with_one_line_a_reading(tmp
 
 def test_bad_baselines_are_bad_input(tmp_path, gate, run):
     bad = tmp_path / "bad.json"
-    for text in ("{", "[]", '{"schema": 1}', '{"schema": 2, "machine": {}, "cases": {"x": {}}}'):
+    whole = '{"schema": 2, "machine": %s, "taken": {}, "speed": %s, "cases": {"x": %s}}'
+    entry = '{"settings": %s, "status": "ok", "readings": {}}'
+    for text in (
+        "{",
+        "[" * 9999,
+        "[]",
+        '{"schema": 1}',
+        '{"schema": 2, "machine": {}, "cases": {"x": {}}}',
+        whole % ("[]", "{}", entry % "{}"),
+        whole % ("{}", '{"x @ y": "abc"}', entry % "{}"),
+        whole % ("{}", "{}", entry % "[]"),
+        whole % ("{}", "{}", '{"settings": {}, "status": "ok", "readings": {"flops": {"value": "many"}}}'),
+    ):
         bad.write_text(text)
         with pytest.raises(BadInput, match=r"is not a baseline .*or write it anew with gate.update=true"):
             Gate(str(bad))(run())
@@ -303,6 +315,13 @@ def test_a_baseline_is_not_written_on_a_disturbed_machine_unless_forced(gate, ru
     with pytest.raises(BadInput, match=r"disturbed while 1 readings were taken \(other work kept 2.0 cores busy\)"):
         replace(gate, update=True)(noisy)
     assert {v.outcome for v in replace(gate, update=True, force=True)(noisy)} == {"pass"}
+
+
+def test_a_case_that_failed_is_no_baseline_unless_forced(gate, run):
+    broken = run(status="failed")
+    with pytest.raises(BadInput, match=r"^tiny_sd linfusion 64 fp32 cpu failed \(.*, or give gate.force=true$"):
+        replace(gate, update=True)(broken)
+    assert {v.outcome for v in replace(gate, update=True, force=True)(broken)} == {"pass"}
 
 
 def test_speeds_are_no_baseline_on_a_busy_machine_unless_forced(gate, run, monkeypatch):

@@ -74,6 +74,13 @@ def test_a_line_that_is_no_result_is_refused_by_its_number(tmp_path, line):
         history.read(tmp_path / "absent")
 
 
+def test_a_name_may_hold_any_letter(tmp_path):
+    path = tmp_path / "history.jsonl"
+    found = results(1.0, name="a\u2028b\x85c")
+    history.append(path, found)
+    assert history.read(path) == found
+
+
 def test_mlflow_gets_a_run_for_each_commit_once(tmp_path):
     from mlflow import MlflowClient
 
