@@ -14,6 +14,7 @@ from harness.executor import Executor, InProcess
 from harness.features.world import World, untaught
 from harness.job import NEEDS, ON_DEVICE, ON_SHAPES, ON_WEIGHTS, Job, Metric, identity_of
 from harness.kept_images import Keeping, how_many
+from harness.lacking import lacking
 from harness.models import sampler
 from harness.models.model import DTYPES, Model
 from harness.models.sampler import DEFAULT
@@ -21,7 +22,6 @@ from harness.records.case import BadInput, Case, Resolution, is_whole
 from harness.records.machine import processor
 from harness.records.record import Record
 from harness.records.spelled import settings_of, spelled
-from harness.records.store import missing
 from harness.regression.gate import NoGate
 from harness.regression.verdict import Verdict
 from harness.row import Row
@@ -105,8 +105,6 @@ class Experiment:
         _known("variant", self.variants, self.catalog.variants)
         if self.metrics or self.train is None or not self.train.on_demand:
             _known("metric", self.metrics, self.catalog.metrics)
-        _bearing_their_names("models", self.models, self.catalog.models)
-        _bearing_their_names("metrics", self.metrics, self.catalog.metrics)
         if self.resolutions is not None:
             _listed("resolutions", self.resolutions)
             if not self.resolutions:
@@ -179,7 +177,7 @@ class Experiment:
 
     def lacking(self, job: Job, kept: Record | None) -> Job:
         """The job for those of its metrics that have to be taken, beside what the store keeps of its case."""
-        return job if self.anew else job.taking(missing(job.case, kept, job.identities))
+        return job if self.anew else lacking(job, kept, getattr(self.executor, "timeout_s", None))
 
     @cached_property
     def _models(self) -> dict[str, Model]:
@@ -274,15 +272,8 @@ def _known(kind: str, given: Sequence[str], known: Mapping[str, object]) -> None
     for name in given:
         if name not in known:
             raise BadInput(f"{kind} {name!r} is not known: choose from {', '.join(sorted(known))}")
-
-
-def _bearing_their_names(group: str, given: Sequence[str], known: Mapping[str, object]) -> None:
-    """Raise BadInput for an entry that is called otherwise than it is chosen: records go by what it is called."""
-    for name in given:
-        if (called := getattr(known[name], "name", name)) != name:
-            raise BadInput(
-                f"catalog.{group}.{name} has name: {called}, and would be taken for that: write name: {name}"
-            )
+        if (called := getattr(known[name], "name", name)) != name:  # records and remedies go by what it is called
+            raise BadInput(f"{kind} {name!r} has name: {called}, and would be taken for that: write name: {name}")
 
 
 def _listed(setting: str, given: object) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
@@ -38,10 +39,19 @@ class Keeping:
         """Features of real images, which other runs compare with too."""
         return Kept(cache_folder() / "references" if self.store else None, self.since)
 
+    def lacks(self, key: str, n: int) -> bool:
+        """Whether an image of a case with n of them is to be kept, and is no file."""
+        kept = n if self.images is None else min(n, self.images)
+        return self.store is not None and not all((self._folder(key) / f"{row}.png").exists() for row in range(kept))
+
     def pictures(self, key: str, prompts: Sequence[str]) -> "KeptPictures | None":
         if self.store is None:
             return None
-        return KeptPictures(self.store, self.store / "images" / key, prompts[: self.images], self.since)
+        return KeptPictures(self.store, self._folder(key), prompts[: self.images], self.since)
+
+    def _folder(self, key: str) -> Path:
+        assert self.store is not None
+        return self.store / "images" / key
 
 
 NOTHING_KEPT = Keeping()
@@ -68,7 +78,17 @@ class KeptPictures:
 
     def lack(self, rows: range) -> bool:
         """Whether one of these images is to be kept and is not there."""
-        return self.error is None and any(not fresh(self._path(row), self.since) for row in self._mine(rows))
+        mine = self._mine(rows) if self.error is None else range(0)
+        return any(self._of_others or not fresh(self._path(row), self.since) for row in mine)
+
+    @cached_property
+    def _of_others(self) -> bool:
+        """Whether the files are of other prompts: a world may have another folder than when they were written."""
+        try:
+            known = json.loads((self.folder / PROMPTS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return any(theirs != ours for theirs, ours in zip(known, self.prompts, strict=False))
 
     def keep(self, rows: range, images: Tensor) -> None:
         """Write those that are to be kept; the first fault ends the keeping, but no measurement."""
@@ -95,8 +115,7 @@ class KeptPictures:
         found, place = {}, {prompt: row for row, prompt in enumerate(dict.fromkeys(self.prompts))}
         for index, prompt in enumerate(self.prompts[:SHOWN]):
             path = self.folder / f"real_{index}.png"
-            if not fresh(path, self.since):
-                write_whole(path, png(read(place[prompt])))
+            write_whole(path, png(read(place[prompt])))  # always: the world may have other pictures than before
             found[f"real/{index}"] = path.relative_to(self.store).as_posix()
         return found
 

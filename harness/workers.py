@@ -23,12 +23,14 @@ from harness.job import Ended, Job, lost, timed
 from harness.job_queue import Deal, Loaded, loaded_by
 from harness.records.case import BadInput, is_whole
 from harness.records.machine import usable_cores
-from harness.records.record import Record
+from harness.records.record import Record, too_long
 from harness.records.store import to_stderr
 
 SPAWN = get_context("spawn")
 FAREWELL_S = 10.0
 """How long a worker may take to clear up behind itself."""
+LONGEST_WAIT_S = 86400.0
+"""The system waits for no longer than a few weeks at a time."""
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat")
 """Where Linux counts the processes that it killed for memory: those of this container, else of the machine."""
 
@@ -56,12 +58,13 @@ class Workers:
     def _check_devices(self) -> None:
         given = list(self.devices or [])
         said = f"executor.devices=[{','.join(map(str, given))}]"
-        twice = next((name for name in given if given.count(name) > 1), None)
-        if twice is not None:
-            raise BadInput(f"{said} lists {twice} twice: give each worker a device of its own")
-        wrong = next((name for name in given if not str(name).removeprefix("cuda:").isdigit()), None)
+        wrong = next((name for name in given if not str(name).removeprefix("cuda:").isdecimal()), None)
         if wrong is not None:
             raise BadInput(f"{said} names {wrong}, which is no GPU: write cuda:0, cuda:1 and so on")
+        numbers = [_number(name) for name in given]
+        twice = next((number for number in numbers if numbers.count(number) > 1), None)
+        if twice is not None:
+            raise BadInput(f"{said} lists cuda:{twice} twice: give each worker a device of its own")
         if given and self.workers not in (1, len(given)):
             raise BadInput(f"{said} are {len(given)} and executor.workers={self.workers}: leave out one of both")
 
@@ -79,6 +82,8 @@ class Workers:
         wrong = next((job.case.device for job in jobs if self.devices and job.case.device != "cuda"), None)
         if wrong is not None:
             raise BadInput(f"executor.devices with device={wrong}: give device=cuda, each worker then sees its own GPU")
+        if lacking := [name for name in self.devices or [] if _number(name) >= torch.cuda.device_count()]:
+            raise BadInput(f"executor.devices names {lacking[0]}, and there are {torch.cuda.device_count()} GPUs here")
         for warning in _warnings(len(devices), jobs[0].case.device if jobs else "cpu", bool(self.devices)):
             to_stderr(warning)
         crew = _Crew(devices, self.timeout_s)
@@ -86,6 +91,10 @@ class Workers:
             yield from crew.run(Deal(jobs), begin)
         finally:
             crew.dismiss()
+
+
+def _number(device: str) -> int:
+    return int(device.removeprefix("cuda:"))
 
 
 def _warnings(workers: int, device: str, have_own: bool) -> Iterator[str]:
@@ -132,7 +141,7 @@ class _Crew:
                     yield record
             for worker in self._late():
                 worker.process.kill()
-                yield from self._replace(worker, deal, ("timeout", f"it took longer than timeout_s={self.timeout_s:g}"))
+                yield from self._replace(worker, deal, ("timeout", too_long(self.timeout_s or 0)))
 
     def dismiss(self) -> None:
         """End all processes: who waits for work sees that there is none and clears up, the others are killed."""
@@ -162,7 +171,7 @@ class _Crew:
     def _heard(self) -> list[_Worker]:
         """Those that have something to say or have died; nobody, once a case is over its time."""
         ends = [worker.begun + self.timeout_s for worker in self.workers if worker.job and self.timeout_s is not None]
-        wait_s = max(0.0, min(ends) - monotonic()) if ends else None
+        wait_s = min(LONGEST_WAIT_S, max(0.0, min(ends) - monotonic())) if ends else None
         heard = connection.wait([worker.pipe for worker in self.workers], wait_s)
         return [worker for worker in self.workers if worker.pipe in heard]
 
@@ -198,7 +207,7 @@ def _seeing(device: str | None) -> Iterator[None]:
     name = "CUDA_VISIBLE_DEVICES"
     before = os.environ.get(name)
     if device is not None:
-        index = int(device.removeprefix("cuda:"))
+        index = _number(device)
         seen = [one for one in (before or "").split(",") if one]
         os.environ[name] = seen[index] if index < len(seen) else str(index)
     try:

@@ -23,6 +23,11 @@ Status = Literal["ok", "out_of_memory", "unavailable", "failed", "timeout"]
 Better = Literal["lower", "higher", "neither"]
 
 
+def too_long(timeout_s: float) -> str:
+    """Why a case ended that took longer than it might: with another limit it may end otherwise."""
+    return f"it took longer than timeout_s={timeout_s:g}"
+
+
 @dataclass(frozen=True)
 class Reading:
     """One number with its unit, direction, n, interval and protocol; or a dash (value None) with its reason.

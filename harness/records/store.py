@@ -15,12 +15,9 @@ from pathlib import Path
 from harness.records.case import BadInput, Case
 from harness.records.files import locked, owner, remove_leftovers, writable, write_whole
 from harness.records.machine import describe, room, same_make
-from harness.records.record import Record, Unreadable
+from harness.records.record import Record, Unreadable, too_long
 
 PROMPTS = "prompts.json"
-
-FINAL = ("out_of_memory", "timeout")
-"""How a case can end so that trying it again on a machine of the same make and memory would end the same."""
 
 
 def to_stderr(text: str) -> None:
@@ -111,11 +108,17 @@ def done(record: Record, identities: Mapping[str, str]) -> set[str]:
     return {r.metric for r in record.readings} - again - _changed(record, identities)
 
 
-def missing(case: Case, kept: Record | None, identities: Mapping[str, str]) -> tuple[str, ...]:
-    """The metrics of a case that have to be taken; none of those that would end on this machine as they did before."""
+def missing(
+    case: Case, kept: Record | None, identities: Mapping[str, str], timeout_s: float | None = None
+) -> tuple[str, ...]:
+    """The metrics of a case that have to be taken; none of those that would end on this machine as they did before.
+
+    timeout_s: how long a case may take now.
+    """
     if kept is None:
         return case.metrics
-    final = kept.status in FINAL and set(case.metrics) <= set(kept.case.metrics) and _here(kept)
+    late = kept.status == "timeout" and timeout_s is not None and kept.reason == too_long(timeout_s)
+    final = (late or kept.status == "out_of_memory") and set(case.metrics) <= set(kept.case.metrics) and _here(kept)
     enough = set(case.metrics) - _changed(kept, identities) if final else done(kept, identities)
     return tuple(name for name in case.metrics if name not in enough)
 

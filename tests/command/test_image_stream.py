@@ -12,7 +12,7 @@ from test_run import Brightness, made, streams  # noqa: F401, `made` is a fixtur
 
 from harness.features.kept import Reader
 from harness.image_stream import References
-from harness.kept_images import Keeping
+from harness.kept_images import Keeping, png
 from harness.records.case import BadInput, Resolution
 from harness.records.record import Reading
 from harness.records.store import Store
@@ -110,6 +110,30 @@ def test_as_many_images_are_kept_as_asked_for(made, tmp_path, keep, kept):  # no
     assert sorted(record.artifacts) == [f"image/{index}" for index in range(kept)]
     assert len(list((tmp_path / "out" / "images").glob("*/*.png"))) == kept
     assert len(json.loads((tmp_path / "out" / "images" / record.case.key / "prompts.json").read_text())) == kept
+
+
+def test_more_images_are_kept_of_a_case_whose_numbers_are_known(made, generated, tmp_path):  # noqa: F811
+    run(made({"brightness": Brightness(), "contrast": Contrast()}, **SIZES, keep=1), streams()[0])
+    before = values(tmp_path / "out")
+    generated.clear()
+    run(made({"brightness": Brightness(), "contrast": Contrast()}, **SIZES, keep=3), streams()[0])
+    assert generated == [2, 2]
+    (record,) = Store(tmp_path / "out").records()
+    assert sorted(record.artifacts) == ["image/0", "image/1", "image/2"]
+    assert values(tmp_path / "out") == before
+    run(made({"brightness": Brightness(), "contrast": Contrast()}, **SIZES, keep=2), streams()[0])
+    assert generated == [2, 2]
+
+
+def test_kept_images_of_other_prompts_are_none_of_these(tmp_path):
+    before, after, more = (Keeping(tmp_path).pictures("key", prompts) for prompts in ("ab", "ac", "abc"))
+    before.keep(range(2), torch.zeros(2, 3, 8, 8))
+    assert after.lack(range(2))
+    assert not after.lack(range(2, 4))
+    assert not more.lack(range(2))
+    after.real(lambda row: torch.zeros(3, 8, 8))
+    after.real(lambda row: torch.ones(3, 8, 8))
+    assert (tmp_path / "images" / "key" / "real_0.png").read_bytes() == png(torch.ones(3, 8, 8))
 
 
 @pytest.mark.parametrize("keep", [-1, 2.5, True, "some"])

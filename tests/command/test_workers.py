@@ -19,6 +19,7 @@ from test_run import Brightness, World, streams
 from baselines import SelfAttention
 from harness import workers
 from harness.experiment import Catalog, Experiment
+from harness.lacking import lacking
 from harness.records.case import BadInput
 from harness.records.store import Store
 from harness.run import run
@@ -33,8 +34,10 @@ def made(tmp_path):
     model = tiny_pipelines.model("sd", tmp_path / "sd")
 
     def make(metrics, **settings):
-        catalog = Catalog({"tiny": model}, {"self_attention": partial(SelfAttention.for_site)}, metrics, {"w": World()})
-        chosen = {"models": ["tiny"], "variants": ["self_attention"], "resolutions": [32, 64, 96], "world": "w"}
+        catalog = Catalog(
+            {"tiny": model}, {"self_attention": partial(SelfAttention.for_site)}, metrics, {"noise": World()}
+        )
+        chosen = {"models": ["tiny"], "variants": ["self_attention"], "resolutions": [32, 64, 96], "world": "noise"}
         return Experiment(catalog, **(chosen | {"metrics": list(metrics), "out": tmp_path / "out", "n": 3} | settings))
 
     return make
@@ -74,6 +77,8 @@ def test_a_case_that_takes_too_long_is_stopped_and_the_next_is_taken(made, tmp_p
     assert (small.status, slow.status, large.status) == ("ok", "timeout", "ok")
     assert slow.reason == "it took longer than timeout_s=2"
     assert slow.readings[0].value == 64
+    again, longer = (lacking(made(metrics).jobs()[1], slow, limit).case.metrics for limit in (2.0, 20))
+    assert (again, longer) == ((), ("untimed",))
 
 
 def test_what_is_timed_is_alone_and_a_kill_for_memory_spares_the_larger_sizes(made, tmp_path, monkeypatch):
@@ -143,6 +148,7 @@ def test_one_worker_is_this_process_and_several_are_others(made, tmp_path, monke
         ({"workers": True}, r"executor.workers=True runs nothing"),
         ({"timeout_s": 0}, r"executor.timeout_s=0 stops everything: give seconds above 0, or null"),
         ({"devices": ["cuda:0", "cuda:0"]}, r"executor.devices=\[cuda:0,cuda:0\] lists cuda:0 twice"),
+        ({"devices": ["cuda:0", "0"]}, r"executor.devices=\[cuda:0,0\] lists cuda:0 twice"),
         ({"devices": ["gpu1"]}, r"executor.devices=\[gpu1\] names gpu1, which is no GPU: write cuda:0"),
         ({"devices": ["cuda:0", "cuda:1"], "workers": 3}, r"are 2 and executor.workers=3: leave out one of both"),
     ],
@@ -156,6 +162,23 @@ def test_devices_of_a_run_on_the_cpu_are_refused(made):
     executor = Workers(devices=["cuda:0", "cuda:1"])
     with pytest.raises(BadInput, match=r"executor.devices with device=cpu: give device=cuda"):
         run(made({"counts": Counts()}, executor=executor), streams()[0])
+
+
+def test_a_gpu_that_there_is_not_is_refused(monkeypatch):
+    monkeypatch.setattr(workers.torch.cuda, "device_count", lambda: 1)
+    jobs = [SimpleNamespace(case=SimpleNamespace(device="cuda"))]
+    with pytest.raises(BadInput, match=r"executor.devices names cuda:1, and there are 1 GPUs here"):
+        next(Workers(devices=["cuda:0", "cuda:1"]).map(jobs, lambda job: job))
+
+
+def test_a_case_may_be_given_longer_than_the_system_waits_at_a_time(monkeypatch):
+    crew = object.__new__(workers._Crew)
+    crew.timeout_s, crew.workers = 1e12, [workers._Worker(None, None, None, job=object())]
+    monkeypatch.setattr(workers, "LONGEST_WAIT_S", 5.0)
+    waited = []
+    monkeypatch.setattr(workers.connection, "wait", lambda pipes, wait_s: waited.append(wait_s) or [])
+    assert crew._heard() == []
+    assert waited == [5.0]
 
 
 def test_more_workers_than_cores_or_for_one_gpu_are_said_and_not_forbidden(monkeypatch):
