@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from itertools import pairwise
@@ -14,6 +14,7 @@ from typing import Any
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, InstantiationException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -156,8 +157,32 @@ def settle(config: DictConfig, typed: Sequence[str], sweep: str | None) -> None:
     sweeps = (folder / "sweep" / f"{sweep}.yaml" for folder in reversed(_folders(sys.argv)))
     swept = next((OmegaConf.load(path) for path in sweeps if path.is_file()), OmegaConf.create())
     variants = [(path.stem, OmegaConf.load(path)) for folder in own for path in sorted(folder.glob("variant/*.yaml"))]
-    variants += (OmegaConf.select(swept, "catalog.variants") or {}).items()
-    give_way(config, [*typed, *(f"catalog.variants.{name}.{key}" for name, node in variants for key in _keys(node))])
+    told = OmegaConf.select(swept, "catalog.variants")
+    of_sweep = [each for each in told.items() if isinstance(each[1], DictConfig)] if OmegaConf.is_dict(told) else []
+    said = (f"catalog.variants.{name}.{key}" for name, node in [*variants, *of_sweep] for key in _keys(node))
+    give_way(config, [*typed, *said])
+    maps = [(f"catalog.variants.{name}.{key}", value) for name, node in of_sweep for key, value in node.items()]
+    overrides = OverridesParser.create().parse_overrides(list(typed))
+    put_in_place(config, [*maps, *((each.key_or_group, each.value()) for each in overrides if not each.is_delete())])
+
+
+def put_in_place(config: DictConfig, given: Iterable[tuple[str, Any]]) -> None:
+    """Let a map stand for the one that was there before. Hydra lays it over that one, so that `presets.deltaconv={}`
+    would drop nothing, and of a hybrid's `sites` the old patterns would come first. Parts with settings stay merged.
+    """
+    placed: tuple[str, ...] = ()
+    for key, value in given:
+        there = OmegaConf.select(config, key)
+        if isinstance(value, dict | DictConfig) and isinstance(there, DictConfig) and not _holds_parts(there):
+            OmegaConf.update(config, key, value, merge=False, force_add=True)
+            placed += (f"{key}.",)
+        elif key.startswith(placed):
+            OmegaConf.update(config, key, value, force_add=True)
+
+
+def _holds_parts(node: DictConfig) -> bool:
+    """Whether it describes a part, or some by their names."""
+    return "_target_" in node or any(isinstance(each, DictConfig) and "_target_" in each for each in node.values())
 
 
 def _keys(settings: Any) -> Iterator[str]:

@@ -131,6 +131,33 @@ def test_what_a_sweep_or_a_file_of_the_user_sets_of_a_variant_beats_the_presets_
     assert presets.deltaconv_paper.kernel_size == 5
 
 
+def test_a_map_that_is_typed_or_in_a_sweep_stands_for_the_one_before(
+    composed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sweep").mkdir()
+    mine = "catalog: {variants: {hybrid: {sites: {mid_block: linfusion, '*': self_attention}}}}"
+    (tmp_path / "sweep" / "mine.yaml").write_text(mine)
+    monkeypatch.setattr("sys.argv", ["harness", "--config-dir", str(tmp_path)])
+    typed = plain(
+        ["catalog.models.tiny_sd.presets.deltaconv={}", "cpu_limits={}", "catalog.metrics.fdd.margin={share:1}"]
+    )
+    typed += plain(
+        ["catalog.variants.deltaconv.kernel_size={*:3}", "catalog.variants.deltaconv.kernel_size.mid_block=7"]
+    )
+    config = composed("+sweep=resolution", *typed)
+    OmegaConf.set_struct(config, False)
+    config.merge_with(OmegaConf.create(mine))
+    assert list(config.catalog.variants.hybrid.sites)[-1] == "mid_block"  # which would decide nothing
+    OmegaConf.set_struct(config, True)
+    settle(config, typed, "mine")
+    assert list(config.catalog.variants.hybrid.sites) == ["mid_block", "*"]
+    assert "sites" not in config.catalog.models.tiny_sd.presets.hybrid
+    assert config.catalog.models.tiny_sd.presets.deltaconv == {}
+    assert config.cpu_limits == {}
+    assert (config.catalog.metrics.fdd.margin.share, config.catalog.metrics.fdd.margin.half_widths) == (1, 1.0)
+    assert config.catalog.variants.deltaconv.kernel_size == {"*": 3, "mid_block": 7}
+
+
 def test_a_file_of_the_user_is_taken_before_the_shipped_one_of_the_same_name_and_every_job_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
