@@ -166,7 +166,7 @@ def beside_the_teacher(deciding: Brief, found: Finding) -> str:
         how = "are not inferior to the teacher's"
     else:
         how = f"{'lose' if found.lost else 'gain'} against the teacher's"
-    return f"{size} (n = {deciding.n:,}) its images {how}{f': {told}' if told else ''}"
+    return f"{size} (n = {found.n:,}) its images {how}{f': {told}' if told else ''}"
 
 
 def _sentence(model: str, lines: Sequence[Line], deciding: Brief | None) -> tuple[str, Line | None]:

@@ -79,6 +79,11 @@ class Finding:
     refused: str = ""
 
     @property
+    def n(self) -> int:
+        """Images of its scores; some scores look at fewer."""
+        return max((one.n for one in self.differences), default=0)
+
+    @property
     def lost(self) -> list[str]:
         """Scores that are worse."""
         return [spoken(one.name) for one in self.differences if one.is_loss and not self.refused]
@@ -156,6 +161,12 @@ class Brief:
     refused: str
     n: int
     open: bool
+
+    @property
+    def images(self) -> str:
+        """`200`, or `60 to 200` where its variants were judged by unlike numbers of images."""
+        ends = sorted(row.n for row in self.rows if row.n) or [self.n]
+        return " to ".join(f"{n:,}" for n in dict.fromkeys((ends[0], ends[-1])))
 
 
 def said(one: CostRatio) -> str:
@@ -266,14 +277,15 @@ def _costs(own: Sequence[Group], series: Series, size: Resolution, ratios: Ratio
 
 
 def _pair(same: Sequence[Group], series: Series, size: Resolution) -> tuple[Group, Point, Point] | None:
-    """The first group in which both the variant and the reference have a number at a size."""
+    """Of the groups in which both the variant and the reference have a number at a size: the one of most images."""
+    found = []
     for group in same:
         points = group.at(size)
         mine = points.get(series) or points.get(series.at_any_weights)
         other = _reference(group, size)
         if mine and other and mine.reading.value is not None and other.reading.value is not None:
-            return group, mine, other
-    return None
+            found.append((group, mine, other))
+    return max(found, key=lambda pair: pair[1].reading.n, default=None)
 
 
 def _reference(group: Group, size: Resolution) -> Point | None:

@@ -108,4 +108,4 @@ def _advice(brief: Brief, held: Sequence[Record], folder: Path) -> str:
     taken = {r.metric for record in here for r in record.readings if r.name in scores}
     again = [replace(r, case=replace(r.case, n=ENOUGH, metrics=tuple(sorted(taken)))) for r in here]
     (command, *_) = provenance.commands(f"{folder.resolve().name}_{ENOUGH}", again)
-    return f"What {brief.n} images leave open at {brief.resolution} px, {ENOUGH} may tell: {command}"
+    return f"What {brief.images} images leave open at {brief.resolution} px, {ENOUGH} may tell: {command}"

@@ -73,6 +73,25 @@ def test_what_intervals_leave_open_is_no_loss_and_asks_for_more_images(brief):
     assert found.open
 
 
+def test_of_runs_with_more_and_fewer_images_the_greater_speaks_and_its_number_is_told(tmp_path, make_case):
+    store = Store(tmp_path)
+    for variant, shift, n in [
+        ("self_attention", 0.0, 32),
+        ("linfusion", 0.0, 32),
+        ("neighborhood", -1.0, 32),
+        ("self_attention", 0.0, N),
+        ("linfusion", -1.0, N),
+    ]:
+        taken = score(shift, 0.1, n=n)
+        taken = replace(taken, samples=taken.samples[:n])
+        store.put(Record(make_case(variant=variant, n=n), "ok", readings=(flops(150), taken), machine={"cpu": "x"}))
+    (found,) = briefs(groups(read.load(tmp_path).records))
+    told = {row.series.variant: beside_the_teacher(found, row) for row in found.rows}
+    assert "(n = 64) its images lose against the teacher's: CLIP score −1.0" in told["linfusion"]
+    assert "(n = 32) its images lose against the teacher's: CLIP score −1.0" in told["neighborhood"]
+    assert found.images == "32 to 64"
+
+
 def test_a_lower_distance_is_a_gain(brief):
     (found,) = brief(flops(150), score(-3.0, name="fdd", better="lower"), fdd=score(0.0, 0.0, "fdd", "lower"))
     assert (found.rows[0].verdict, found.rows[0].tone) == ("gains FDD", "better")
