@@ -49,7 +49,8 @@ def _looks(job: Job) -> Iterator[tuple[object, Look]]:
     yield (case.model, case.mixer, case.weights), lambda: _check_mixers(job)
     if job.judged:
         yield case.world, lambda: job.world.prompts(case.prompt_count)  # it reads its files when it is first asked
-        if job.trains:
+        if job.trains and (recipe := job.recipe):
+            yield (case.model, "sizes"), lambda: recipe.resolutions(job.model)
             yield (case.world, "training"), lambda: _check_training(job)
 
 

@@ -149,7 +149,9 @@ class Experiment:
         )
         jobs = list({job.case: job for job in found}.values())
         if not jobs:
-            raise BadInput("cpu_limits leave no metric at these sizes on a CPU: give smaller ones, or cpu_limits=null")
+            raise BadInput(
+                "nothing is left to take: give other resolutions=, or cpu_limits=null if those leave no metric"
+            )
         return jobs
 
     @cached_property

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from test_identity import experiment
 
+from harness.check import check
 from harness.experiment import Experiment
 from harness.judged.dino_score import DinoScore
 from harness.judged.distances import Distances
@@ -28,7 +29,7 @@ def whole() -> Experiment:
         ({"seeds": [0, 0]}, r"seeds=\[0, 0\] is not possible: give each once"),
         ({"seeds": [10**13]}, r"seeds=\[10{13}\] is not possible: give each once, and none above 10{12}$"),
         ({"resolutions": ["9" * 5000]}, r"is not a size"),
-        ({"cpu_limits": {"tiny_sd": {"flops": 0}}}, "cpu_limits leave no metric at these sizes on a CPU"),
+        ({"cpu_limits": {"tiny_sd": {"flops": 0}}}, "nothing is left to take: give other resolutions="),
     ],
 )
 def test_a_run_that_would_take_nothing_or_one_thing_twice_is_refused(
@@ -45,6 +46,14 @@ def test_a_copy_that_still_has_the_name_of_what_it_was_copied_from_is_refused(
     held = replace(whole.catalog, **{group: {"mine": getattr(whole.catalog, group)[old]}})
     with pytest.raises(BadInput, match=rf"{group[:-1]} 'mine' has name: {old}, .*: write name: mine"):
         replace(whole, catalog=held, **{group: ["mine"]})
+
+
+def test_sizes_that_a_model_cannot_learn_at_are_refused_before_the_first_case(whole: Experiment) -> None:
+    assert whole.train is not None
+    recipe = replace(whole.train, sizes=[63])
+    (job, *_) = replace(whole, variants=["pooling"], metrics=["clip_score"], train=recipe).jobs()
+    with pytest.raises(BadInput, match="tiny_sd cannot make 63 pixels"):
+        check([job], lambda said: None)
 
 
 def test_a_run_that_measures_nothing_and_trains_nothing_is_refused(whole: Experiment) -> None:
