@@ -48,6 +48,7 @@ def _looks(job: Job) -> Iterator[tuple[object, Look]]:
         yield (case.model, "files"), lambda: _check_files(job)
     yield (case.model, case.mixer, case.weights), lambda: _check_mixers(job)
     if job.judged:
+        yield (case.model, case.steps), lambda: job.model.calls(case.steps, case.guidance)  # by a sampler that can
         yield case.world, lambda: job.world.prompts(case.prompt_count)  # it reads its files when it is first asked
         if job.trains and (recipe := job.recipe):
             yield (case.model, "sizes"), lambda: recipe.resolutions(job.model)

@@ -56,6 +56,12 @@ def test_sizes_that_a_model_cannot_learn_at_are_refused_before_the_first_case(wh
         check([job], lambda said: None)
 
 
+def test_a_sampler_that_a_checkpoint_cannot_be_sampled_by_is_refused_before_the_first_case(whole: Experiment) -> None:
+    (job, *_) = replace(whole, variants=["self_attention"], metrics=["clip_score"], sampler="heun").jobs()
+    with pytest.raises(BadInput, match="sampler 'heun' cannot make images of this checkpoint"):
+        check([job], lambda said: None)
+
+
 def test_a_run_that_measures_nothing_and_trains_nothing_is_refused(whole: Experiment) -> None:
     assert whole.train is not None
     with pytest.raises(BadInput, match="no metric was given"):
