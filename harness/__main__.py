@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +20,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from harness.arguments import config_dirs, options_first
 from harness.records.case import BadInput
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -49,7 +49,7 @@ def _folders(arguments: Sequence[str]) -> list[Path]:
     """Where configurations lie: the package `conf`, then the folder of --config-dir."""
     import conf
 
-    return [Path(path) for path in (*conf.__path__, *_config_dirs(arguments))]
+    return [Path(path) for path in (*conf.__path__, *config_dirs(arguments))]
 
 
 def _is_recipe(name: str, files: Mapping[str, Path]) -> bool:
@@ -63,17 +63,12 @@ def _is_recipe(name: str, files: Mapping[str, Path]) -> bool:
     return any(_is_recipe(base, files) for base in bases if base in files and base != name)
 
 
-def _config_dirs(arguments: Sequence[str]) -> list[str]:
-    joined = [argument.partition("=")[2] for argument in arguments if argument.startswith(("--config-dir=", "-cd="))]
-    return joined + [value for option, value in pairwise(arguments) if option in ("--config-dir", "-cd")]
-
-
 class OwnFolderFirst(SearchPathPlugin):
     """What the user keeps in the folder of --config-dir is found before what the package has under the same name."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Hydra puts that folder last."""
-        for folder in _config_dirs(sys.argv):
+        for folder in config_dirs(sys.argv):
             search_path.prepend("own", f"file://{Path(folder).resolve()}")
 
 
@@ -153,7 +148,7 @@ def _complete(config: DictConfig) -> None:
 
 def settle(config: DictConfig, typed: Sequence[str], sweep: str | None) -> None:
     """Let presets of models give way to what was said: on the command line, in a sweep, in files of --config-dir."""
-    own = [Path(folder) for folder in _config_dirs(sys.argv)]
+    own = [Path(folder) for folder in config_dirs(sys.argv)]
     sweeps = (folder / "sweep" / f"{sweep}.yaml" for folder in reversed(_folders(sys.argv)))
     swept = next((OmegaConf.load(path) for path in sweeps if path.is_file()), OmegaConf.create())
     variants = [(path.stem, OmegaConf.load(path)) for folder in own for path in sorted(folder.glob("variant/*.yaml"))]
@@ -163,7 +158,18 @@ def settle(config: DictConfig, typed: Sequence[str], sweep: str | None) -> None:
     give_way(config, [*typed, *said])
     maps = [(f"catalog.variants.{name}.{key}", value) for name, node in of_sweep for key, value in node.items()]
     overrides = OverridesParser.create().parse_overrides(list(typed))
-    put_in_place(config, [*maps, *((each.key_or_group, each.value()) for each in overrides if not each.is_delete())])
+    values = [(each.key_or_group, each.value()) for each in overrides if not each.is_delete()]
+    put_in_place(config, [*maps, *values])
+    of_train = OmegaConf.select(swept, "train")
+    taught = [(f"train.{name}", value) for name, value in (of_train.items() if OmegaConf.is_dict(of_train) else ())]
+    teach_all(config, [(key, value) for key, value in (*taught, *values) if key.startswith("train.")])
+
+
+def teach_all(config: DictConfig, given: Iterable[tuple[str, Any]]) -> None:
+    """Let what was said of `train` hold for each recipe, where several are compared."""
+    for key, value in given:
+        for name in config.catalog.recipes if OmegaConf.select(config, "recipes") else ():
+            OmegaConf.update(config, f"catalog.recipes.{name}{key.removeprefix('train')}", value, force_add=True)
 
 
 def put_in_place(config: DictConfig, given: Iterable[tuple[str, Any]]) -> None:
@@ -239,14 +245,6 @@ def verb_of(arguments: list[str]) -> Callable[[DictConfig], int]:
         arguments.append("+sweep=ci")
     arguments[1:] = options_first(arguments[1:])
     return _do if verb == "check" else partial(_gate, verb)
-
-
-def options_first(arguments: list[str]) -> list[str]:
-    """Folders of configurations before all settings: Hydra's parser refuses settings on both sides of an option."""
-    places = [place for place, argument in enumerate(arguments) if argument in ("--config-dir", "-cd")]
-    first = [argument for place in places for argument in arguments[place : place + 2]]
-    rest = [argument for place, argument in enumerate(arguments) if not {place, place - 1} & set(places)]
-    return first + rest
 
 
 def status_of(job: Callable[[], int | None]) -> int:

@@ -147,5 +147,8 @@ def _words(hint: Any) -> str:
     if _is_map(origin):
         return f"a map from names to {_words(inside[1])}"
     if inspect.isclass(origin) and issubclass(origin, Iterable):
-        return f"a list of {_words(inside[0]).removeprefix('a ')}"
+        one = _words(inside[0])
+        return f"a list of {one.removeprefix('a ')}" + "s" * one.startswith("a ")
+    if hint is Any:
+        return "a value"
     return PLAIN.get(hint) or f"one of the group that makes a {getattr(origin or hint, '__name__', 'part')}"

@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from test_conf import CHOICES, SWEEPS
 from test_identity import experiment
@@ -35,6 +36,7 @@ def whole(composed: Any) -> Any:
 
 WRONG = [
     ("untrained=no", "untrained=no is not possible: give true or false"),
+    ("seeds=abc", "seeds=abc is not possible: give a list of whole numbers"),
     ("dry_run=no", "dry_run=no is not possible: give true or false"),
     ("again=1", "again=1 is not possible: give true or false"),
     ("gate.update=no", "gate.update=no is not possible: give true or false"),
@@ -193,3 +195,15 @@ def test_limits_of_a_metric_that_there_is_not_are_refused() -> None:
 def test_the_remedies_that_are_printed_are_settings_that_there_are(composed: Any) -> None:
     for advice in ("train.on_demand=false", "again=true", "catalog.worlds.laion.training_folder=x"):
         check(OmegaConf.to_container(composed(advice), resolve=True))
+
+
+def test_what_is_said_of_train_holds_for_every_recipe_that_is_compared(composed: Any) -> None:
+    typed = ["recipes=[paper,ours-6]", "train.batch=4", "train.seed=3", "metrics=[clip_score]"]
+    config = composed(*typed)
+    settle(config, typed, None)
+    made = instantiate(config, _convert_="all")
+    recipes = {row.taught: row.recipe for row in made.rows if row.variant == "deltaconv"}
+    assert {name: (recipe.batch, recipe.seed) for name, recipe in recipes.items()} == {
+        "paper": (4, 3),
+        "ours-6": (4, 6),
+    }
