@@ -26,7 +26,7 @@ from harness.records.case import BadInput, Case
 from harness.records.faults import no_memory
 from harness.records.files import write_whole
 from harness.records.machine import describe, threads
-from harness.records.record import TRACEBACK, Reading, Record, SiteAccount, Status
+from harness.records.record import CAPTIONS, TRACEBACK, Reading, Record, SiteAccount, Status
 from harness.records.spelled import digest, spelled
 from harness.seats.mixer import TokenMixer, Unavailable
 from harness.trial import Trial
@@ -222,12 +222,16 @@ class _Taken:
 
     def take(self, name: str, metric: Metric, trial: Trial) -> None:
         """A metric's readings, all or none."""
-        self.attempt(lambda: self.readings.extend([self._stamped(reading, trial) for reading in metric(trial)]), name)
+        looks = isinstance(metric, ReadsImages)
+        self.attempt(lambda: self.readings.extend([self._stamped(one, trial, looks) for one in metric(trial)]), name)
 
-    def _stamped(self, reading: Reading, trial: Trial) -> Reading:
-        """With its origin; a dash may heal where a student that is missing now can be trained another time."""
+    def _stamped(self, reading: Reading, trial: Trial, looks: bool) -> Reading:
+        """With its origin and captions; a dash may heal where a missing student can be trained another time."""
         heals = reading.heals or (reading.value is None and not trial.trained)
-        return replace(reading, origin=self.origin, heals=heals)
+        details = (
+            reading.details | {CAPTIONS: trial.captions} if looks and reading.value is not None else reading.details
+        )
+        return replace(reading, origin=self.origin, heals=heals, details=details)
 
     def note_again(self, trial: Trial) -> None:
         """What mixers say of a site once they have run there: the layout that was faster, for one."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -123,6 +124,11 @@ class Trial:
     def prompts(self) -> list[str]:
         """One prompt an image: each of the world's prompts with each of the case's seeds, seeds changing first."""
         return [prompt for prompt in self.world.prompts(self.case.prompt_count) for _ in self.case.seeds][: self.case.n]
+
+    @cached_property
+    def captions(self) -> str:
+        """Which prompts these are: scores of others are no pairs of theirs."""
+        return digest(self.prompts)[:8]
 
     @property
     def seeds(self) -> list[int]:

@@ -28,7 +28,7 @@ class Ingredients:
     needs: ClassVar[str] = "weights"
 
     def __call__(self, trial: Trial) -> Iterator[Reading]:
-        """details: mixers' settings, the model's files, sampler, extractors; of each mixer its weights by site."""
+        """details: mixers' settings, model's files, captions, sampler, extractors; weights of each mixer by site."""
         if why := unfit(trial):
             yield Reading(self.name, self.name, None, "1", "neither", PROTOCOL, reason=why)
             return
@@ -41,6 +41,7 @@ class Ingredients:
         parts = {
             "the mixers' settings": _digest(trial.case.mixer),
             "the model's files": trial.model.fingerprint(),
+            "the captions": trial.captions,
             "the sampler": f"{type(scheduler).__name__} {_settings(scheduler.config)}",
             "the CLIP extractor": trial.world.clip.protocol,
             "the DINO extractor": trial.world.dino.protocol,

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.records.record import Reading
+from harness.records.record import CAPTIONS, Reading
 from harness.records.statistics import NORMAL_975, Estimate, Floats, holm, mean_of, t_quantile
 
 LEAST = 6
@@ -49,7 +49,9 @@ def paired_half_width(mine: Reading, other: Reading) -> float | None:
 
 
 def _paired(scores: Sequence[Reading], weights: Sequence[float]) -> Estimate | None:
-    """The sum with its error by values an image, independent parts, or left-out groups."""
+    """The sum with its error by values an image, independent parts, or left-out groups; None of unlike captions."""
+    if len({str(found) for score in scores if (found := score.details.get(CAPTIONS))}) > 1:
+        return None
     summed = _summed([np.asarray(score.samples, dtype=np.float64) for score in scores], weights)
     if summed is not None:
         units = _numbers(scores[0], "units").tolist()

@@ -13,6 +13,8 @@ from harness.records.units import is_cost
 SCHEMA = 1
 TRACEBACK = "traceback"
 """Name of the artifact that says where a case broke; a later run of the case drops it."""
+CAPTIONS = "captions"
+"""Name of the detail by which scores of the same captions are known."""
 
 
 class Unreadable(ValueError):

@@ -18,7 +18,7 @@ from typing import Any, Self
 from harness.records.case import BadInput, Case
 from harness.records.files import writable, write_whole
 from harness.records.machine import IDENTITY
-from harness.records.record import Reading, Record
+from harness.records.record import CAPTIONS, Reading, Record
 from harness.records.typed import parsed, reader
 from harness.seats.sources import path_of
 
@@ -26,7 +26,7 @@ SCHEMA = 2
 SETTINGS = ("world", "n", "steps", "guidance", "seeds")
 COUNTED = "site_costs"
 SCORES = ("1", "share")
-PAIRED = ("replicates", "parts")
+PAIRED = ("replicates", "parts", CAPTIONS)
 """Details of a score that two runs are compared by, where it has no value an image."""
 WHERE = (*IDENTITY, "memory", "os", "packages")
 """What is kept of the machine; nothing of it names a host."""

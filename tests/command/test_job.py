@@ -55,6 +55,10 @@ def test_a_job_in_a_fresh_interpreter_gives_the_same_record(tmp_path: Path) -> N
     assert there.status == "ok", there.reason
     assert facts(there) == facts(run_case(job))
     assert {reading.metric for reading in there.readings} == {"flops", "clip_score"}
+    captions = {reading.details.get("captions") for reading in there.readings if reading.metric == "clip_score"}
+    assert captions == {job.trial().captions}
+    longer = replace(job, case=replace(job.case, n=9)).trial()
+    assert longer.captions not in captions
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)

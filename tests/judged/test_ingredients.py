@@ -25,7 +25,7 @@ def models():
 def made_of(models, make_case):
     """The reading of a LinFusion student whose images are given, so that none has to be made."""
 
-    def make(sampler="dpm++", clip="clip a", noise=0.0):
+    def make(sampler="dpm++", clip="clip a", noise=0.0, caption="a"):
         def factory(site, attention):
             torch.manual_seed(0)
             mixer = LinFusionAttention.for_site(site, attention)
@@ -34,7 +34,8 @@ def made_of(models, make_case):
                     weight += noise * torch.randn_like(weight)
             return mixer
 
-        world = SimpleNamespace(clip=SimpleNamespace(protocol=clip), dino=SimpleNamespace(protocol="dino"))
+        judges = {"clip": SimpleNamespace(protocol=clip), "dino": SimpleNamespace(protocol="dino")}
+        world = SimpleNamespace(**judges, prompts=lambda n: [caption] * n)
         case = make_case(variant="linfusion", mixer="linfusion")
         trial = Trial(case, models[sampler], factory, world, Student("tiny_sd", "linfusion"), untrained_allowed=True)
         (reading,) = Ingredients()(trial)
@@ -50,6 +51,7 @@ def test_the_same_is_made_of_the_same_and_each_change_shows_in_its_own_part(made
     first = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
     assert noisy == f"the weights of LinFusionAttention at {first} and 6 more"
     assert list(changes(made_of(clip="clip b"), before)) == ["the CLIP extractor"]
+    assert list(changes(made_of(caption="b"), before)) == ["the captions"]
     changed = changes(made_of(sampler="ddim"), before)
     assert list(changed) == ["the sampler"]
     assert changed["the sampler"].startswith("DPMSolverMultistepScheduler ")

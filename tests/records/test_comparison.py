@@ -65,6 +65,17 @@ def test_differences_are_paired_by_image_by_part_or_by_group():
     assert left_out.error == pytest.approx(math.sqrt(19) * spread)
 
 
+def test_images_of_other_captions_are_no_pairs():
+    values = tuple(random.Random(2).gauss(5, 3) for _ in range(40))
+    one, same, other = (
+        reading(5.0, samples=values, low=4.0, high=6.0, details={"captions": captions}) for captions in ("a", "a", "b")
+    )
+    for score, half in ((same, 0.0), (replace(one, details={}), 0.0), (other, math.sqrt(2))):
+        found = difference(score, one)
+        assert found is not None
+        assert found.half_width == pytest.approx(half)
+
+
 def test_a_weighted_sum_is_paired_over_all_its_scores_or_adds_their_intervals_in_squares():
     base = [random.Random(3).gauss(5, 3) for _ in range(40)]
     grown = [
