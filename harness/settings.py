@@ -4,6 +4,7 @@ Each node of the configuration with a `_target_` is compared with what its targe
 type can be used is for the class to say.
 """
 
+import importlib
 import inspect
 import math
 import pkgutil
@@ -46,9 +47,21 @@ def check(node: Any, path: str = "") -> None:
 
 def _target(node: Mapping[str, Any], path: str) -> Any:
     try:
+        _import_module_of(str(node["_target_"]))
         return pkgutil.resolve_name(str(node["_target_"]))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BadInput(f"{path} wants {node['_target_']!r}, which is not there ({error})") from error
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
+        raise BadInput(f"{path} wants {node['_target_']!r}, which cannot be had ({error})") from error
+
+
+def _import_module_of(name: str) -> None:
+    """Import what a dotted name lies in. What breaks inside of it is raised: `resolve_name` would hide it."""
+    while name := name.rpartition(".")[0]:
+        try:
+            importlib.import_module(name)
+            return
+        except ModuleNotFoundError as error:
+            if not f"{name}.".startswith(f"{error.name}."):
+                raise
 
 
 def _hints(target: Any) -> dict[str, Any]:

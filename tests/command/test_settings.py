@@ -1,6 +1,7 @@
 """Every setting is checked by its declared type before anything else, and what the user says is what runs."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,10 @@ WRONG = [
     ("catalog.variants.deltaconv.kernel_size=abc", "catalog.variants.deltaconv.kernel_size=abc is not possible: give"),
     ("catalog.variants.deltaconv.kernal_size=3", "catalog.variants.deltaconv.kernal_size is no setting of DeltaConv"),
     ("catalog.models.tiny_sd.source=5", "catalog.models.tiny_sd.source=5 is not possible: give text, or null"),
-    ("catalog.models.tiny_sd._target_=harness.none", "catalog.models.tiny_sd wants 'harness.none', which is not there"),
+    (
+        "catalog.models.tiny_sd._target_=harness.none",
+        "catalog.models.tiny_sd wants 'harness.none', which cannot be had",
+    ),
     ("catalog.metrics.latency.seconds=long", "catalog.metrics.latency.seconds=long is not possible: give a number"),
     ("catalog.metrics.fdd.margin.share=wide", "catalog.metrics.fdd.margin.share=wide is not possible: give a number"),
     ("catalog.metrics.fdd.margin=0.1", "catalog.metrics.fdd.margin=0.1 is not possible: give"),
@@ -207,3 +211,24 @@ def test_what_is_said_of_train_holds_for_every_recipe_that_is_compared(composed:
         "paper": (4, 3),
         "ours-6": (4, 6),
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("raise ImportError('it does not build')", "it does not build"),
+        ("import no_such_package", "No module named 'no_such_package'"),
+        ("def", r"invalid syntax \(mine.py, line 1\)"),
+        ("", "has no attribute 'Mixer'"),
+    ],
+)
+def test_of_a_module_of_the_users_that_breaks_it_is_said_what_broke_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "mine.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BadInput, match=rf"wants 'theirs.mine.Mixer.for_site', which cannot be had \(.*{why}"):
+        check({"_target_": "theirs.mine.Mixer.for_site"}, "catalog.variants.mine")
+    for name in ("theirs", "theirs.mine"):
+        sys.modules.pop(name, None)
