@@ -18,6 +18,8 @@ from reports.ratios import CostRatio, Ratios
 COSTS = (("latency", "image_latency"), ("flops", "flops_image"), ("peak_memory", "projected_memory"))
 """What is told of the price: the first of each that has a ratio."""
 ENOUGH = 500
+TOO_MANY = 100_000
+"""Images that nobody makes to settle one difference."""
 NEAR_REAL = 0.75
 """Share of the real images' score that a working teacher reaches; where only chance is known, half the way from it."""
 
@@ -65,8 +67,8 @@ class Difference:
         margin = f"its margin of {signed(self.margin, self.unit).removeprefix('+')}"
         if self.verdict.outcome != "inconclusive":
             return f"{'within' if self.verdict.outcome == 'pass' else 'beyond'} {margin}"
-        needed = self.verdict.needed
-        return f"open against {margin}" + (f", about {needed:,} images would tell" if needed else "")
+        needed = self.verdict.needed or 0
+        return f"open against {margin}" + (f", about {needed:,} images would tell" if 0 < needed < TOO_MANY else "")
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,16 @@ def test_a_loss_within_its_margin_is_said_and_makes_nothing_inferior(brief, shif
     assert said in beside_the_teacher(found, row)
 
 
+def test_no_number_of_images_is_told_that_nobody_would_make(brief):
+    (found,) = brief(flops(150), score(-1.0), clip=score(0.0, 0.0))
+    loss = -found.rows[0].differences[0].estimate.value
+    for beyond, told in ((0.02, True), (1e-5, False)):
+        (found,) = brief(flops(150), score(-1.0), clip=with_margin(score(0.0, 0.0), loss + beyond))
+        (one,) = found.rows[0].differences
+        assert one.verdict.outcome == "inconclusive"
+        assert ("images would tell" in one.text) == told
+
+
 def test_beside_a_verdict_stands_what_its_margin_is_made_of(brief):
     teacher = with_margin(score(0.0, 0.0), 1.0, margin_is="1 % of the teacher's")
     (found,) = brief(flops(150), score(-0.1), clip=teacher)
