@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from harness.arguments import config_dirs, options_first
 from harness.records.case import BadInput
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT, INTERRUPTED, NOBODY_READS = 2, 130, 141
 GROUPS = {"model": "models", "variant": "variants", "metric": "metrics", "worlds": "worlds"}
 """Folder of conf -> its place in the catalogue. A folder `world` would take the setting `world=` for itself."""
 
@@ -250,18 +250,24 @@ def verb_of(arguments: list[str]) -> Callable[[DictConfig], int]:
 def status_of(job: Callable[[], int | None]) -> int:
     """Exit status: 0 well, 1 a gate or a case failed, 2 bad input, 3 a gate is inconclusive, 130 interrupted."""
     try:
-        return job() or 0
+        status = job() or 0
+        sys.stdout.flush()
+        return status
     except InstantiationException as error:
         return _refused(error.__cause__ if isinstance(error.__cause__, BadInput) else error)
     except (HydraException, OmegaConfBaseException, BadInput) as error:
         return _refused(error)
+    except BrokenPipeError:  # who read this has left, as `head` does: nothing is said, also at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
     except KeyboardInterrupt:
         print("interrupted: finished cases are kept, and the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
 
 
 def _refused(error: BaseException) -> int:
-    print(" ".join(str(error).split()), file=sys.stderr)
+    why = f": {error.__cause__}" if isinstance(error, HydraException) and error.__cause__ else ""
+    print(" ".join(f"{error}{why}".split()), file=sys.stderr)
     return BAD_INPUT
 
 

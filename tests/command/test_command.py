@@ -241,3 +241,14 @@ def test_recipes_are_compared_on_one_budget_each_a_row_of_its_own(pipeline, tmp_
         "recipe 'theirs' is not known: choose from grafting, linfusion, lit, ours, paper, released, shipped, or give "
         "one a seed, as in paper-6\n"
     )
+
+
+def test_a_reader_that_leaves_is_no_error_of_ours() -> None:
+    """As in `python -m harness students | true`."""
+    command = [sys.executable, "-m", "harness", "students"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()
+        said = run.stderr.read()
+    assert (run.returncode, said) == (141, "")
