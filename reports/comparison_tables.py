@@ -16,7 +16,7 @@ from harness.records.record import Reading, Record
 from harness.records.statistics import Estimate
 from harness.records.units import human, in_full, is_cost, ratio, spoken
 from reports.compare import in_words, name_order, relevant_settings, variant_order
-from reports.findings import signed
+from reports.differences import signed
 from reports.provenance import flat
 from reports.ratios import disturbance, is_counted
 from reports.read import BadStore, Store

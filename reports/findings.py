@@ -10,65 +10,16 @@ from dataclasses import dataclass, replace
 
 from harness.records.case import Resolution
 from harness.records.comparison import NonInferiority, Outcome, difference, non_inferiority, told_apart
-from harness.records.statistics import Estimate
 from harness.records.units import human, ratio, spoken
 from reports.compare import REFERENCE, Group, Point, Series
+from reports.differences import Difference
 from reports.ratios import CostRatio, Ratios
 
 COSTS = (("latency", "image_latency"), ("flops", "flops_image"), ("peak_memory", "projected_memory"))
 """What is told of the price: the first of each that has a ratio."""
 ENOUGH = 500
-TOO_MANY = 100_000
-"""Images that nobody makes to settle one difference."""
 NEAR_REAL = 0.75
 """Share of the real images' score that a working teacher reaches; where only chance is known, half the way from it."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A score less that of the reference; `real`: told apart from nothing, after correction for their number.
-
-    margin: by how much it may be worse; margin_is: what that is made of; verdict: whether it is worse, after the same
-    correction; None without a margin.
-    """
-
-    name: str
-    unit: str
-    better: str
-    n: int
-    estimate: Estimate
-    real: bool = False
-    margin: float | None = None
-    margin_is: str = ""
-    verdict: NonInferiority | None = None
-
-    @property
-    def is_loss(self) -> bool:
-        """Whether the variant is worse."""
-        return self.real and (self.estimate.value < 0) == (self.better == "higher")
-
-    @property
-    def is_gain(self) -> bool:
-        """Whether the variant is better."""
-        return self.real and not self.is_loss
-
-    @property
-    def text(self) -> str:
-        """`CLIP score −1.2 (−1.4 to −1.0)`."""
-        ends = (signed(end, self.unit).partition(" point")[0] for end in (self.estimate.low, self.estimate.high))
-        told = f"{spoken(self.name)} {signed(self.estimate.value, self.unit)} ({' to '.join(ends)})"
-        return f"{told}, {self.judged}" if self.verdict else told
-
-    @property
-    def judged(self) -> str:
-        """`within its margin of 1.8`, `beyond` it, or how many images would tell."""
-        if self.verdict is None or self.margin is None:
-            return ""
-        margin = f"its margin of {signed(self.margin, self.unit).removeprefix('+')}"
-        if self.verdict.outcome != "inconclusive":
-            return f"{'within' if self.verdict.outcome == 'pass' else 'beyond'} {margin}"
-        needed = self.verdict.needed or 0
-        return f"open against {margin}" + (f", about {needed:,} images would tell" if 0 < needed < TOO_MANY else "")
 
 
 @dataclass(frozen=True)
@@ -292,10 +243,3 @@ def _pair(same: Sequence[Group], series: Series, size: Resolution) -> tuple[Grou
 
 def _reference(group: Group, size: Resolution) -> Point | None:
     return next((point for series, point in group.at(size).items() if series.variant == REFERENCE), None)
-
-
-def signed(value: float, unit: str) -> str:
-    """A difference in words; of shares it is in percentage points."""
-    points = f"{100 * abs(value):.2g}"
-    size = f"{points} point{'s' * (points != '1')}" if unit == "share" else human(abs(value), unit, 2)
-    return ("+" if value > 0 else "−" if value < 0 else "") + size

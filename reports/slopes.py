@@ -15,7 +15,7 @@ from harness.records.comparison import told_apart, weighted_sum
 from harness.records.statistics import Estimate
 from harness.records.units import DASH, spoken
 from reports.compare import REFERENCE, Group, Point, Series, distinction
-from reports.findings import signed
+from reports.differences import signed
 from reports.pictures import Picture, Sheet
 
 HEADS = ("score", "variant", "sizes", "change per doubling of the pixels", "less the teacher's")
