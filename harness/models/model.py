@@ -31,6 +31,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 Parts = Literal["all", "denoiser"]  # what is loaded: a denoiser that is timed on drawn text needs nothing beside it
 PIPELINE_MULTIPLE = 8  # diffusers pipelines refuse other sides, whatever the autoencoder shrinks by
 DECODED_PIXELS = 2**21  # more are decoded image by image: the autoencoder's activations are what fills memory
+ENCODED_PIXELS = 2**17  # at once on a CPU, where large blocks cost the system as much as the encoder
 
 
 class Model(Inert, ABC):
@@ -234,8 +235,9 @@ class Model(Inert, ABC):
     def encode(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] to scaled latents: the mean of the autoencoder's distribution."""
         vae = self.pipeline.vae
-        latents: Tensor = vae.encode(images.to(vae.device, vae.dtype) * 2 - 1).latent_dist.mode()
-        return latents * float(vae.config.scaling_factor)
+        at_once = max(1, ENCODED_PIXELS // images[0, 0].numel()) if vae.device.type == "cpu" else len(images)
+        parts = torch.split(images.to(vae.device, vae.dtype) * 2 - 1, at_once)
+        return torch.cat([vae.encode(part).latent_dist.mode() for part in parts]) * float(vae.config.scaling_factor)
 
     @cached_property
     def noise_schedule(self) -> Any:

@@ -215,6 +215,15 @@ def test_latents_are_scaled_as_the_pipeline_has_it(model: Model) -> None:
     assert torch.equal(model.encode(images), mean * vae.config.scaling_factor)
 
 
+def test_many_images_are_encoded_in_parts_to_the_same_latents(
+    models: dict[str, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.rand(3, 3, 64, 40)
+    at_once = models["sd"].encode(images)
+    monkeypatch.setattr("harness.models.model.ENCODED_PIXELS", 1)
+    torch.testing.assert_close(models["sd"].encode(images), at_once, atol=1e-5, rtol=0)
+
+
 def sized(model: Model, latents: torch.Tensor, timesteps: torch.Tensor) -> dict[str, Any]:
     return model.denoise_arguments(latents, timesteps, model.text_states(["a"]))
 
