@@ -10,6 +10,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one process for each core: more threads would wait for one another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from harness.records.case import Case, Resolution
 from harness.records.record import Reading, Record
