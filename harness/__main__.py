@@ -20,7 +20,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.arguments import config_dirs, options_first
+from harness.arguments import config_dirs, list_for_map, options_first
 from harness.records.case import BadInput
 
 BAD_INPUT, INTERRUPTED, NOBODY_READS = 2, 130, 141
@@ -77,7 +77,7 @@ def plain(arguments: Sequence[str]) -> list[str]:
     of a group that has no such file.
     """
     folders = (path for folder in _folders(arguments) for path in folder.glob("*/"))
-    groups = {path.name for path in folders if any(path.glob("*.yaml"))}
+    groups, variants = {path.name for path in folders if any(path.glob("*.yaml"))}, names("variant", [*arguments])
     written = re.compile(r"\+{0,2}([A-Za-z_][\w.\-]*)=(.*)", re.DOTALL)
     made = []
     for argument in arguments:
@@ -88,7 +88,7 @@ def plain(arguments: Sequence[str]) -> list[str]:
             _check_choice(found[1], found[2], names(found[1], [*arguments]))
             made.append(argument)
         else:
-            made.append(f"++{argument.lstrip('+')}")
+            made += [*list_for_map(found[1], found[2], arguments, variants), f"++{argument.lstrip('+')}"]
     return made
 
 

@@ -1,5 +1,6 @@
 """Words of the command line, before Hydra reads them."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -16,3 +17,10 @@ def options_first(arguments: list[str]) -> list[str]:
     first = [argument for place in places for argument in arguments[place : place + 2]]
     rest = [argument for place, argument in enumerate(arguments) if not {place, place - 1} & set(places)]
     return first + rest
+
+
+def list_for_map(key: str, value: str, arguments: Sequence[str], variants: Sequence[str]) -> list[str]:
+    """What makes room for a list of `sites`, which a variant may have as a map: Hydra lays no list over a map."""
+    found = re.fullmatch(r"catalog\.variants\.(\w+)(-\w+)?\.sites", key)
+    wanted = found is not None and found[1] in variants and value.startswith("[")
+    return [f"~{key}"] if wanted and f"~{key}" not in arguments else []

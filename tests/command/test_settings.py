@@ -137,6 +137,15 @@ def test_what_a_sweep_or_a_file_of_the_user_sets_of_a_variant_beats_the_presets_
     assert presets.deltaconv_paper.kernel_size == 5
 
 
+def test_a_hybrid_takes_a_list_of_sites_from_the_command_line(composed: Any) -> None:
+    typed = plain(["catalog.variants.hybrid.sites=[mid_block,up_blocks.2]"])
+    assert plain(typed) == typed  # a gate hands them on to processes that read them again
+    config = composed("+sweep=resolution", "models=[sdxl]", *typed)
+    settle(config, typed, None)
+    assert config.catalog.variants.hybrid.sites == ["mid_block", "up_blocks.2"]
+    assert "sites" not in config.catalog.models.sdxl.presets.hybrid
+
+
 def test_a_map_that_is_typed_or_in_a_sweep_stands_for_the_one_before(
     composed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
