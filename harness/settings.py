@@ -125,14 +125,23 @@ def _takes_parts(hint: Any, node: Mapping[str, Any], path: str) -> bool:
 
 
 def _culprit(path: str, value: Any, hint: Any) -> tuple[str, Any, Any]:
-    """Path, value and type of what does not fit: of a map its first wrong entry, else the value itself."""
+    """Path, value and type of what does not fit: of a map its first wrong entry, else the value itself.
+
+    BadInput for settings of a name that is none, such as a model's that was mistyped.
+    """
     maps = [one for one in (hint, *get_args(hint)) if _is_map(get_origin(one))]
     if not isinstance(value, Mapping) or not maps:
         return path, value, hint
     inside = get_args(maps[0])[1]
     wrong = ((name, each) for name, each in value.items() if not _fits(each, inside, f"{path}.{name}"))
     found = next(wrong, None)
-    return (path, value, hint) if found is None else _culprit(f"{path}.{found[0]}", found[1], inside)
+    if found is None:
+        return path, value, hint
+    name, each = found
+    known = sorted(name for name, node in value.items() if isinstance(node, Mapping) and "_target_" in node)
+    if known and isinstance(each, Mapping) and "_target_" not in each:
+        raise BadInput(f"{path}.{name} is not known: choose from {', '.join(known)}, or give it a _target_ of your own")
+    return _culprit(f"{path}.{name}", each, inside)
 
 
 def _is_map(kind: Any) -> bool:

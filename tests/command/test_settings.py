@@ -54,6 +54,10 @@ WRONG = [
     ("catalog.variants.deltaconv=null", "catalog.variants.deltaconv=null is not possible: give one of the group"),
     ("catalog.variants.deltaconv.kernel_size=abc", "catalog.variants.deltaconv.kernel_size=abc is not possible: give"),
     ("catalog.variants.deltaconv.kernal_size=3", "catalog.variants.deltaconv.kernal_size is no setting of DeltaConv"),
+    (
+        "catalog.models.sd51.source=/x",
+        "catalog.models.sd51 is not known: choose from pixart, pixart_512, pixart_alpha, sd15",
+    ),
     ("catalog.models.tiny_sd.source=5", "catalog.models.tiny_sd.source=5 is not possible: give text, or null"),
     (
         "catalog.models.tiny_sd._target_=harness.none",
