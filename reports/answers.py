@@ -182,4 +182,5 @@ def _sentence(model: str, lines: Sequence[Line], deciding: Brief | None) -> tupl
     chosen = min(whole or fast, key=lambda line: line.ratio.value if line.ratio else math.inf)
     among = " of those whose images stand in for the teacher's" if whole else ""
     most = f"saves most{among}" if len(fast) > 1 else "is cheaper"
-    return f"{model}: {chosen.series.label} {most}. {chosen.told[:1].upper()}{chosen.told[1:]}.", chosen
+    open_yet = ", though no variant's images are shown to stand in for the teacher's" if deciding and not whole else ""
+    return f"{model}: {chosen.series.label} {most}{open_yet}. {chosen.told[:1].upper()}{chosen.told[1:]}.", chosen

@@ -219,6 +219,18 @@ def test_laws_of_timings_cross_where_their_alternated_ratios_do(kept):
     assert section.answer.told == ()
 
 
+@pytest.mark.parametrize(("score", "doubted"), [(90.0, False), (80.0, True)])
+def test_the_first_sentence_says_where_no_variant_stands_in(kept, score, doubted):
+    teacher = (timing(100), alternated(1.0), clip(90))
+    found = compare.groups(
+        kept({("self_attention", 64): teacher, ("linfusion", 64): (timing(50), alternated(0.5), clip(score))})
+    )
+    section = model_section("tiny_sd", load_records(found), found, PALETTE, Path(), Room())
+    first = section.answer.sentence.partition(". ")[0]
+    doubt = ", though no variant's images are shown to stand in for the teacher's"
+    assert first == f"tiny_sd: linfusion is cheaper{doubt * doubted}"
+
+
 def load_records(found):
     return list({id(point.record): point.record for group in found for point in group.points}.values())
 
