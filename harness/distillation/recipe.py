@@ -136,7 +136,8 @@ class Recipe:
                 images = self.batch * schedule.accumulate
                 curve.opens(schedule.steps / sum(each.steps for each in schedules), images)
                 with pair.learning() as module, stage.opened(pair) as loss:
-                    last = train(module, loss, schedule, name, checkpoint, images, curve, progress)
+                    setting = f"train.stages.{index - 1}.schedule"
+                    last = train(module, loss, schedule, name, checkpoint, images, curve, progress, setting)
             facts[f"loss_{index}"] = f"{last:.5f}"
             progress = Progress(curve=progress.curve)
         if is_first():

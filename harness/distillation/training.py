@@ -19,15 +19,15 @@ from harness.distillation.muon import Muon, matrices
 from harness.distillation.precision import Precision, computing
 from harness.distillation.processes import agreed, averaged, is_first
 from harness.distillation.resume import Progress, Trained
-from harness.records.case import at_least
+from harness.records.case import BadInput, at_least
 
 Loss = Callable[[int], Tensor | Iterable[Tensor]]
 """The loss of one step, drawn from the step's number alone; parts of it, where their graphs have nothing in common."""
 CHECK_EVERY = 20  # steps between two looks at the loss: on a GPU each look waits for all work that is under way
 
 
-class Diverged(ArithmeticError):
-    """The loss is no number any more."""
+class Diverged(BadInput):
+    """The loss or a weight is no number any more."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,13 @@ def train(
     images: int = 0,
     watch: Watch | None = None,
     progress: Progress | None = None,
+    setting: str = "train.schedule",
 ) -> float:
     """Train the parameters of `module` that require gradients; leave their moving average in it. Returns the last loss.
 
     checkpoint: where the state is kept, and from which a run goes on; the caller removes it. images: how many a step
-    sees. progress: where it begins, kept up to date. Diverged where the loss is no number any more.
+    sees. progress: where it begins, kept up to date. setting: what the user calls the schedule. Diverged where the loss
+    or a weight is no number any more; no such state is kept.
     """
     progress = progress or Progress()
     parameters = {key: value for key, value in module.named_parameters() if value.requires_grad}
@@ -128,7 +130,7 @@ def train(
     if checkpoint is not None:
         trained.restore(checkpoint, made_by, progress)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in trained.optimizers]
-    shown, seen = Line(name, schedule, images, progress.step), _Seen(next(iter(parameters.values())), progress.loss)
+    shown, seen = Line(name, schedule, images, progress.step), _Seen(list(average.values()), progress.loss)
     _watched(watch, trained, progress, schedule)
     begun = time.monotonic() - progress.elapsed_s
     while progress.step < schedule.last and schedule.done(progress.step, progress.elapsed_s) < 1:
@@ -137,15 +139,16 @@ def train(
         seen.add(_step(trained, loss, schedule, progress.step))
         progress.step += 1
         looked = progress.step % CHECK_EVERY == 0 or progress.step == schedule.last
-        if looked or seen.on_cpu:
-            progress.loss = seen.check(name, progress.step, checkpoint)
+        keeps = checkpoint is not None and (progress.step % schedule.save_every == 0 or progress.step == schedule.last)
+        if looked or keeps or seen.on_cpu:
+            if wrong := seen.wrong():
+                raise Diverged(f"{name}: {wrong} by step {progress.step} {_stopped(schedule, setting, checkpoint)}")
+            progress.loss = seen.loss
             progress.elapsed_s = agreed(time.monotonic() - begun)
             shown.show(progress)
             begun += _watched(watch, trained, progress, schedule)
-        if checkpoint is not None and (progress.step % schedule.save_every == 0 or progress.step == schedule.last):
-            progress.loss = seen.check(name, progress.step, checkpoint)
-            if is_first():
-                trained.save(checkpoint, progress, made_by)
+        if checkpoint is not None and keeps and is_first():
+            trained.save(checkpoint, progress, made_by)
     if checkpoint is not None and progress.step < schedule.last and is_first():
         trained.save(checkpoint, progress, made_by)
     with torch.no_grad():
@@ -187,24 +190,35 @@ def _step(trained: Trained, loss: Loss, schedule: Schedule, step: int) -> Tensor
 
 
 class _Seen:
-    """The smoothed loss, kept on the device until somebody looks."""
+    """The smoothed loss, kept on the device until somebody looks, and the moving average of the weights."""
 
-    def __init__(self, weight: Tensor, loss: float) -> None:
-        self.on_cpu = weight.device.type == "cpu"
-        self.smooth = None if math.isnan(loss) else torch.tensor(loss, dtype=torch.float64, device=weight.device)
+    def __init__(self, weights: list[Tensor], loss: float) -> None:
+        self.weights, device = weights, weights[0].device
+        self.on_cpu = device.type == "cpu"
+        self.smooth = None if math.isnan(loss) else torch.tensor(loss, dtype=torch.float64, device=device)
 
     def add(self, loss: Tensor) -> None:
         self.smooth = loss.double() if self.smooth is None else 0.98 * self.smooth + 0.02 * loss
 
-    def check(self, name: str, step: int, checkpoint: Path | None) -> float:
-        found = math.nan if self.smooth is None else float(self.smooth)
-        if not math.isfinite(found):
-            kept = f"the last good state is in {checkpoint}" if checkpoint is not None else "nothing of it was kept"
-            raise Diverged(
-                f"{name}: the loss became {found} by step {step} and training stopped; {kept}: give smaller learning "
-                "rates, a longer warm-up, or precision fp32"
-            )
-        return found
+    @property
+    def loss(self) -> float:
+        return math.nan if self.smooth is None else float(self.smooth)
+
+    def wrong(self) -> str:
+        """What is no number any more, or nothing: a weight that was none once leaves its mark on the average."""
+        if not math.isfinite(self.loss):
+            return f"the loss became {self.loss}"
+        return "" if nn.utils.get_total_norm(self.weights).isfinite() else "the weights became infinite or nan"
+
+
+def _stopped(schedule: Schedule, setting: str, checkpoint: Path | None) -> str:
+    """What is left of a training that went wrong, and what to do."""
+    there = checkpoint is not None and checkpoint.exists()
+    kept = f"the last good state is in {checkpoint}" if there else "nothing of it was kept"
+    rates = {"learning_rate": schedule.learning_rate, "matrix_rate": schedule.matrix_rate}
+    slower = " and ".join(f"{setting}.{name}={rate / 2:.2g}" for name, rate in rates.items() if rate)
+    exact = "" if schedule.precision == "fp32" else f", or exactly, with {setting}.precision=fp32"
+    return f"and training stopped; {kept}: train slower, with {slower}{exact}"
 
 
 class Line:

@@ -57,7 +57,14 @@ class AutoencoderTraining:
         model.requires_grad_(False)
         model.decoder.requires_grad_(True)
         name, later = f"{self.name}'s decoder", checkpoint.with_stem(f"{checkpoint.stem}-decoder")
-        train(model, lambda step: self._decoder_loss(model, scenes, step), self.decoder, name, later)
+        train(
+            model,
+            lambda step: self._decoder_loss(model, scenes, step),
+            self.decoder,
+            name,
+            later,
+            setting="train.decoder",
+        )
         model.cpu().eval().save_pretrained(folder)
 
     def figures(self, folder: Path) -> dict[str, float]:

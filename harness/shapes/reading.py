@@ -57,7 +57,8 @@ def learn_to_read(
         return answers_loss(scores, [*Probe.SPLIT, len(BACKGROUNDS)], [answer[rows] for answer in asked])
 
     learner = nn.ModuleDict({"encoder": encoder, "reader": reader})
-    train(learner, loss, schedule, "reading", checkpoint.with_stem(f"{checkpoint.stem}-reading"))
+    path = checkpoint.with_stem(f"{checkpoint.stem}-reading")
+    train(learner, loss, schedule, "reading", path, setting="train.reading")
     encoder.eval().requires_grad_(False)
 
 

@@ -16,7 +16,7 @@ from harness.distillation.recipe import Recipe
 from harness.distillation.stages import EndToEnd, Layerwise
 from harness.distillation.student import Student, cache_folder, ingredients
 from harness.distillation.training import Schedule
-from harness.records.case import Resolution
+from harness.records.case import BadInput, Resolution
 from harness.seats.checkpoint import Checkpoint, Weighted
 from harness.seats.surgery import seated
 
@@ -81,6 +81,19 @@ def test_a_run_stopped_in_its_second_stage_takes_no_step_of_the_first_again(mode
     assert found.header | {"minutes": ""} == wanted.header | {"minutes": ""}
     assert all(torch.equal(found.tensors[name], value) for name, value in wanted.tensors.items())
     assert not list((cache_folder() / "unfinished").rglob("*.safetensors"))
+
+
+def test_a_training_that_goes_wrong_keeps_no_student_and_names_what_to_set(model, monkeypatch):
+    monkeypatch.setattr(EndToEnd, "opened", without_a_number)
+    told = "the loss became nan by step 1 .*, with train.stages.1.schedule.learning_rate=5e-05$"
+    with pytest.raises(BadInput, match=told):
+        RECIPE.run(student_of(model), model, FACTORY, Noise(), "cpu")
+    assert not student_of(model).available
+
+
+@contextmanager
+def without_a_number(stage, pair):
+    yield lambda step: sum(weight.sum() for weight in pair.mixers[next(iter(pair.mixers))].parameters()) * float("nan")
 
 
 def stopped(*given):

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -102,16 +103,40 @@ def test_two_processes_end_where_one_does(teacher: Path, whole: str, tmp_path: P
     assert losses(found) == pytest.approx(losses(whole), rel=1e-3)
 
 
-def test_a_loss_that_is_no_number_stops_with_a_sentence_and_the_last_good_state_stays(tmp_path: Path) -> None:
-    module, checkpoint = nn.Linear(3, 1), tmp_path / "line.safetensors"
+def going_wrong(module: nn.Module, step: int, values: bool) -> Callable[[int], Tensor]:
+    """A loss that is nan at a step; or that has its value there, and gradients that are nan."""
 
-    def loss(step: int) -> Tensor:
+    def loss(now: int) -> Tensor:
         value = module(torch.ones(2, 3)).square().mean()
-        return value * (float("nan") if step == 25 else 1.0)
+        nothing = (value * 0).sqrt()  # 0, whose gradient is 0 * inf
+        return value * (float("nan") if values else 1.0) + nothing if now == step - 1 else value  # type: ignore[no-any-return]
 
-    with pytest.raises(Diverged, match=r"line: the loss became nan by step 26 .* the last good state is in .*line"):
-        train(module, loss, QUICK, "line", checkpoint)
+    return loss
+
+
+@pytest.mark.parametrize("values", [True, False])
+def test_what_is_no_number_stops_with_a_sentence_and_the_last_good_state_stays(values: bool, tmp_path: Path) -> None:
+    module, checkpoint = nn.Linear(3, 1), tmp_path / "line.safetensors"
+    became = "the loss became nan" if values else "the weights became infinite or nan"
+    remedy = r"line\.safetensors: train slower, with train\.schedule\.learning_rate=0\.1$"
+    with pytest.raises(Diverged, match=rf"line: {became} by step 20 .* the last good state is in .*{remedy}"):
+        train(module, going_wrong(module, 20, values), QUICK, "line", checkpoint)
     assert all(value.isfinite().all() for value in load_file(checkpoint).values())
+    with safe_open(checkpoint, framework="pt") as file:
+        assert file.metadata()["step"] == "10"
+
+
+def test_no_state_is_promised_where_none_was_kept(tmp_path: Path) -> None:
+    module = nn.Linear(3, 1)
+    with pytest.raises(Diverged, match="by step 6 and training stopped; nothing of it was kept: "):
+        train(module, going_wrong(module, 6, True), QUICK, "line", tmp_path / "line.safetensors")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_no_training_ends_with_weights_that_are_no_numbers(kept: bool, tmp_path: Path) -> None:
+    module, checkpoint = nn.Linear(3, 1), tmp_path / "line.safetensors" if kept else None
+    with pytest.raises(Diverged, match="the weights became infinite or nan by step 40"):
+        train(module, going_wrong(module, 40, False), QUICK, "line", checkpoint)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
