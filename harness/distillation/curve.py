@@ -1,8 +1,8 @@
 """A student's learning curve: how far it is from its teacher at a few dozen moments of its training.
 
-It is always taken on the same images, noise and times, whatever the recipe and its seed: the first images of the
-training data, with noise that no training step draws. The student runs on its own features, as when it makes images;
-errors are squared, in units of the variance of what the teacher gives out. Shapes: B batch, N tokens, C channels.
+It is always taken on the same images, noise and times, whatever the recipe and its seed: on images that no step trains
+on. The student runs on its own features, as when it makes images; errors are squared, in units of the variance of what
+the teacher gives out. Shapes: B batch, N tokens, C channels.
 """
 
 import json

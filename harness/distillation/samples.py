@@ -21,6 +21,8 @@ from harness.models.text import States
 from harness.records.case import BadInput, Resolution
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
+HELD_OUT = 8
+"""Images, the last ones and at most half, that no step trains on: learning curves are taken on them."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +35,28 @@ class Batch:
 
 
 class Samples:
-    """n captioned images of a world at each size; batches of one size each, sizes in equal shares."""
+    """n captioned images of a world at each size; batches of one size each, sizes in equal shares.
+
+    A few are held out: the batches are drawn from `self.n` images, from number `self.first` on.
+    """
 
     def __init__(
         self, model: Model, world: World, sizes: Sequence[Resolution], n: int, batch: int, drop: float, seed: int
     ) -> None:
         check_prediction(model)
-        self.model, self.n, self.batch, self.drop, self.seed = model, n, batch, drop, seed
+        self.model, self.batch, self.drop, self.seed = model, batch, drop, seed
+        self.held_out = min(HELD_OUT, n // 2)
+        self.first, self.n = 0, n - self.held_out
         self.sizes, self.rows = list(sizes), share_of(batch)
         self.device = next(model.denoiser.parameters()).device
         self.latents, self.text = encoded(model, world, self.sizes, n)
         self.unconditional = model.text_states([None])
 
     def fixed(self, batch: int) -> "Samples":
-        """Batches of the first images with their captions, the same whatever the recipe and its seed."""
+        """Batches of what is held out, with its captions, the same whatever the recipe and its seed."""
         found = copy(self)
-        found.n, found.batch, found.drop, found.seed = min(batch, self.n), batch, 0.0, 0
+        found.first, found.n = (self.n, self.held_out) if self.held_out else (0, self.n)
+        found.batch, found.drop, found.seed = batch, 0.0, 0
         return found
 
     def size(self, step: int) -> Resolution:
@@ -59,7 +67,7 @@ class Samples:
         mine = self.rows if size is None else slice(None)
         generator = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + step)
         where: dict[str, Any] = {"generator": generator, "device": self.device}
-        rows = torch.randint(min(among or self.n, self.n), (self.batch,), **where)
+        rows = self.first + torch.randint(min(among or self.n, self.n), (self.batch,), **where)
         times = torch.randint(self.model.noise_schedule.config.num_train_timesteps, (self.batch,), **where)
         clean = self.clean(size or self.size(step), rows[mine])
         noise = torch.randn((self.batch, *clean.shape[1:]), **where)[mine]

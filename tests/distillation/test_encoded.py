@@ -87,6 +87,22 @@ def test_it_is_what_a_model_makes_of_a_world_by_itself(model: Model) -> None:
         torch.testing.assert_close(states, wanted[name])
 
 
+@pytest.mark.parametrize(("n", "trained"), [(20, 12), (6, 3), (2, 1)])
+def test_learning_curves_are_taken_on_images_that_no_step_sees(
+    model: Model, monkeypatch: pytest.MonkeyPatch, n: int, trained: int
+) -> None:
+    samples, clean, asked = Samples(model, Slow(), [SIZE], n, 4, 0.0, 5), Samples.clean, list[Tensor]()  # type: ignore[arg-type]
+    monkeypatch.setattr(Samples, "clean", lambda self, size, rows: clean(self, size, asked.append(rows) or rows))
+    for step in range(40):
+        samples(step)
+    assert set(torch.cat(asked).tolist()) == set(range(trained))
+    asked.clear()
+    held = samples.fixed(8)
+    for step in range(40):
+        held(step)
+    assert set(torch.cat(asked).tolist()) == set(range(trained, n))
+
+
 def test_rows_that_a_device_holds_are_those_of_the_files(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     text = Samples(model, Slow(), [SIZE], 10, 4, 0.0, 5).text  # type: ignore[arg-type]
     rows = torch.tensor([9, 0, 4, 4])
