@@ -38,8 +38,10 @@ class Checked:
         return self.good[:n]
 
     def require(self, n: int) -> None:
-        """BadInput where there are no n captioned images."""
+        """BadInput where there are neither n captioned images nor captions alone."""
         good = self.first(n)
+        if good and all(entry.source is None for entry in good):
+            return
         if len(good) < n:
             raise BadInput(
                 f"{len(good)} entries can serve to distil a student on, and train.samples={n} asks for more: lower it "

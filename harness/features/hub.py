@@ -1,4 +1,4 @@
-"""Captioned images of a data set on the hub, streamed by `datasets`: rows come one by one, and none is kept.
+"""Captioned images of a data set on the hub, streamed by `datasets`: rows come one by one, shuffled, and none is kept.
 
 It reads image folders, parquet and webdataset archives alike. OWNER/NAME@REVISION is named without asking the hub.
 """
@@ -10,12 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness.features.checked import fault, refused
+from harness.features.checked import fault
 from harness.features.listing import CAPTION_COLUMNS, IMAGE_COLUMNS, Entry, column
 from harness.records.case import BadInput
 from harness.seats.sources import unreachable
 
 ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+SHUFFLED = 256  # rows among which the next is drawn, of files in an order that is drawn as well
 PICTURES, WORDS = (*IMAGE_COLUMNS, "jpeg"), (*CAPTION_COLUMNS, "txt")
 
 
@@ -25,15 +26,14 @@ def is_id(name: str | Path) -> bool:
 
 
 class Streamed:
-    """Rows of a data set's split `train`, in their order. bad: what was left out when they were last streamed."""
+    """Rows of a data set's split `train`, shuffled the same way each time. bad: what was left out the last time."""
 
-    def __init__(self, name: str, skip_bad: bool, remedy: str) -> None:
+    def __init__(self, name: str) -> None:
         self.name, _, self.revision = name.partition("@")
-        self._skip_bad, self._remedy = skip_bad, remedy
         self.bad: list[str] = []
 
     def first(self, n: int) -> Iterator[Entry]:
-        """The first n that are good, or as many as there are; BadInput names a bad one that is not to be skipped."""
+        """The first n that are good, or as many as there are."""
         self.bad = []
         return islice(filter(self._is_good, self._entries()), n)
 
@@ -57,8 +57,6 @@ class Streamed:
         why = fault(entry)
         if why:
             self.bad.append(f"{entry.name} {why}")
-            if not self._skip_bad:
-                raise refused(self.bad, self._remedy)
         return not why
 
     def _entries(self) -> Iterator[Entry]:
@@ -70,7 +68,8 @@ class Streamed:
                     f"the data set {self.name} has columns {', '.join(row)}: one of {', '.join(PICTURES)} has to hold "
                     f"images, and one of {', '.join(WORDS)} captions"
                 )
-            yield Entry(f"{self.name} row {number}", partial(_bytes, row[image]), row[text])
+            held = row[image].get("path") if isinstance(row[image], dict) else None
+            yield Entry(f"{self.name} {held or f'row {number} as shuffled'}", partial(_bytes, row[image]), row[text])
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         try:
@@ -83,7 +82,7 @@ class Streamed:
             found = load_dataset(self.name, split="train", streaming=True, revision=self.revision or None)
         except unreachable() as error:
             raise self._unreached(error) from error
-        yield from found.decode(False)
+        yield from found.decode(False).shuffle(seed=0, buffer_size=SHUFFLED)
 
     def _unreached(self, error: Exception) -> BadInput:
         said = " ".join(str(error).split())[:200]

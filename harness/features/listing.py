@@ -11,10 +11,12 @@ prompts.txt, or a list of texts      prompts alone
 import csv
 import io
 import json
+import random
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -60,6 +62,18 @@ def entries(folder: Path, captions: str | None) -> list[Entry]:
         f"folder {str(folder)!r} holds no captioned images: add metadata.jsonl with file_name and text, "
         "or a .txt beside each"
     )
+
+
+def shuffled(found: Sequence[Entry]) -> list[Entry]:
+    """In an order that is drawn, the same each time; rows of a table that are read at once stay together."""
+    blocks = [list(block) for _, block in groupby(found, _block)]
+    random.Random(0).shuffle(blocks)
+    return [entry for block in blocks for entry in block]
+
+
+def _block(entry: Entry) -> object:
+    source = entry.source
+    return (source.path, source.group) if isinstance(source, _Cell) else entry.name
 
 
 def _named(folder: Path, captions: str) -> Path:

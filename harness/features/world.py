@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -18,7 +18,7 @@ from harness.features.checked import Checked, few, picture
 from harness.features.clip import ClipExtractor
 from harness.features.dino import Dino
 from harness.features.hub import Streamed, is_id
-from harness.features.listing import Entry, entries
+from harness.features.listing import Entry, entries, shuffled
 from harness.features.picture import Unreadable
 from harness.records.case import BadInput, Resolution
 from harness.records.spelled import Inert, spelled
@@ -65,6 +65,12 @@ def taught_on(world: World) -> str:
     return str(said()) if said else json.dumps(spelled(world))
 
 
+def to_draw(world: World, n: int) -> list[str]:
+    """n captions of a world that teaches captions alone, for a teacher to draw images of; none of another world."""
+    said = getattr(world, "to_draw", None)
+    return said(n) if said else []
+
+
 def untaught(world: World) -> str:
     """Why no student can be trained on a world's data, or nothing."""
     return str(getattr(world, "untaught", ""))
@@ -78,7 +84,8 @@ class FolderWorld(Inert):
     cannot serve; all that a run may ask for are read before an image is generated. side: size of the references
     whatever the resolution, so that an extractor of that size resizes nothing again. fit: `squash` loses the aspect
     ratio as the field's FDD does, `crop` takes the centre. resize: PIL's antialiased filter, bilinear as the paper's
-    FDD or bicubic as dgm-eval's. training_folder: another such folder, or a data set of the hub, to distil on.
+    FDD or bicubic as dgm-eval's. training_folder: another such folder, a data set of the hub, or a list of captions
+    alone, to distil on: shuffled, and without what cannot serve.
     """
 
     name: str
@@ -125,6 +132,14 @@ class FolderWorld(Inert):
             images = torch.stack([_pixels(row, size, "crop", self.resize) for row in rows])
             yield images.to(device), [caption(row.caption) for row in rows]
 
+    def to_draw(self, n: int) -> list[str]:
+        """n captions where the training folder holds captions alone; where they are fewer, each several times."""
+        if self.untaught or isinstance(self._teaching, Streamed):
+            return []
+        some = self._teaching.first(n)
+        alone = some and all(entry.source is None for entry in some)
+        return list(islice(cycle([caption(entry.caption) for entry in some]), n)) if alone else []
+
     def fingerprints(self) -> dict[str, str]:
         """The entries of the folder: captions, and each picture by its name, size and time."""
         return {"folder": "none" if self.folder is None else self._checked.fingerprint()}
@@ -140,8 +155,8 @@ class FolderWorld(Inert):
         if self.training_folder is not None:
             return ""
         return (
-            f"world {self.name!r} has nothing to distil a student on: give captioned images with "
-            f"catalog.worlds.{self.name}.training_folder=FOLDER"
+            f"world {self.name!r} has nothing to distil a student on: give captioned images, or a list of captions for "
+            f"the teacher to draw, with catalog.worlds.{self.name}.training_folder=FOLDER"
         )
 
     def require_training(self, n: int = 0) -> None:
@@ -153,7 +168,9 @@ class FolderWorld(Inert):
     @cached_property
     def _teaching(self) -> Checked | Streamed:
         folder = str(self.training_folder)
-        return Streamed(folder, self.skip_bad, self._remedy) if is_id(folder) else self._read(folder)
+        if is_id(folder):
+            return Streamed(folder)
+        return Checked(shuffled(entries(Path(folder).expanduser(), self.captions)), True, "")
 
     @cached_property
     def _checked(self) -> Checked:
@@ -161,14 +178,8 @@ class FolderWorld(Inert):
             raise BadInput(
                 f"world {self.name!r} has no images yet: give them with catalog.worlds.{self.name}.folder=FOLDER"
             )
-        return self._read(self.folder)
-
-    def _read(self, folder: str | Path) -> Checked:
-        return Checked(entries(Path(folder).expanduser(), self.captions), self.skip_bad, self._remedy)
-
-    @property
-    def _remedy(self) -> str:
-        return f"catalog.worlds.{self.name}.skip_bad=true"
+        remedy = f"catalog.worlds.{self.name}.skip_bad=true"
+        return Checked(entries(Path(self.folder).expanduser(), self.captions), self.skip_bad, remedy)
 
     def _first(self, n: int) -> list[Entry]:
         """Checked twice as far as asked, so that the spare references of a floor hold no surprise later."""

@@ -103,6 +103,21 @@ def test_learning_curves_are_taken_on_images_that_no_step_sees(
     assert set(torch.cat(asked).tolist()) == set(range(trained, n))
 
 
+class Prompts(Noise):
+    """Captions alone."""
+
+    def to_draw(self, n: int) -> list[str]:
+        return [f"cat {number}" for number in range(n)]
+
+
+def test_of_captions_alone_the_teacher_draws_the_images(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = Samples(model, Prompts(), [SIZE], 6, 4, 0.0, 5)  # type: ignore[arg-type]
+    assert "noise teaches captions alone: tiny draws 6 images of noise at 32" in capsys.readouterr().err
+    drawn = model.generate([f"cat {number}" for number in range(6)], [*range(6)], SIZE, 50, 7.5)  # as its pipeline does
+    torch.testing.assert_close(samples.clean(SIZE, torch.arange(6)), model.encode(drawn), atol=1e-2, rtol=1e-2)
+    assert samples.latents[SIZE].texts(range(4)) == [f"cat {number}" for number in range(4)]
+
+
 def test_rows_that_a_device_holds_are_those_of_the_files(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     text = Samples(model, Slow(), [SIZE], 10, 4, 0.0, 5).text  # type: ignore[arg-type]
     rows = torch.tensor([9, 0, 4, 4])

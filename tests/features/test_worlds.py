@@ -15,7 +15,7 @@ import baselines
 from harness.features.clip import ClipExtractor
 from harness.features.dino import DinoExtractor
 from harness.features.listing import entries
-from harness.features.world import FolderWorld, untaught
+from harness.features.world import FolderWorld, to_draw, untaught
 from harness.records.case import BadInput, Resolution
 from harness.seats.factory import is_training_free
 
@@ -285,7 +285,9 @@ def test_a_world_that_cannot_serve_is_one_sentence(tmp_path):
 
 
 def test_a_world_without_training_data_says_why_it_teaches_nothing(tmp_path):
-    assert "has nothing to distil a student on: give captioned images with" in untaught(world(tmp_path))
+    assert "has nothing to distil a student on: give captioned images, or a list of captions" in untaught(
+        world(tmp_path)
+    )
     assert untaught(world(tmp_path, training_folder=tmp_path)) == ""
     assert untaught(object()) == ""  # a world that says nothing of it, such as the embedded one, teaches without end
 
@@ -329,11 +331,38 @@ def test_a_training_folder_that_cannot_teach_is_one_sentence(tmp_path):
     )
 
 
+def test_a_sorted_training_folder_is_shuffled_the_same_way_each_time(tmp_path):
+    for number in range(20):
+        painted(tmp_path / f"{number:02}.png", RED)
+    listed(tmp_path, *({"file_name": f"{number:02}.png", "text": f"{number:02}"} for number in range(20)))
+
+    def captions(n: int) -> list[str]:
+        return [
+            each for _, some in world(None, training_folder=tmp_path).training(n, Resolution(4, 4)) for each in some
+        ]
+
+    whole = captions(20)
+    assert whole == captions(20) != sorted(whole) == [f"{number:02}" for number in range(20)]
+    assert captions(5) == whole[:5]
+
+
+def test_captions_alone_are_for_a_teacher_to_draw_each_several_times_where_they_are_few(tmp_path):
+    listed(tmp_path, {"text": "red"}, {"text": "blue"}, name="prompts.jsonl")
+    found = world(None, training_folder=tmp_path / "prompts.jsonl")
+    found.require_training(5)
+    drawn = to_draw(found, 5)
+    assert drawn[:2] == drawn[2:4]
+    assert sorted(drawn[:2]) == ["blue", "red"]
+    painted(tmp_path / "a.png", RED)
+    listed(tmp_path, {"file_name": "a.png", "text": "red"})
+    assert to_draw(world(None, training_folder=tmp_path), 5) == to_draw(world(tmp_path), 5) == []
+
+
 def test_what_is_left_out_of_a_training_folder_is_counted(tmp_path):
     painted(tmp_path / "a.png", RED), painted(tmp_path / "b.png", BLUE)
     (tmp_path / "a.png").write_bytes(b"no picture")
     listed(tmp_path, {"file_name": "a.png", "text": "red"}, {"file_name": "b.png", "text": "blue"})
-    found = world(None, training_folder=tmp_path, skip_bad=True)
-    ((_, captions),) = found.training(1, Resolution(4, 4))
+    found = world(None, training_folder=tmp_path)
+    ((_, captions),) = found.training(2, Resolution(4, 4))
     assert captions == ["blue"]
     assert found.notes[0].startswith("1 entries of world own to learn from were left out: a.png is no image")
