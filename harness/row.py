@@ -72,7 +72,10 @@ class Row:
 
     @cached_property
     def student(self) -> Student:
-        """The student that stands for the variant on this model, trained or not."""
+        """The student that stands for the variant on this model, trained or not.
+
+        A shipped one may stand in for that of the default recipe, but not where recipes are compared or train anew.
+        """
         name, published = self.model.name, self._laid.keywords.get("published")
         if is_exact(self.factory):
             if published is not None:
@@ -84,4 +87,11 @@ class Row:
             made_of = ingredients(None, checkpoint.digest(published), self.factory, "published")
             return Student(name, self.variant, made_of, published=str(published))
         data = " ".join([taught_on(self.world), *map(str, self.model.buckets)])
-        return Student(name, self.variant, ingredients(self.recipe, self.model.fingerprint(), self.factory, data))
+        made_of = ingredients(self.recipe, self.model.fingerprint(), self.factory, data)
+        own = Student(name, self.variant, made_of)
+        return own if self.taught or self._trains_anew else own.stand_in()
+
+    @property
+    def _trains_anew(self) -> bool:
+        """Whether this run is told to train the recipe's own student, though another could stand in for it."""
+        return self.recipe is not None and self.recipe.force and self.recipe.on_demand

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from harness.distillation.student import SHIPPED, cache_folder
 from harness.records.case import BadInput
@@ -21,7 +22,7 @@ class Shelved:
     path: Path
     key: str
     shipped: bool
-    facts: dict[str, str]
+    facts: dict[str, Any]
 
     @property
     def line(self) -> str:
@@ -40,7 +41,8 @@ def kept() -> Iterator[Shelved]:
     for name, facts in sorted(listed.items()):
         path = SHIPPED / f"{name}.safetensors"
         if path.is_file():
-            yield Shelved(path, facts["key"], True, {key: str(value) for key, value in facts.items() if key != "key"})
+            told = {"made by": facts.pop("settings"), "stands for": f"{facts.pop('stands_for')} (the default recipe's)"}
+            yield Shelved(path, facts.pop("key"), True, told | facts)
     for path in sorted((cache_folder() / "students").glob("*.safetensors")):
         header = header_of(path)
         if "key" in header:

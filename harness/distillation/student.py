@@ -2,13 +2,14 @@
 
 A student is named by a hash of all that made it: the recipe, the model's weights, the variant with its settings, what
 it was taught on. It is looked for in the cache and among the shipped ones; published weights stand for one as well.
+Shipped ones were trained for longer than the default recipe trains, and stand in for that one's students.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,13 @@ class Student:
         """The file that holds it, or None."""
         if self.published is not None:
             return checkpoint.find(self.published)
-        if header_of(self.cached).get("key") == self.key:
-            return self.cached
-        return self.shipped if _shipped_key(self.shipped) == self.key else None
+        return next((file for file in (self.cached, self.shipped) if header_of(file).get("key") == self.key), None)
+
+    def stand_in(self) -> "Student":
+        """The shipped student that is taken for this one of the default recipe; itself where there is none."""
+        if _stands_for(self.shipped) != self.key:
+            return self
+        return replace(self, ingredients=header_of(self.shipped).get("ingredients", self.ingredients))
 
     @property
     def available(self) -> bool:
@@ -130,10 +135,8 @@ def ingredients(recipe: object, fingerprint: str, factory: partial[TokenMixer], 
     return json.dumps(made_of | spelled(factory, ONLY_SPEED), sort_keys=True)
 
 
-def _shipped_key(path: Path) -> str | None:
-    """The key that `students.json` says of a shipped file; None for what is not shipped."""
-    listed = path.with_name("students.json")
-    if not (path.is_file() and listed.is_file()):
-        return None
-    found = json.loads(listed.read_text(encoding="utf-8")).get(path.stem)
-    return None if found is None else str(found["key"])
+def _stands_for(shipped: Path) -> str | None:
+    """The key of the default recipe's student in whose place a shipped file is taken; None where none is."""
+    listed = shipped.with_name("students.json")
+    found = json.loads(listed.read_text(encoding="utf-8")).get(shipped.stem) if listed.is_file() else None
+    return None if found is None else str(found["stands_for"])

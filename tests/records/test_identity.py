@@ -135,6 +135,7 @@ def parts(held: Any) -> Iterator[Any]:
         yield from parts(value)
 
 
+@pytest.mark.usefixtures("cache")  # else a shipped student would stand in for one of the default recipe alone
 def test_a_students_key_holds_its_recipe_and_data_but_not_what_only_changes_speed(whole: Experiment) -> None:
     def key(train: Any) -> str:
         chosen = {"models": ["tiny_sd"], "variants": ["linfusion"], "metrics": ["clip_score"]}

@@ -8,6 +8,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from speed_repository import git
 
+from harness.seats.sources import header_of
+
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = "harness/shapes/weights"
 
@@ -65,4 +67,4 @@ class Clone:
             name: value + share * value.float().std(correction=0) * torch.randn(value.shape, generator=source)
             for name, value in state.items()
         }
-        save_file({name: value.to(state[name].dtype) for name, value in noisy.items()}, path, {"format": "pt"})
+        save_file({name: value.to(state[name].dtype) for name, value in noisy.items()}, path, header_of(path))
