@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from harness.distillation.audience import Audience
-from harness.distillation.recipe import Recipe
+from harness.distillation.recipe import Recipe, unteachable
 from harness.distillation.student import Student
 from harness.features.kept import Reader
-from harness.features.world import World, untaught
+from harness.features.world import World
 from harness.kept_images import NOTHING_KEPT, Keeping
-from harness.models import weights
 from harness.models.model import Model
 from harness.records.case import BadInput, Case
 from harness.records.faults import no_memory
@@ -133,8 +132,8 @@ class Job:
     @property
     def trains(self) -> bool:
         """Whether its student is missing, asked for, and trained before it is judged."""
-        able = self.recipe is not None and not self.untrained and self.model.source != weights.RANDOM
-        return able and self.judged and self.wanting and not untaught(self.world)
+        able = self.judged and self.wanting and not self.untrained
+        return able and not unteachable(self.model, self.world)
 
     @property
     def wanting(self) -> bool:

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 import reports
-from harness.check import check
+from harness.check import check, check_trainings
 from harness.console import Console, varied
+from harness.distillation.training import Diverged
 from harness.experiment import Experiment
 from harness.forecast import forecasts
 from harness.job import Job
@@ -20,6 +21,7 @@ from harness.records.record import Record
 from harness.records.store import Store
 from harness.records.units import duration, human
 from harness.regression.verdict import exit_status
+from harness.seats.mixer import Unavailable
 from harness.time_left import Pace
 
 FAILED = 1
@@ -73,13 +75,21 @@ def _teach(experiment: Experiment, console: Console) -> int:
     """Train students and measure nothing."""
     if experiment.dry_run:
         raise BadInput("dry_run=true predicts measurements, and metrics=[] leaves none: name some, or leave it out")
-    kept, audience = {}, experiment.tracker.trainings(Path(experiment.out))
-    for row in experiment.rows:
-        if row.recipe is not None and not row.student.exact and row.student.published is None:
+    rows = [row for row in experiment.rows if not row.student.exact and row.student.published is None]
+    check_trainings(rows, experiment.untrained)
+    if not rows:
+        console.notice("nothing here has anything to learn: the teacher's own attention and published weights stay")
+    kept, failed, audience = {}, 0, experiment.tracker.trainings(Path(experiment.out))
+    for row in rows:
+        assert row.recipe is not None
+        try:
             path = row.recipe.run(row.student, row.model, row.factory, row.world, experiment.device, audience)
             kept[f"{row.model.name} {row.name}"] = path.as_posix()
-    console.finish({"name": experiment.name, "students": kept})
-    return 0
+        except (Diverged, Unavailable) as error:
+            console.notice(str(error))
+            failed += 1
+    console.finish({"name": experiment.name, "students": kept, "failed": failed})
+    return FAILED if failed else 0
 
 
 def _take(experiment: Experiment, todo: Sequence[Job], store: Store, console: Console, pace: Pace) -> list[Record]:

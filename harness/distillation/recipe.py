@@ -28,8 +28,9 @@ from harness.distillation.stages import Stage
 from harness.distillation.student import Student, cache_folder
 from harness.distillation.telling import Telling
 from harness.distillation.training import Schedule, train
-from harness.features.world import World
+from harness.features.world import World, untaught
 from harness.models.model import Model
+from harness.models.weights import RANDOM
 from harness.records.case import BadInput, Resolution, at_least
 from harness.records.files import writable
 from harness.seats.surgery import Factory
@@ -182,6 +183,16 @@ class Recipe:
             )
             for schedule, (begin, end) in zip(own, pairwise(ends), strict=True)
         ]
+
+
+def unteachable(model: Model, world: World) -> str:
+    """Why no student of the model can learn from the world, or nothing."""
+    if model.source == RANDOM:
+        return (
+            f"model {model.name} has random weights, which teach nothing: give catalog.models.{model.name}.source= a "
+            "folder or a hub id, or untrained=true to train on them all the same"
+        )
+    return untaught(world)
 
 
 def named(name: str, known: Mapping[str, Recipe], budget: Recipe) -> Recipe:

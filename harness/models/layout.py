@@ -22,10 +22,15 @@ class Layout:
     @classmethod
     def shipped(cls, config: str) -> "Layout":
         """The configuration of that name that travels with the package; BadInput lists those that do."""
-        known = sorted(path.parent.name for path in CONFIGS.glob("*/model_index.json"))
-        if config not in known:
+        if config not in (known := cls.known()):
             raise BadInput(f"there is no shipped configuration {config!r}: choose from {', '.join(known)}")
         return cls(CONFIGS / config)
+
+    @classmethod
+    def known(cls, pipelines: Sequence[str] | None = None) -> list[str]:
+        """The names of the configurations that travel with the package: of all pipelines, or of these."""
+        names = sorted(path.parent.name for path in CONFIGS.glob("*/model_index.json"))
+        return [name for name in names if pipelines is None or cls(CONFIGS / name).pipeline in pipelines]
 
     @property
     def index(self) -> dict[str, Any]:

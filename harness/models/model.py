@@ -102,7 +102,9 @@ class Model(Inert, ABC):
         """The configurations in force: those of a local folder, or else the shipped ones."""
         folder = weights.local(self.source)
         if folder is None and self.config is None:
-            raise BadInput(f"model {self.name} has no configuration: give config= a shipped one, or a local source")
+            here, known = f"catalog.models.{self.name}", " or ".join(Layout.known(self.pipelines))
+            remedy = f"give {here}.config={known}, or {here}.source= a local diffusers folder"
+            raise BadInput(f"model {self.name} has no configuration: {remedy}")
         layout = Layout(folder) if folder is not None else Layout.shipped(str(self.config))
         return layout.accepted(self.name, self.pipelines, self.part)
 
