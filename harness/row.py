@@ -13,8 +13,9 @@ from harness.models.weights import at_hand
 from harness.records.case import BadInput
 from harness.records.spelled import digest, spelled
 from harness.seats import checkpoint
-from harness.seats.factory import is_exact, is_training_free, preset
-from harness.seats.mixer import TokenMixer
+from harness.seats.factory import is_training_free, one_mixer, preset
+from harness.seats.mixer import TokenMixer, Unavailable
+from harness.seats.surgery import seated, seating_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,21 @@ class Row:
     def learns(self) -> bool:
         """Whether a recipe makes its weights."""
         published = self._laid.keywords.get("published")
-        return published is None and not is_exact(self.factory) and not is_training_free(self.factory)
+        return published is None and not self.exact and not is_training_free(self.factory)
+
+    @cached_property
+    def exact(self) -> bool:
+        """Whether every site keeps its teacher's own attention, as in a hybrid that replaces none."""
+        if (mixer := one_mixer(self.factory)) is not None:
+            return mixer.exact
+        try:
+            denoiser = self.model.on_meta().denoiser
+            if seating := seating_of(denoiser):
+                seating.undo()
+            with seated(denoiser, self.factory) as seats:
+                return all(seat.mixer.exact for seat in seats.values())
+        except (TypeError, ValueError, Unavailable):
+            return False  # `harness.check` says what is wrong
 
     @cached_property
     def _laid(self) -> partial[TokenMixer]:
@@ -77,7 +92,7 @@ class Row:
         A shipped one may stand in for that of the default recipe, but not where recipes are compared or train anew.
         """
         name, published = self.model.name, self._laid.keywords.get("published")
-        if is_exact(self.factory):
+        if self.exact:
             if published is not None:
                 raise BadInput(
                     f"{self.variant} is the teacher's own attention and takes no weights: leave out published="

@@ -78,17 +78,16 @@ def overlaid(settings: Mapping[str, Any], presets: Mapping[str, Any]) -> dict[st
     return laid
 
 
-def is_exact(factory: partial[TokenMixer]) -> bool:
-    """Whether the factory's mixer is the teacher's own attention, which has nothing to learn."""
-    mixer = getattr(factory.func, "__self__", None)
-    return isinstance(mixer, type) and issubclass(mixer, TokenMixer) and mixer.exact
+def one_mixer(factory: object) -> type[TokenMixer] | None:
+    """The class of which the factory makes all its mixers; None where it may choose among several."""
+    mixer = getattr(getattr(factory, "func", None), "__self__", None)
+    return mixer if isinstance(mixer, type) and issubclass(mixer, TokenMixer) else None
 
 
 def is_training_free(factory: object) -> bool:
     """Whether the factory's mixer takes all its weights from its teacher and is of use with them."""
-    mixer = getattr(getattr(factory, "func", None), "__self__", None)
-    inherits = getattr(factory, "keywords", {}).get("inherit", True)
-    return isinstance(mixer, type) and issubclass(mixer, TokenMixer) and mixer.training_free and bool(inherits)
+    mixer, inherits = one_mixer(factory), getattr(factory, "keywords", {}).get("inherit", True)
+    return mixer is not None and mixer.training_free and bool(inherits)
 
 
 def at(site: Site, value: Any, name: str) -> Any:

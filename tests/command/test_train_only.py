@@ -59,6 +59,17 @@ def test_captions_without_images_teach_nothing(tmp_path: Path) -> None:
         trained(*HYBRID, *world)
 
 
+def test_a_hybrid_that_replaces_nothing_is_its_teacher_and_is_not_trained(cache: Path) -> None:
+    nothing = "++catalog.variants.hybrid.share=0"
+    status, last, said = trained(*HYBRID, nothing)
+    assert (status, last["students"]) == (0, {})
+    assert "nothing here has anything to learn" in said
+    assert not cache.exists()
+    (job,) = experiment(*HYBRID, nothing, "metrics=[attributes]", "resolutions=[64]", "tracker=none").jobs()
+    assert job.student.exact
+    assert not job.trains
+
+
 def test_a_training_that_goes_wrong_keeps_no_other_from_being_done(monkeypatch: pytest.MonkeyPatch) -> None:
     def diverges(self: Recipe, student: Any, *given: Any) -> Path:
         if student.variant == "deltaconv":
