@@ -131,7 +131,7 @@ def _do(config: DictConfig) -> int:
     from harness.run import run as run_experiment
 
     _complete(config)
-    if config.train is not None and isinstance(part := checked(config.train), Trainable):
+    if config.train is not None and isinstance(part := checked(config.train, "train"), Trainable):
         part.train()
         return 0
     return run_experiment(checked(config), Console())
@@ -199,13 +199,13 @@ def _keys(settings: Any) -> Iterator[str]:
         yield str(name)
 
 
-def checked(config: DictConfig) -> Any:
-    """What a configuration describes, made after all its settings were checked."""
+def checked(config: DictConfig, path: str = "") -> Any:
+    """What a configuration describes, made after all its settings were checked. path: what its settings begin with."""
     from hydra.utils import instantiate
 
     from harness.settings import check
 
-    check(OmegaConf.to_container(config, resolve=True))
+    check(OmegaConf.to_container(config, resolve=True), path)
     return instantiate(config, _convert_="all")
 
 

@@ -103,7 +103,9 @@ class Experiment:
         """Raise BadInput for the first setting that cannot be used."""
         _known("model", self.models, self.catalog.models)
         _known("variant", self.variants, self.catalog.variants)
-        if self.metrics or self.train is None or not self.train.on_demand:
+        if not self.metrics and self.train is not None and not self.train.on_demand:
+            raise BadInput("metrics=[] only trains, which train.on_demand=false forbids: leave out one of the two")
+        if self.metrics or self.train is None:
             _known("metric", self.metrics, self.catalog.metrics)
         if self.resolutions is not None:
             _listed("resolutions", self.resolutions)

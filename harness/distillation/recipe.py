@@ -4,6 +4,7 @@ Budgets (`steps`, `images` seen or `minutes` of training) stretch or shorten all
 ends them. The files in `conf/train` say where a recipe is from.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -66,9 +67,11 @@ class Recipe:
         """BadInput for a budget or a number of samples that trains nothing."""
         for name in ("steps", "images", "minutes"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+            number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+            if value is not None and not (number and (name == "minutes" or value % 1 == 0)):
+                kind = "number" if name == "minutes" else "whole number"
                 raise BadInput(
-                    f"train.{name}={value} trains nothing: give a number above 0, or null for no such budget"
+                    f"train.{name}={value} trains nothing: give a {kind} above 0, or null for no such budget"
                 )
         at_least(self, "train", samples=1, batch=1, seed=0, drop=0)
         if self.drop > 1:
@@ -99,7 +102,8 @@ class Recipe:
             path = student.path
             if path is not None and not self.wants(student):
                 return path
-            announce(student, self.budget())
+            if is_first():
+                announce(student, self.budget())
             with self._heard(student, world, audience) as hearer:
                 self._train(student, model, factory, world, device, hearer)
         wait()

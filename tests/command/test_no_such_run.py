@@ -64,8 +64,10 @@ def test_a_sampler_that_a_checkpoint_cannot_be_sampled_by_is_refused_before_the_
 
 def test_a_run_that_measures_nothing_and_trains_nothing_is_refused(whole: Experiment) -> None:
     assert whole.train is not None
-    with pytest.raises(BadInput, match="no metric was given"):
+    with pytest.raises(BadInput, match=r"^metrics=\[\] only trains, which train\.on_demand=false forbids"):
         replace(whole, metrics=[], train=replace(whole.train, on_demand=False))
+    with pytest.raises(BadInput, match="no metric was given: choose from"):
+        replace(whole, metrics=[], train=None)
 
 
 @pytest.mark.parametrize(

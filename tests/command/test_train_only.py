@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from test_identity import experiment
 
+from harness.__main__ import main
 from harness.console import Console
 from harness.distillation.recipe import Recipe
 from harness.distillation.training import Diverged
@@ -80,3 +81,12 @@ def test_a_training_that_goes_wrong_keeps_no_other_from_being_done(monkeypatch: 
     status, last, said = trained("models=[tiny_sd]", "variants=[deltaconv,linfusion]")
     assert (status, last["students"], last["failed"]) == (1, {"tiny_sd linfusion": "linfusion"}, 1)
     assert "the loss became nan" in said
+
+
+@pytest.mark.parametrize("setting", ["steps=2.5", "images=abc", "minutes=inf", "minutes=nan"])
+def test_a_budget_that_is_none_is_named_as_it_was_typed(
+    setting: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["harness", "models=[tiny_sd]", "metrics=[]", "tracker=none", f"train.{setting}"])
+    assert main() == 2
+    assert capsys.readouterr().err.startswith(f"train.{setting} is not possible: give a")

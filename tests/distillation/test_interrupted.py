@@ -45,9 +45,13 @@ def started(teacher: Path, cache: Path, **environment: str) -> subprocess.Popen[
 
 
 def path_of(process: subprocess.Popen[str]) -> str:
+    return path_and_said(process)[0]
+
+
+def path_and_said(process: subprocess.Popen[str]) -> tuple[str, str]:
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    return str(out.strip().splitlines()[-1])
+    return str(out.strip().splitlines()[-1]), err
 
 
 def ended(process: subprocess.Popen[str]) -> dict[str, Tensor]:
@@ -97,8 +101,9 @@ def test_two_processes_end_where_one_does(teacher: Path, whole: str, tmp_path: P
     both = [
         started(teacher, tmp_path, **shared, RANK=rank, LOCAL_RANK=rank, LOCAL_WORLD_SIZE="2") for rank in ("0", "1")
     ]
-    found = path_of(both[0])
-    assert path_of(both[1]) == found
+    (found, said), (other, second) = map(path_and_said, both)
+    assert other == found
+    assert ("training one" in said, "training one" in second) == (True, False)
     # Sums of halves round otherwise than sums of wholes, and 24 steps of AdamW make of it what they do.
     assert losses(found) == pytest.approx(losses(whole), rel=1e-3)
 

@@ -145,7 +145,10 @@ def test_a_prediction_without_a_loss_is_refused() -> None:
 @pytest.mark.parametrize(
     ("budget", "said"),
     [
-        ({"steps": 0}, r"train.steps=0 trains nothing: give a number above 0"),
+        ({"steps": 0}, r"train.steps=0 trains nothing: give a whole number above 0"),
+        ({"steps": 2.5}, r"train.steps=2.5 trains nothing"),
+        ({"minutes": math.inf}, r"train.minutes=inf trains nothing"),
+        ({"minutes": math.nan}, r"train.minutes=nan trains nothing"),
         ({"minutes": -1.0}, r"train.minutes=-1.0 trains nothing"),
         ({"images": 0}, r"train.images=0 trains nothing"),
         ({"batch": 0}, r"train.batch=0 is not possible"),
