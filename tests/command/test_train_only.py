@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from test_identity import experiment
 
 from harness.__main__ import main
@@ -53,9 +54,10 @@ def test_what_cannot_be_trained_is_refused_before_a_training_is_announced(
     assert not cache.exists()
 
 
-def test_captions_without_images_teach_nothing(tmp_path: Path) -> None:
-    (tmp_path / "metadata.jsonl").write_text('{"text": "red"}\n')
-    world = ["world=own", f"++catalog.worlds.own.training_folder={tmp_path}", "++train.samples=1"]
+def test_a_caption_without_an_image_among_others_teaches_nothing(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "1.png")
+    (tmp_path / "metadata.jsonl").write_text('{"text": "red"}\n{"text": "red", "file_name": "1.png"}\n')
+    world = ["world=own", f"++catalog.worlds.own.training_folder={tmp_path}", "++train.samples=2"]
     with pytest.raises(BadInput, match="line 1 is a caption without an image: nothing can be distilled on it"):
         trained(*HYBRID, *world)
 
