@@ -1,7 +1,9 @@
 """`python -m harness students`: the trained students that are here, shipped and cached, with what is known of them."""
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,10 +11,16 @@ from typing import Any
 
 from harness.distillation.student import SHIPPED, cache_folder
 from harness.records.case import BadInput
+from harness.records.files import is_locked
 from harness.records.units import human
 from harness.seats.sources import header_of
 
-WAYS = "python -m harness students lists them, students remove KEY ... (or all) deletes cached ones"
+WAYS = (
+    "python -m harness students lists them, students remove KEY ... (or all) deletes cached ones, students remove "
+    "unfinished and students remove encoded what trainings left behind"
+)
+LEFT = {"unfinished": "trainings that were stopped", "encoded": "images and captions"}
+"""Folder of the cache -> what trainings leave in it, each in a folder of its own."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,11 @@ class Shelved:
     key: str
     shipped: bool
     facts: dict[str, Any]
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Its own, and that of the student for which a shipped one stands."""
+        return self.key, self.facts.get("stands for", "").partition(" ")[0]
 
     @property
     def line(self) -> str:
@@ -52,26 +65,70 @@ def kept() -> Iterator[Shelved]:
 
 def students(words: Sequence[str]) -> int:
     """List, or `remove KEY ...`; BadInput for another word or a key that is not there."""
-    if not words:
-        for each in kept():
-            print(each.line)
+    verb, *keys = words or ["list"]
+    if verb in ("list", "--help") and not keys:
+        print(*(each.line for each in kept()), *map(_told, filter(_left, LEFT)), sep="\n")
+        if verb == "--help":
+            print(WAYS)
         return 0
-    verb, *keys = words
     if verb != "remove" or not keys:
         raise BadInput(f"students {' '.join(words)} is not understood: {WAYS}")
-    here = {each.key: each for each in kept() if not each.shipped}
-    unknown = [key for key in keys if key not in here and key != "all"]
-    if unknown:
-        raise BadInput(f"no cached student has the key {unknown[0]}: {WAYS}")
-    for key in here if "all" in keys else keys:
-        _remove(here[key].path)
+    _remove_named(keys)
     return 0
 
 
-def _remove(path: Path) -> None:
+def _remove_named(keys: Sequence[str]) -> None:
+    """Remove students by their keys, and what trainings left; BadInput for another word, before any is removed."""
+    shipped = {key: each.path.stem for each in kept() if each.shipped for key in each.keys}
+    here = {each.key: each.path for each in kept() if not each.shipped}
+    for key in keys:
+        if key in {*here, *LEFT, "all"}:
+            continue
+        if key in shipped:
+            raise BadInput(f"{key} is {shipped[key]}, which is shipped and stays: {WAYS}")
+        raise BadInput(f"no cached student has the key {key}: {WAYS}")
+    chosen = [path for key, path in here.items() if key in keys or "all" in keys]
+    found = [folder for place in LEFT if place in keys for folder in _left(place)]
+    if not chosen and not found:
+        print(f"nothing of that is in {cache_folder()}: nothing was removed")
+    for path in chosen:
+        _remove(path, *(path.with_suffix(suffix) for suffix in (".md", ".json", ".lock")))
+    running = [path.stem for path in (cache_folder() / "students").glob("*.lock") if found and is_locked(path)]
+    for folder in found:
+        if any(_uses(student, folder) for student in running):
+            print(f"{folder} stays: a training uses it")
+        else:
+            _remove(folder)
+
+
+def _left(place: str) -> list[Path]:
+    return sorted(path for path in (cache_folder() / place).glob("*") if path.is_dir())
+
+
+def _told(place: str) -> str:
+    """How much there is in such a folder of the cache."""
+    bytes_ = 0
+    for file in (cache_folder() / place).rglob("*"):
+        with suppress(FileNotFoundError):  # a training that runs puts a new one in its place
+            bytes_ += file.stat().st_size if file.is_file() else 0
+    count = f"{len(_left(place))} x {LEFT[place]}"
+    return f"{place:<12}  {count:<28}  {'cached':<7}  {human(bytes_, 'byte'):>8}  {cache_folder() / place}"
+
+
+def _uses(student: str, folder: Path) -> bool:
+    """Whether a training of MODEL-VARIANT-KEY may use a folder that is named KEY, or MODEL-DIGEST where encoded."""
+    if folder.parent.name == "unfinished":
+        return student.endswith(f"-{folder.name}")
+    return student.startswith(folder.name.rpartition("-")[0])
+
+
+def _remove(*paths: Path) -> None:
     try:
-        for each in (path, *(path.with_suffix(suffix) for suffix in (".md", ".json", ".lock"))):
-            each.unlink(missing_ok=True)
+        for path in paths:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
     except OSError as error:
-        raise BadInput(f"{path} cannot be removed ({error.strerror}): make {path.parent} writable") from error
-    print(f"removed {path}")
+        raise BadInput(f"{paths[0]} cannot be removed ({error.strerror}): make {paths[0].parent} writable") from error
+    print(f"removed {paths[0]}")

@@ -76,6 +76,19 @@ def locked(path: Path, waiting: str = "") -> Iterator[None]:
         lock.release()
 
 
+def is_locked(path: Path) -> bool:
+    """Whether somebody is `locked` there now; False on file systems that know no locks."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(path, timeout=0, thread_local=False):
+            return False
+    except Timeout:
+        return True
+    except NotImplementedError:
+        return False
+
+
 def _host() -> str:
     return socket.gethostname().replace(".", "-")
 

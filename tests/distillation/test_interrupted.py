@@ -22,7 +22,6 @@ from worlds import Noise
 
 from baselines import LinFusionAttention
 from harness.distillation.alone import alone
-from harness.distillation.shelf import students
 from harness.distillation.student import Student, ingredients
 from harness.distillation.training import Diverged, Schedule, train
 from harness.records.case import BadInput
@@ -196,19 +195,3 @@ def test_force_trains_what_is_there_once_a_run(
     assert again.wants(student)
     again.run(student, model, FACTORY, Noise(), "cpu")  # type: ignore[arg-type]
     assert not again.wants(student)
-
-
-def test_students_are_listed_and_removed(student: Student, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from harness.distillation.student import cache_folder
-
-    student.cached.parent.mkdir(parents=True)
-    student.save({}, student.cached, {"loss_1": "0.5"})
-    assert students([]) == 0
-    assert f"{student.key}  tiny-linfusion" in (listed := capsys.readouterr().out)
-    assert "loss_1 0.5" in listed
-    with pytest.raises(BadInput, match="no cached student has the key abc"):
-        students(["remove", "abc"])
-    with pytest.raises(BadInput, match="students throw is not understood"):
-        students(["throw"])
-    students(["remove", student.key])
-    assert not list((cache_folder() / "students").glob(f"*{student.key}*"))
