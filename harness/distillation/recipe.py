@@ -133,10 +133,11 @@ class Recipe:
         telling = Telling(hearer, Previews(pair, world), pair.terms) if hearer is not None else None
         progress = Progress(elapsed_s=self._started(pair))
         work = cache_folder() / "unfinished" / student.key
-        curve, facts, schedules = Curve(pair, telling) if pair.learners else None, {}, self.schedules()
+        curve, schedules = Curve(pair, telling) if pair.learners else None, self.schedules()
+        facts = {"world": world.name, "seed": str(self.seed)}
         for index, (stage, schedule) in enumerate(zip(self.stages, schedules, strict=True), start=1):
-            name, checkpoint = f"{student.variant} of {student.model}, {stage.title}", work / f"{index}.safetensors"
-            last = 0.0
+            name = f"{student.variant} of {student.model}, {stage.title} ({index} of {len(schedules)})"
+            checkpoint, last = work / f"{index}.safetensors", 0.0
             if curve is not None and schedule.steps:
                 images = self.batch * schedule.accumulate
                 curve.opens(schedule.steps / sum(each.steps for each in schedules), images)

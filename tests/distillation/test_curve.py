@@ -53,6 +53,7 @@ def test_a_student_is_kept_with_its_curve_and_its_card_says_where_that_ends(mode
     assert last["features"] != first["features"]
     assert sum(curve["end"]["features"]) / 8 == pytest.approx(last["features"])
     card = student.cached.with_suffix(".md").read_text()
+    assert "- world: noise\n- seed: 5\n" in card
     assert "- steps: 36\n- images: 144\n" in card
     assert f"- feature_error: {last['features']:.5f}" in card
     students(["remove", student.key])
