@@ -75,10 +75,12 @@ def _teach(experiment: Experiment, console: Console) -> int:
     """Train students and measure nothing."""
     if experiment.dry_run:
         raise BadInput("dry_run=true predicts measurements, and metrics=[] leaves none: name some, or leave it out")
-    rows = [row for row in experiment.rows if not row.student.exact and row.student.published is None]
+    rows = [row for row in experiment.rows if row.learns]
     check_trainings(rows, experiment.untrained)
     if not rows:
-        console.notice("nothing here has anything to learn: the teacher's own attention and published weights stay")
+        console.notice(
+            "nothing here is trained: attention itself, published weights, and what serves with its teacher's"
+        )
     kept, failed, audience = {}, 0, experiment.tracker.trainings(Path(experiment.out))
     for row in rows:
         assert row.recipe is not None
