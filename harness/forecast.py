@@ -11,10 +11,11 @@ import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from harness.experiment import NOT_FETCHED, Experiment
-from harness.job import ON_DEVICE, Job
+from harness.job import ON_DEVICE, TRAINING, Job
 from harness.models.model import DTYPES
 from harness.models.sampler import branches
 from harness.records.by_key import grouped
@@ -23,6 +24,7 @@ from harness.records.machine import describe
 from harness.records.record import Record
 from harness.records.store import Archive, to_stderr
 from harness.records.units import human
+from harness.row import Row
 from harness.work import Works, rows
 from reports import laws
 from reports.compare import Point, Series, groups, machine_name
@@ -52,6 +54,22 @@ def forecasts(experiment: Experiment, jobs: Sequence[Job], say: Callable[[str], 
     return [known.forecast(experiment.lacking(job, kept.get(job.case.key))) for job in jobs]
 
 
+def forecasts_of_training(
+    experiment: Experiment, rows: Sequence[Row], say: Callable[[str], None] = to_stderr
+) -> list[Forecast]:
+    """One for every student, by the sizes that it is taught at; whether a hub's model has one is not asked there."""
+    jobs = {(job.case.model, job.case.variant): job for job in replace(experiment, metrics=["flops"]).jobs()}
+    sized = []
+    for row in rows:
+        assert row.recipe is not None
+        job, sizes = jobs[row.model.name, row.name], row.recipe.resolutions(row.model)
+        wanted = (TRAINING,) if not row.at_hand or row.recipe.wants(row.student) else ()
+        sized.append([replace(job, case=replace(job.case, resolution=size, metrics=wanted)) for size in sizes])
+    kept = sorted(Archive(experiment.out, say).records(), key=lambda record: record.started)
+    known = _Known(experiment, list(chain.from_iterable(sized)), kept)
+    return [known.training(first) for first, *_ in sized]
+
+
 class _Known:
     """What the store holds, and what was counted for the forecast."""
 
@@ -74,6 +92,15 @@ class _Known:
             return Forecast(case, seconds, self._memory(job), basis)
         except RuntimeError as error:
             return Forecast(case, None, None, f"unknown: {' '.join(str(error).split())}")
+
+    def training(self, job: Job) -> Forecast:
+        """Of its student alone."""
+        if not job.case.metrics:
+            return Forecast(job.case, 0.0, None, "kept")
+        try:
+            return Forecast(job.case, self._works.training_s(job), None, self._call(job)[1])
+        except RuntimeError as error:
+            return Forecast(job.case, None, None, f"unknown: {' '.join(str(error).split())}")
 
     def _call(self, job: Job) -> tuple[float, str]:
         """Seconds of one denoiser call on one image, and what says so."""

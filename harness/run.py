@@ -13,7 +13,7 @@ from harness.check import check, check_trainings
 from harness.console import Console, varied
 from harness.distillation.training import Diverged
 from harness.experiment import Experiment
-from harness.forecast import forecasts
+from harness.forecast import Forecast, forecasts, forecasts_of_training
 from harness.job import Job
 from harness.records.case import BadInput, Case
 from harness.records.machine import describe, differences, room
@@ -33,7 +33,7 @@ def run(experiment: Experiment, console: Console) -> int:
         return _teach(experiment, console)
     jobs = experiment.jobs()
     if experiment.dry_run:
-        return _forecast(experiment, jobs, console)
+        return _forecast(experiment, forecasts(experiment, jobs, console.notice), console)
     device = torch.device(experiment.device)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # clocks and memory counters follow the current one
@@ -73,9 +73,9 @@ def quick_first(jobs: Sequence[Job]) -> list[Job]:
 
 def _teach(experiment: Experiment, console: Console) -> int:
     """Train students and measure nothing."""
-    if experiment.dry_run:
-        raise BadInput("dry_run=true predicts measurements, and metrics=[] leaves none: name some, or leave it out")
     rows = [row for row in experiment.rows if row.learns]
+    if experiment.dry_run:
+        return _forecast(experiment, forecasts_of_training(experiment, rows, console.notice), console)
     check_trainings(rows, experiment.untrained)
     if not rows:
         console.notice(
@@ -168,9 +168,8 @@ def _close(experiment: Experiment, kept: list[Record], taken: list[Record], stor
     return FAILED if "failed" in statuses else exit_status(verdicts)
 
 
-def _forecast(experiment: Experiment, jobs: list[Job], console: Console) -> int:
-    """Say what would be taken, and predict its time and memory; measure nothing and write nothing."""
-    found = forecasts(experiment, jobs, console.notice)
+def _forecast(experiment: Experiment, found: list[Forecast], console: Console) -> int:
+    """Say what would be taken, and its predicted time and memory; measure nothing and write nothing."""
     console.forecasts(found)
     memory = max((one.memory for one in found if one.memory is not None), default=None)
     most = room(describe(experiment.device))

@@ -217,7 +217,7 @@ def _stopped(schedule: Schedule, setting: str, checkpoint: Path | None) -> str:
     kept = f"the last good state is in {checkpoint}" if there else "nothing of it was kept"
     rates = {"learning_rate": schedule.learning_rate, "matrix_rate": schedule.matrix_rate}
     slower = " and ".join(f"{setting}.{name}={rate / 2:.2g}" for name, rate in rates.items() if rate)
-    exact = "" if schedule.precision == "fp32" else f", or exactly, with {setting}.precision=fp32"
+    exact = "" if schedule.precision == "fp32" else f", or with {setting}.precision=fp32"
     return f"and training stopped; {kept}: train slower, with {slower}{exact}"
 
 

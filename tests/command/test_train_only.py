@@ -80,6 +80,19 @@ def test_a_hybrid_that_replaces_nothing_is_its_teacher_and_is_not_trained(cache:
     assert not job.trains
 
 
+def test_a_dry_run_tells_how_long_the_trainings_take(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.measured.rates.matrix_rate", lambda device, dtype: 1e9)
+    chosen = ["models=[tiny_sd]", "variants=[self_attention,linfusion]", "++dry_run=true", "++train.steps=null"]
+    status, last, _ = trained(*chosen, "++train.minutes=1")
+    assert (status, last["cases"], last["kept"], last["predicted_s"]) == (0, 1, 0, 60.0)
+    assert not cache.exists()
+    monkeypatch.setattr(Recipe, "wants", lambda self, student: False)
+    _, last, _ = trained(*chosen, "++train.minutes=1")
+    assert (last["cases"], last["kept"], last["predicted_s"]) == (1, 1, 0.0)
+    _, last, _ = trained(*chosen, "variants=[self_attention]")
+    assert (last["cases"], last["predicted_s"]) == (0, 0)
+
+
 def test_a_training_that_goes_wrong_keeps_no_other_from_being_done(monkeypatch: pytest.MonkeyPatch) -> None:
     def diverges(self: Recipe, student: Any, *given: Any) -> Path:
         if student.variant == "deltaconv":
