@@ -73,14 +73,12 @@ def quick_first(jobs: Sequence[Job]) -> list[Job]:
 
 def _teach(experiment: Experiment, console: Console) -> int:
     """Train students and measure nothing."""
-    rows = [row for row in experiment.rows if row.learns]
+    rows = [row for row in experiment.rows if not row.student.exact and row.student.published is None]
     if experiment.dry_run:
         return _forecast(experiment, forecasts_of_training(experiment, rows, console.notice), console)
     check_trainings(rows, experiment.untrained)
     if not rows:
-        console.notice(
-            "nothing here is trained: attention itself, published weights, and what serves with its teacher's"
-        )
+        console.notice("nothing here has anything to learn: the teacher's own attention and published weights stay")
     kept, failed, audience = {}, 0, experiment.tracker.trainings(Path(experiment.out))
     for row in rows:
         assert row.recipe is not None
