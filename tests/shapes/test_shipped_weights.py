@@ -11,7 +11,6 @@ from hydra.utils import instantiate
 
 from harness import shapes
 from harness.__main__ import catalog
-from harness.distillation.student import SHIPPED
 
 WEIGHTS = Path(shapes.__path__[0]) / "weights"
 LEARNED = sorted(path.parent.name for path in WEIGHTS.glob("*/figures.json"))
@@ -20,7 +19,6 @@ INSIDE = {"autoencoder": "tiny_sd/vae"}
 TEACHERS = {"tiny_sd": 0.95, "tiny_pixart": 0.90}
 """What each obeys at least: the share of attributes over 64 captions."""
 ONE_SIZE = ("resolutions=[64]",)
-STUDENTS = ("neighborhood", "linfusion", "deltaconv")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +43,7 @@ def quality(composed):
 
 def test_something_is_shipped():
     assert {"autoencoder", "vit", "clip", "probe"} <= set(LEARNED)
-    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < 24e6
+    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < 24 * 2**20
 
 
 @pytest.mark.parametrize("name", LEARNED)
@@ -60,13 +58,6 @@ def test_the_figures_beside_the_weights_are_reproduced(composed, name):
 def test_a_teacher_obeys_captions_that_it_never_saw(quality, model):
     reading = quality("attributes", model, "self_attention")
     assert reading.value > TEACHERS[model] > 3 * reading.details["chance"]
-
-
-@pytest.mark.parametrize("variant", STUDENTS)
-@pytest.mark.parametrize("model", TEACHERS)
-def test_every_student_is_shipped_under_the_key_of_its_recipe(composed, model, variant):
-    (job,) = composed("+sweep=quality", f"models=[{model}]", f"variants=[{variant}]", *ONE_SIZE).jobs()
-    assert job.student.path == SHIPPED / f"{model}-{variant}.safetensors"
 
 
 def test_an_untrained_student_is_visibly_worse(quality):
