@@ -185,7 +185,7 @@ def _glossary(records: Sequence[Record], names: Sequence[str]) -> list[tuple[str
     readings = [(units.spoken(name), line) for name, line in glossary.known(taken, glossary.READINGS)]
     found = [
         ("models", glossary.known(names, glossary.MODELS)),
-        ("variants", glossary.known(variants, glossary.VARIANTS)),
+        ("variants", [*glossary.known(variants, glossary.VARIANTS), *sites.mixtures(records)]),
         ("metrics", readings),
         ("world", [("shapes", glossary.EMBEDDED)] if any(r.case.world == "shapes" for r in records) else []),
     ]

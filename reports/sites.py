@@ -1,11 +1,15 @@
 """Per-site accounts: for every self-attention layer, what each variant put there and what it costs."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.records.case import Resolution
 from harness.records.record import Record, SiteAccount
 from reports.compare import REFERENCE, variant_order
+
+NAMED = 3
+"""The rarest mixer's sites are named up to so many, and counted beyond."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,20 @@ def site_tables(records: Sequence[Record]) -> list[SiteTable]:
         if record.sites:
             found.setdefault((record.case.model, record.case.resolution), {})[record.case.variant] = record
     return [_table(*place, found[place]) for place in sorted(found)]
+
+
+def mixtures(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Of each variant with several mixers in one model: how many sites each has, and which are the rarest one's."""
+    seated = {(r.case.variant, r.case.model): r.sites for r in records if r.sites}
+    found = []
+    for (variant, model), sites in sorted(seated.items()):
+        counts = Counter(site.mixer for site in sites).most_common()
+        if len(counts) > 1:
+            shares = ", ".join(f"{mixer} at {count}" for mixer, count in counts)
+            rarest = [site.path for site in sites if site.mixer == counts[-1][0]]
+            named = f" ({', '.join(rarest)})" if len(rarest) <= NAMED else ""
+            found.append((f"{variant} on {model}", f"of {len(sites)} sites, {shares}{named}"))
+    return found
 
 
 def _table(model: str, resolution: Resolution, seated: dict[str, Record]) -> SiteTable:

@@ -239,7 +239,8 @@ class Line:
         if self.schedule.minutes is not None:
             left_s = min(left_s, max(0.0, 60 * self.schedule.minutes - progress.elapsed_s))
         speed = f"{rate * self.images:.0f} images/s, " if self.images else ""
-        line = f"{self.name}: step {step}/{total}, loss {progress.loss:.4f}, {speed}{left_s / 60:.1f} min left"
+        of = f"/{total}" if self.schedule.minutes is None else ""
+        line = f"{self.name}: step {step}{of}, loss {progress.loss:.4f}, {speed}{left_s / 60:.1f} min left"
         if sys.stderr.isatty():
             print(f"\r{line}\x1b[K", end="\n" if ended else "", file=sys.stderr, flush=True)
         else:

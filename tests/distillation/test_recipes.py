@@ -21,10 +21,11 @@ from deltaconv import DeltaConvBlock
 from harness.distillation.losses import distance, min_snr, weighted
 from harness.distillation.pair import Pair
 from harness.distillation.recipe import Recipe
+from harness.distillation.resume import Progress
 from harness.distillation.samples import Samples, check_prediction
 from harness.distillation.stages import EndToEnd
 from harness.distillation.student import Student, ingredients
-from harness.distillation.training import Schedule
+from harness.distillation.training import Line, Schedule
 from harness.models.model import Model
 from harness.records.case import BadInput, Resolution
 
@@ -192,3 +193,12 @@ def test_minutes_end_a_training_and_its_rates_decay_by_them() -> None:
     assert schedule.share(100, elapsed_s=6.0) == pytest.approx(1.0, abs=0.05)
     assert schedule.share(100, elapsed_s=60.0) == pytest.approx(0.02, abs=0.01)
     assert not math.isnan(schedule.share(0))
+
+
+def test_progress_names_the_last_step_where_one_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    Line("ours", Schedule(500, 1e-3)).show(Progress(step=100))
+    assert "ours: step 100/500, loss" in capsys.readouterr().err
+    Line("ours", Schedule(10**9, 1e-3, minutes=2.0)).show(Progress(step=100, elapsed_s=60.0))
+    assert capsys.readouterr().err.endswith("1.0 min left\n")
+    Line("ours", Schedule(10**9, 1e-3, minutes=2.0)).show(Progress(step=200, elapsed_s=90.0))
+    assert "ours: step 200, loss" in capsys.readouterr().err

@@ -10,8 +10,8 @@ import pytest
 
 from harness.records import units
 from harness.records.case import Resolution
-from harness.records.record import Reading, Record
-from reports import charts, compare, load, pareto, provenance, render, tables
+from harness.records.record import Reading, Record, SiteAccount
+from reports import charts, compare, load, pareto, provenance, render, sites, tables
 from reports.read import Store
 
 Make = Callable[..., Record]
@@ -185,6 +185,20 @@ def test_the_commands_take_exactly_the_cases_again(tmp_path: Path, make_record: 
     assert "name=mine 'models=[tiny_sd]' 'variants=[a,b]' 'resolutions=[64,128]'" in first
     assert "'variants=[c]' 'resolutions=[64x96]'" in second
     assert "steps=10" in first
+
+
+def test_a_hybrid_says_which_sites_keep_attention(make_record: Make, tmp_path: Path) -> None:
+    def seated(variant: str, *mixers: str) -> Record:
+        accounts = (SiteAccount(f"up.{at}.attn1", 48, 4, (8, 8), mixer, 10, 9) for at, mixer in enumerate(mixers))
+        return replace(make_record(variant=variant), sites=tuple(accounts))
+
+    kept = seated("hybrid-k", "DeltaConvBlock", "DeltaConvBlock", "SelfAttention")
+    alike = seated("deltaconv", *["DeltaConvBlock"] * 3)
+    model, line = kept.case.model, "of 3 sites, DeltaConvBlock at 2, SelfAttention at 1 (up.2.attn1)"
+    assert sites.mixtures([alike, kept]) == [(f"hybrid-k on {model}", line)]
+    halves = seated("hybrid", *["DeltaConvBlock"] * 4, *["SelfAttention"] * 4)
+    assert "up." not in sites.mixtures([halves])[0][1]
+    assert line in render(store(tmp_path, alike, kept).folder).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
