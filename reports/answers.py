@@ -12,7 +12,7 @@ from harness.records.case import Resolution
 from harness.records.units import ratio
 from reports.compare import REFERENCE, Group, GroupKey, Series, series_order
 from reports.crossings import compared
-from reports.findings import Brief, Finding
+from reports.findings import Brief, Finding, has_teacher
 from reports.law_tables import side, where
 from reports.laws import Fit
 from reports.ratios import CostRatio, Ratios
@@ -67,6 +67,9 @@ class Answer:
 
 def answer(model: str, own: Sequence[Group], briefs: Sequence[Brief], laws: Laws) -> Answer:
     """What is to be said of one model's groups."""
+    if own and not has_teacher(own):
+        lacks = f"{model}: {REFERENCE} was not taken here, so there is nothing to compare with"
+        return Answer(f"{lacks} (variants=[{REFERENCE},...] takes it).", (), (), None)
     judged = [brief for brief in briefs if brief.n]
     sound = [brief for brief in judged if not brief.refused]
     deciding = (sound or judged)[-1] if judged else None

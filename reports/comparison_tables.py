@@ -16,7 +16,7 @@ from harness.records.record import Reading, Record
 from harness.records.statistics import Estimate
 from harness.records.units import human, in_full, is_cost, ratio, spoken
 from reports.compare import in_words, name_order, relevant_settings, variant_order
-from reports.differences import signed
+from reports.differences import signed, with_ends
 from reports.provenance import flat
 from reports.ratios import disturbance, is_counted
 from reports.read import BadStore, Store
@@ -122,9 +122,8 @@ def _change(place: Place, one: tuple[Record, Reading], other: tuple[Record, Read
     estimate = difference(after, before)
     if estimate is None:
         return replace(change, said=signed(value - earlier, before.unit), note="without intervals")
-    ends = f"{signed(estimate.low, before.unit)} to {signed(estimate.high, before.unit)}"
     gain = {"higher": estimate, "lower": -estimate}.get(before.better)
-    return replace(change, said=f"{signed(estimate.value, before.unit)} ({ends})", gain=gain)
+    return replace(change, said=with_ends(estimate, before.unit), gain=gain)
 
 
 def _alike(before: Reading, after: Reading) -> bool:

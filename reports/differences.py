@@ -41,8 +41,7 @@ class Difference:
     @property
     def text(self) -> str:
         """`CLIP score −1.2 (−1.4 to −1.0)`."""
-        ends = (signed(end, self.unit).partition(" point")[0] for end in (self.estimate.low, self.estimate.high))
-        told = f"{spoken(self.name)} {signed(self.estimate.value, self.unit)} ({' to '.join(ends)})"
+        told = f"{spoken(self.name)} {with_ends(self.estimate, self.unit)}"
         return f"{told}, {self.judged}" if self.verdict else told
 
     @property
@@ -62,3 +61,11 @@ def signed(value: float, unit: str) -> str:
     points = f"{100 * abs(value):.2g}"
     size = f"{points} point{'s' * (points != '1')}" if unit == "share" else human(abs(value), unit, 2)
     return ("+" if value > 0 else "−" if value < 0 else "") + size
+
+
+def with_ends(estimate: Estimate, unit: str) -> str:
+    """A difference with its interval, `−1.2 (−1.4 to −1.0)`; a thousandth of the interval's half is nothing."""
+    nothing = (estimate.high - estimate.low) / 2000
+    three = (estimate.value, estimate.low, estimate.high)
+    value, low, high = (signed(0.0 if abs(number) < nothing else number, unit) for number in three)
+    return f"{value} ({low.partition(' point')[0]} to {high.partition(' point')[0]})"

@@ -131,12 +131,19 @@ def said(one: CostRatio) -> str:
 
 
 def briefs(own: Sequence[Group]) -> list[Brief]:
-    """Of one model's groups: every size with scores, or else the largest with costs."""
+    """Of one model's groups: every size with scores, or else the largest with costs; none without the teacher."""
+    if not has_teacher(own):
+        return []
     scored = [group for group in own if not group.is_cost and group.better != "neither"]
     sizes = _sizes(scored) or _sizes(own)[-1:]
     ratios = Ratios(own)
     made = [_brief(own, scored, size, ratios) for size in sizes]
     return [brief for brief in _corrected(made) if brief.rows]
+
+
+def has_teacher(own: Iterable[Group]) -> bool:
+    """Whether anything was taken of the model as it is."""
+    return any(series.variant == REFERENCE for group in own for series in group.series)
 
 
 def teacher_fails(scored: Iterable[Group], size: Resolution) -> str:

@@ -11,11 +11,13 @@ import pytest
 from harness.records.case import Case
 from harness.records.comparison import difference
 from harness.records.record import Reading, Record
+from harness.records.statistics import Estimate
 from harness.records.store import Store
 from harness.records.units import spoken
 from reports import read
-from reports.answers import beside_the_teacher
+from reports.answers import answer, beside_the_teacher
 from reports.compare import groups
+from reports.differences import with_ends
 from reports.findings import Brief, briefs
 
 N = 64
@@ -251,3 +253,19 @@ def test_a_teacher_as_its_own_student_is_never_beyond_its_margin_more_often_than
 )
 def test_a_reading_is_called_as_the_field_writes_it(name, said):
     assert spoken(name) == said
+
+
+def test_without_its_teacher_a_variant_is_compared_with_nothing(make_record: Callable[..., Record]) -> None:
+    own = groups([make_record(variant="linfusion")])
+    told = answer("tiny_sd", own, briefs(own), {})
+    assert told.sentence == (
+        "tiny_sd: self_attention was not taken here, so there is nothing to compare with "
+        "(variants=[self_attention,...] takes it)."
+    )
+    assert (briefs(own), told.told) == ([], ())
+
+
+def test_rounding_is_no_difference() -> None:
+    assert with_ends(Estimate(-4e-9, 0.01), "share") == "0 points (−2 to +2)"
+    assert with_ends(Estimate(-0.012, 0.001), "share") == "−1.2 points (−1.4 to −1)"
+    assert with_ends(Estimate(1e-9, 0.5), "1").startswith("0")
