@@ -65,18 +65,21 @@ class Answer:
         return (*(line.text for line in self.lines), *self.doubts)
 
 
-def answer(model: str, own: Sequence[Group], briefs: Sequence[Brief], laws: Laws) -> Answer:
-    """What is to be said of one model's groups."""
+def answer(model: str, own: Sequence[Group], briefs: Sequence[Brief], laws: Laws, learnt: Sequence[str] = ()) -> Answer:
+    """What is to be said of one model's groups; `learnt`, of how its students learn, where no cost was taken."""
     if own and not has_teacher(own):
-        lacks = f"{model}: {REFERENCE} was not taken here, so there is nothing to compare with"
-        return Answer(f"{lacks} (variants=[{REFERENCE},...] takes it).", (), (), None)
+        remedy = f"variants=[{REFERENCE},...] takes it"
+        lacks = f"{REFERENCE} was not taken here, so there is nothing to compare with ({remedy})."
+        return Answer(_or_learnt(model, lacks, learnt), (), (), None)
     judged = [brief for brief in briefs if brief.n]
     sound = [brief for brief in judged if not brief.refused]
     deciding = (sound or judged)[-1] if judged else None
     ratios = Ratios(own)
     names = {s.at_any_weights for group in own for s in group.series if s.variant != REFERENCE}
     lines = tuple(_line(series, own, deciding, laws, ratios) for series in sorted(names, key=series_order))
-    sentence, chosen = _sentence(model, lines, deciding) if own else (f"{model}: no cost and no score was taken.", None)
+    sentence, chosen = (
+        _sentence(model, lines, deciding, learnt) if own else (f"{model}: no cost and no score was taken.", None)
+    )
     others = tuple(line for line in lines if line is not chosen)
     doubts = tuple(dict.fromkeys(line.doubt for line in lines if line.doubt))
     return Answer(sentence, others, doubts, deciding.resolution if deciding else None)
@@ -172,14 +175,17 @@ def beside_the_teacher(deciding: Brief, found: Finding) -> str:
     return f"{size} (n = {found.n:,}) its images {how}{f': {told}' if told else ''}"
 
 
-def _sentence(model: str, lines: Sequence[Line], deciding: Brief | None) -> tuple[str, Line | None]:
+def _sentence(
+    model: str, lines: Sequence[Line], deciding: Brief | None, learnt: Sequence[str]
+) -> tuple[str, Line | None]:
     """The variant that saves most of those whose images stand in for the teacher's, or else of all; and its line."""
     fast = [line for line in lines if line.ratio is not None and line.ratio.apart and line.ratio.value < 1]
     whole = [line for line in fast if line.finding and line.finding.stands_in and deciding]
     if not lines:
         return f"{model}: only {REFERENCE} was taken, so there is nothing to compare.", None
     if not any(line.ratio or line.saves for line in lines):
-        return f"{model}: what its variants cost was not taken here (metrics=[flops,latency] takes it).", None
+        no_cost = "what its variants cost was not taken here (metrics=[flops,latency] takes it)."
+        return _or_learnt(model, no_cost, learnt), None
     if not fast:
         return f"{model}: no variant is shown to cost less than {REFERENCE}.", None
     chosen = min(whole or fast, key=lambda line: line.ratio.value if line.ratio else math.inf)
@@ -187,3 +193,9 @@ def _sentence(model: str, lines: Sequence[Line], deciding: Brief | None) -> tupl
     most = f"saves most{among}" if len(fast) > 1 else "is cheaper"
     open_yet = ", though no variant's images are shown to stand in for the teacher's" if deciding and not whole else ""
     return f"{model}: {chosen.series.label} {most}{open_yet}. {chosen.told[:1].upper()}{chosen.told[1:]}.", chosen
+
+
+def _or_learnt(model: str, lacks: str, learnt: Sequence[str]) -> str:
+    """How its students learn, where that was taken; else what is missing."""
+    told = " ".join(learnt) or lacks
+    return f"{model}: {told[:1].lower()}{told[1:]}"

@@ -13,8 +13,8 @@ from reports.ratios import CostRatio, disturbance
 
 Axis = dict[str, Any]
 FONT = "system-ui, sans-serif"
-LEGEND = {"showlegend": True, "legend": {"orientation": "h", "y": 1.12}}
-"""Laid over a layout: a legend of its own, above the chart."""
+LEGEND = {"showlegend": True, "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02}}
+"""Laid over a layout: a legend of its own, which grows upward from the chart."""
 
 
 def layout() -> dict[str, Any]:

@@ -53,6 +53,11 @@ class Part:
     figures: tuple[Figure, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The sentences, by themselves."""
+        return tuple(f"With {self.mixer}, {sentence}" for sentence in self.sentences)
+
 
 def parts(records: Sequence[Record]) -> list[Part]:
     """One part for each model and mixer; the latest record of a student speaks for it."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.records.record import Record
-from reports import charts, largest_size, pareto, pictures, provenance, roofline, slopes, tables
+from reports import charts, largest_size, learning, pareto, pictures, provenance, roofline, slopes, tables
 from reports.answers import Answer, answer
 from reports.compare import Group
 from reports.findings import ENOUGH, Brief, briefs
@@ -49,7 +49,8 @@ def model_section(
     first = tuple(b for b in dict.fromkeys((fullest, largest)) if b is not None)
     fitted = laws(own)
     told = tuple(briefs(own))
-    said = answer(name, own, told, fitted)
+    learnt = [sentence for part in learning.parts(held) for sentence in part.told]
+    said = answer(name, own, told, fitted, learnt)
     tradeoffs = pareto.tradeoff_charts(own, colours)
     sheets = pictures.sheets(folder, held, room)
     return ModelSection(
