@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from harness.records.record import Reading, Record
-from harness.records.units import DASH, human, in_full
+from harness.records.units import DASH, duration, human, in_full
 from reports.axes import LEGEND, axis, framed, words
 from reports.locality_charts import Figure
 
@@ -101,13 +101,17 @@ def _sentences(students: Sequence[Student], goal: float | None) -> Iterator[str]
         return
     whole = fmean(student.end["minutes"] for student in old)
     taken = [found for student in new if (found := student.reaches(goal)) is not None]
-    ended = f"{OLD} ends at an error of features of {goal:.3g} after {whole:.3g} minutes"
+    ended = f"{OLD} ends at an error of features of {goal:.3g} after {_lasting(whole)}"
     if len(taken) < len(new):
         yield f"{ended}; {len(new) - len(taken)} of {len(new)} students of {NEW} never come as near."
         return
-    spread = f" ({min(taken):.2g} to {max(taken):.2g} of {len(taken)} seeds)" if len(taken) > 1 else ""
+    spread = f" ({_lasting(min(taken))} to {_lasting(max(taken))} of {len(taken)} seeds)" if len(taken) > 1 else ""
     mean = fmean(taken)
-    yield f"{ended}; {NEW} is as near after {mean:.2g} minutes{spread}, {human(mean / whole, 'share')} of that time."
+    yield f"{ended}; {NEW} is as near after {_lasting(mean)}{spread}, {human(mean / whole, 'share')} of that time."
+
+
+def _lasting(minutes: float) -> str:
+    return duration(60 * minutes).removesuffix(" 0 s")
 
 
 def _figure(students: Sequence[Student], of: str, title: str) -> Figure:

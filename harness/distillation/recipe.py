@@ -112,7 +112,7 @@ class Recipe:
     def budget(self) -> str:
         """How long it trains, in words."""
         if self.minutes is not None:
-            return f"{self.minutes:g} minutes"
+            return f"{self.minutes:g} minute{'s' * (self.minutes != 1)}"
         steps = sum(schedule.last for schedule in self.schedules())
         return f"{steps} steps of {self.batch} images"
 

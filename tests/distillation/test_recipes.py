@@ -185,6 +185,8 @@ def test_budgets_stretch_all_stages_alike() -> None:
     assert [schedule.steps for schedule in by_steps] == [schedule.steps for schedule in by_images]
     assert by_steps[0].steps == pytest.approx(40 * share, abs=1)
     assert by_minutes[0].minutes == pytest.approx(4 * share)
+    told = [recipe_of("ours", steps=None, minutes=minutes).budget() for minutes in (1.0, 2.5)]
+    assert told == ["1 minute", "2.5 minutes"]
 
 
 def test_minutes_end_a_training_and_its_rates_decay_by_them() -> None:

@@ -39,7 +39,7 @@ def test_it_is_said_how_soon_ours_is_as_near_as_the_paper_ends() -> None:
     (part,) = parts([*OLD, *new])
     assert (part.model, part.mixer) == ("tiny_sd", "DeltaConvBlock")
     assert part.sentences == (
-        "paper ends at an error of features of 0.4 after 6 minutes; ours is as near after 1 minutes (0 to 2 of 2 "
+        "paper ends at an error of features of 0.4 after 6 min; ours is as near after 1 min (0.0 s to 2 min of 2 "
         "seeds), 16.7% of that time.",
     )
     assert {row[0]: row[-1] for row in part.rows} == {
@@ -81,7 +81,7 @@ def test_where_only_recipes_are_compared_the_page_begins_with_them(tmp_path: Pat
     for one in (replace(teacher, case=replace(teacher.case, variant="self_attention")), *OLD, *new):
         put(tmp_path / "run", one)
     render(tmp_path / "run")
-    lead = "tiny_sd: with DeltaConvBlock, paper ends at an error of features of 0.4 after 6 minutes; ours is as near"
+    lead = "tiny_sd: with DeltaConvBlock, paper ends at an error of features of 0.4 after 6 min; ours is as near"
     assert lead in (tmp_path / "run" / "summary.md").read_text(encoding="utf-8")
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert lead in page
