@@ -141,7 +141,7 @@ def train(
         looked = progress.step % CHECK_EVERY == 0 or progress.step == schedule.last
         keeps = checkpoint is not None and (progress.step % schedule.save_every == 0 or progress.step == schedule.last)
         if looked or keeps or seen.on_cpu:
-            if wrong := seen.wrong():
+            if wrong := seen.wrong(thoroughly=looked or keeps):
                 raise Diverged(f"{name}: {wrong} by step {progress.step} {_stopped(schedule, setting, checkpoint)}")
             progress.loss = seen.loss
             progress.elapsed_s = agreed(time.monotonic() - begun)
@@ -204,10 +204,12 @@ class _Seen:
     def loss(self) -> float:
         return math.nan if self.smooth is None else float(self.smooth)
 
-    def wrong(self) -> str:
-        """What is no number any more, or nothing: a weight that was none once leaves its mark on the average."""
+    def wrong(self, thoroughly: bool) -> str:
+        """What is no number any more, or nothing; `thoroughly`: weights as well, by the mark left on their average."""
         if not math.isfinite(self.loss):
             return f"the loss became {self.loss}"
+        if not thoroughly:
+            return ""
         return "" if nn.utils.get_total_norm(self.weights).isfinite() else "the weights became infinite or nan"
 
 
