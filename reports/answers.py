@@ -67,7 +67,9 @@ class Answer:
 
 def answer(model: str, own: Sequence[Group], briefs: Sequence[Brief], laws: Laws, learnt: Sequence[str] = ()) -> Answer:
     """What is to be said of one model's groups; `learnt`, of how its students learn, where no cost was taken."""
-    if own and not has_teacher(own):
+    if not own:
+        return Answer(f"{model}: no cost and no score was taken.", (), (), None)
+    if not has_teacher(own):
         remedy = f"variants=[{REFERENCE},...] takes it"
         lacks = f"{REFERENCE} was not taken here, so there is nothing to compare with ({remedy})."
         return Answer(_or_learnt(model, lacks, learnt), (), (), None)
@@ -77,9 +79,7 @@ def answer(model: str, own: Sequence[Group], briefs: Sequence[Brief], laws: Laws
     ratios = Ratios(own)
     names = {s.at_any_weights for group in own for s in group.series if s.variant != REFERENCE}
     lines = tuple(_line(series, own, deciding, laws, ratios) for series in sorted(names, key=series_order))
-    sentence, chosen = (
-        _sentence(model, lines, deciding, learnt) if own else (f"{model}: no cost and no score was taken.", None)
-    )
+    sentence, chosen = _sentence(model, lines, deciding, learnt)
     others = tuple(line for line in lines if line is not chosen)
     doubts = tuple(dict.fromkeys(line.doubt for line in lines if line.doubt))
     return Answer(sentence, others, doubts, deciding.resolution if deciding else None)

@@ -55,7 +55,7 @@ class Part:
 
     @property
     def told(self) -> tuple[str, ...]:
-        """The sentences, by themselves."""
+        """The sentences, each with its mixer."""
         return tuple(f"With {self.mixer}, {sentence}" for sentence in self.sentences)
 
 

@@ -37,6 +37,7 @@ class ModelSection:
     growth: tuple[slopes.Slopes, ...]
     ladders: tuple[slopes.Ladder, ...]
     sheets: tuple[pictures.Sheet, ...]
+    taught: tuple[learning.Part, ...]
 
 
 def model_section(
@@ -49,8 +50,8 @@ def model_section(
     first = tuple(b for b in dict.fromkeys((fullest, largest)) if b is not None)
     fitted = laws(own)
     told = tuple(briefs(own))
-    learnt = [sentence for part in learning.parts(held) for sentence in part.told]
-    said = answer(name, own, told, fitted, learnt)
+    taught = tuple(learning.parts(held))
+    said = answer(name, own, told, fitted, [sentence for part in taught for sentence in part.told])
     tradeoffs = pareto.tradeoff_charts(own, colours)
     sheets = pictures.sheets(folder, held, room)
     return ModelSection(
@@ -71,6 +72,7 @@ def model_section(
         growth=tuple(slopes.slopes(own)),
         ladders=tuple(slopes.ladders(sheets)),
         sheets=tuple(sheets),
+        taught=taught,
     )
 
 

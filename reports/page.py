@@ -123,7 +123,7 @@ def _context(
         "chosen": next((name for name in choices if name.endswith("latency")), choices[0] if choices else ""),
         "sites": _sites(names, records),
         "locality": where_it_looks,
-        "learning": learning.parts(records),
+        "learning": [part for section in sections for part in section.taught],
         "learning_heads": learning.HEADS,
         "slope_heads": slopes.HEADS,
         "sensitivity": prices,

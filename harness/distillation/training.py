@@ -141,10 +141,11 @@ def train(
         looked = progress.step % CHECK_EVERY == 0 or progress.step == schedule.last
         keeps = checkpoint is not None and (progress.step % schedule.save_every == 0 or progress.step == schedule.last)
         if looked or keeps or seen.on_cpu:
-            if wrong := seen.wrong(thoroughly=looked or keeps):
+            progress.elapsed_s = agreed(time.monotonic() - begun)
+            ends = schedule.done(progress.step, progress.elapsed_s) >= 1
+            if wrong := seen.wrong(thoroughly=looked or keeps or ends):
                 raise Diverged(f"{name}: {wrong} by step {progress.step} {_stopped(schedule, setting, checkpoint)}")
             progress.loss = seen.loss
-            progress.elapsed_s = agreed(time.monotonic() - begun)
             shown.show(progress)
             begun += _watched(watch, trained, progress, schedule)
         if checkpoint is not None and keeps and is_first():

@@ -143,6 +143,19 @@ def test_no_training_ends_with_weights_that_are_no_numbers(kept: bool, tmp_path:
         train(module, going_wrong(module, 40, False), QUICK, "line", checkpoint)
 
 
+def test_what_minutes_end_is_looked_at_as_well(tmp_path: Path) -> None:
+    module, checkpoint = nn.Linear(3, 1), tmp_path / "line.safetensors"
+    bad = going_wrong(module, 3, False)
+
+    def slow(step: int) -> Tensor:
+        time.sleep(0.3 if step == 2 else 0.0)
+        return bad(step)
+
+    with pytest.raises(Diverged, match=r"the weights became infinite or nan by step 3 .* nothing of it was kept"):
+        train(module, slow, replace(QUICK, minutes=0.3 / 60), "line", checkpoint)
+    assert not checkpoint.exists()
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
     module, checkpoint = nn.Linear(3, 1), tmp_path / "line.safetensors"
 
