@@ -22,6 +22,7 @@ THINGS = {"image_latency": "an image", "flops_image": "an image", "mixers_latenc
 SPEED = ("latency", "image_latency", "mixers_latency")
 COUNTED = ("flops", "flops_image", "layer_flops")
 """What is told of a price: the first of these that was taken."""
+TAKES_COST = "metrics=[flops,latency] takes it"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def answer(model: str, own: Sequence[Group], briefs: Sequence[Brief], laws: Laws
     lines = tuple(_line(series, own, deciding, laws, ratios) for series in sorted(names, key=series_order))
     sentence, chosen = _sentence(model, lines, deciding, learnt)
     others = tuple(line for line in lines if line is not chosen)
-    doubts = tuple(dict.fromkeys(line.doubt for line in lines if line.doubt))
+    doubts = tuple(dict.fromkeys([*(line.doubt for line in lines if line.doubt), *_unpriced(lines)]))
     return Answer(sentence, others, doubts, deciding.resolution if deciding else None)
 
 
@@ -184,7 +185,7 @@ def _sentence(
     if not lines:
         return f"{model}: only {REFERENCE} was taken, so there is nothing to compare.", None
     if not any(line.ratio or line.saves for line in lines):
-        no_cost = "what its variants cost was not taken here (metrics=[flops,latency] takes it)."
+        no_cost = f"what its variants cost was not taken here ({TAKES_COST})."
         return _or_learnt(model, no_cost, learnt), None
     if not fast:
         return f"{model}: no variant is shown to cost less than {REFERENCE}.", None
@@ -193,6 +194,13 @@ def _sentence(
     most = f"saves most{among}" if len(fast) > 1 else "is cheaper"
     open_yet = ", though no variant's images are shown to stand in for the teacher's" if deciding and not whole else ""
     return f"{model}: {chosen.series.label} {most}{open_yet}. {chosen.told[:1].upper()}{chosen.told[1:]}.", chosen
+
+
+def _unpriced(lines: Sequence[Line]) -> Iterator[str]:
+    """Whose cost was not taken, where that of others was."""
+    names = [line.series.label for line in lines if not (line.saves or line.doubt)]
+    if 0 < len(names) < len(lines):
+        yield f"The cost of {', '.join(names)} was not taken here ({TAKES_COST})."
 
 
 def _or_learnt(model: str, lacks: str, learnt: Sequence[str]) -> str:

@@ -265,6 +265,18 @@ def test_without_its_teacher_a_variant_is_compared_with_nothing(make_record: Cal
     assert (briefs(own), told.told) == ([], ())
 
 
+def test_it_is_said_whose_cost_was_not_taken(make_record: Callable[..., Record]) -> None:
+    def doubts(*priced: str) -> tuple[str, ...]:
+        variants = ("self_attention", "linfusion", "deltaconv")
+        taken = {name: (score(0.0), flops(100)) if name in priced else (score(0.0),) for name in variants}
+        own = groups([make_record(readings, variant=name) for name, readings in taken.items()])
+        return answer("tiny_sd", own, briefs(own), {}).doubts
+
+    said = "The cost of deltaconv was not taken here (metrics=[flops,latency] takes it)."
+    assert doubts("self_attention", "linfusion") == (said,)
+    assert doubts("self_attention", "linfusion", "deltaconv") == doubts() == ()
+
+
 def test_rounding_is_no_difference() -> None:
     assert with_ends(Estimate(-4e-9, 0.01), "share") == "0 points (−2 to +2)"
     assert with_ends(Estimate(-0.012, 0.001), "share") == "−1.2 points (−1.4 to −1)"
